@@ -1,0 +1,71 @@
+"""Generative temporal models with memory, in Pyro.
+
+A generative temporal model is an ordinary Pyro program that *reads* and *writes* a memory it knows
+nothing about; an effect handler wrapped round the program decides what the memory is::
+
+    import pyro_gtm as gtm
+
+    memory = gtm.IntrospectiveMemory(latent_dim=32, slots=16)
+    model = gtm.use_memory(memory)(program.model)
+    guide = gtm.FilteringGuide(model, program)
+
+Source: Gemici, Hung, Santoro, Wayne, Mohamed, Rezende, Amos, Lillicrap (2017), "Generative
+Temporal Models with Memory", arXiv 1702.04649.
+"""
+
+from pyro_gtm.handlers import (
+    FilteringGuide,
+    lesion_memory,
+    record_memory,
+    use_memory,
+    weigh_latents,
+)
+from pyro_gtm.infer import evaluation, generation, optim
+from pyro_gtm.infer.evaluation import evaluate
+from pyro_gtm.infer.generation import continue_frames, reconstruct
+from pyro_gtm.likelihoods import Bernoulli, Gaussian
+from pyro_gtm.memory import (
+    IntrospectiveMemory,
+    MemoryModule,
+    MemoryStep,
+    RecurrentMemory,
+    make_memory,
+    memory_names,
+    register_memory,
+)
+from pyro_gtm.model import GenerativeTemporalModel
+from pyro_gtm.nets import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from pyro_gtm.ops import NoMemoryError, read, write
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bernoulli",
+    "ConvDecoder",
+    "ConvEncoder",
+    "FilteringGuide",
+    "Gaussian",
+    "GenerativeTemporalModel",
+    "IntrospectiveMemory",
+    "MLPDecoder",
+    "MLPEncoder",
+    "MemoryModule",
+    "MemoryStep",
+    "NoMemoryError",
+    "RecurrentMemory",
+    "continue_frames",
+    "evaluate",
+    "evaluation",
+    "generation",
+    "lesion_memory",
+    "make_memory",
+    "memory_names",
+    "optim",
+    "read",
+    "reconstruct",
+    "record_memory",
+    "register_memory",
+    "use_memory",
+    "weigh_latents",
+    "write",
+]

@@ -1,0 +1,136 @@
+"""The handler that gives a program its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import get_plates
+from torch import Tensor
+from typing_extensions import Self
+
+from pyro_gtm.memory import MemoryModule, MemoryStep
+from pyro_gtm.param_store import register_module
+
+__all__ = ["use_memory"]
+
+Intervention = Callable[[MemoryModule, int, MemoryStep], MemoryStep]
+"""Changes what a step did: given the memory, the step's number and result, returns a result."""
+
+
+class use_memory(Messenger):
+    """Interpret ``read`` and ``write`` with a memory.
+
+    Either a decorator or a context manager::
+
+        model = gtm.use_memory(memory)(program.model)
+
+        with gtm.use_memory(memory):
+            frames = program.model(num_steps=20, batch_size=8)
+
+    Every entry starts a fresh sequence and every exit frees it, so that one decorated model can be
+    run again and again.  The innermost of nested memories answers.  On entry the memory's
+    weights are registered with ``pyro.module``.
+
+    Handlers that intervene (:class:`pyro_gtm.lesion_memory`) or look on
+    (:class:`pyro_gtm.record_memory`) may stand inside or outside this one, in any order: the step
+    itself runs as the message's own function, after every handler has had its say and before any
+    handler sees the result.
+
+    Args:
+        memory: the memory's weights and step.
+        name: its name in the Pyro parameter store.
+
+    Raises:
+        ValueError: a program writes a latent of another size than the memory's ``latent_dim``.
+        RuntimeError: a program writes twice without reading in between.
+        StaleParameterError: the parameter store holds another memory under ``name``.
+    """
+
+    def __init__(self, memory: MemoryModule, name: str = "memory") -> None:
+        if not isinstance(memory, MemoryModule):
+            raise TypeError(f"use_memory: memory must be a MemoryModule, got {memory!r}")
+        super().__init__()
+        self.memory = memory
+        self.name = name
+        self._forget()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._forget()
+        register_module(self.name, self.memory)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._forget()
+        super().__exit__(*exception)
+
+    def _forget(self) -> None:
+        self._steps = 0
+        self._batch_shape = torch.Size()
+        self._state: Any = None
+        self._latent: Tensor | None = None
+        self._context: Tensor | None = None
+
+    def _pyro_gtm_read(self, msg: dict[str, Any]) -> None:
+        if msg.get("memory") is None:
+            msg["memory"] = self.memory
+            msg["fn"] = partial(self._read, msg)
+
+    def _pyro_gtm_write(self, msg: dict[str, Any]) -> None:
+        if msg.get("memory") is None:
+            msg["memory"] = self.memory
+            msg["fn"] = self._write
+
+    def _read(self, msg: dict[str, Any], control: Tensor | None = None) -> Tensor:
+        if self._context is None:
+            result = self._advance(control)
+            for intervene in msg.get("interventions", ()):
+                result = intervene(self.memory, self._steps, result)
+            msg["step"], msg["result"] = self._steps, result
+            self._steps += 1
+            self._state, self._context, self._latent = result.state, result.context, None
+        return self._context
+
+    def _advance(self, control: Tensor | None) -> MemoryStep:
+        if self._state is None:
+            self._batch_shape = _plate_shape()
+            self._state = self.memory.initial_state(self._batch_shape)
+        latent = self._latent
+        if latent is None:  # before the first write
+            latent = self._state[0].new_zeros(*self._batch_shape, self.memory.latent_dim)
+        wanted = torch.broadcast_shapes(
+            self._batch_shape, latent.shape[:-1], () if control is None else control.shape[:-1]
+        )
+        if wanted != self._batch_shape:
+            self._batch_shape = wanted
+            self._state = self.memory.expand_state(self._state, wanted)
+        if control is not None:
+            control = control.expand(*wanted, -1)
+        return self.memory.step(self._state, latent.expand(*wanted, -1), control)
+
+    def _write(self, latent: Tensor) -> None:
+        if latent.shape[-1] != self.memory.latent_dim:
+            raise ValueError(
+                f"gtm.write: the memory takes latents of size {self.memory.latent_dim}, got one of "
+                f"size {latent.shape[-1]}"
+            )
+        if self._latent is not None:
+            raise RuntimeError(
+                "gtm.write: a latent was written already and not yet read; a step is one read, "
+                "then one write"
+            )
+        self._latent, self._context = latent, None
+
+
+def _plate_shape() -> torch.Size:
+    """The batch shape of a sample site in the plates around, seen from inside all of them."""
+    frames = [frame for frame in get_plates() if frame.vectorized]
+    shape = [1] * max((-frame.dim for frame in frames if frame.dim is not None), default=0)
+    for frame in frames:
+        if frame.dim is not None:
+            shape[frame.dim] = frame.size
+    return torch.Size(shape)

@@ -1,0 +1,172 @@
+"""A whole sequence of latents as one random variable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import constraints, kl_divergence, register_kl
+
+from pyro_gtm.ops import read, write
+
+__all__ = ["LatentProcess"]
+
+Head = Callable[..., tuple[Tensor, Tensor]]
+
+
+class Rollout(NamedTuple):
+    """One pass of the recurrence over a sequence of latents."""
+
+    latents: Tensor  # (*batch, T, B, Z)
+    contexts: Tensor  # (*batch, T, B, C)
+    location: Tensor | None  # (*batch, T, B, Z), or None: not computed in the loop
+    scale: Tensor | None
+
+
+class LatentProcess(dist.TorchDistribution):
+    """z_1..z_T with z_t ~ N(location_t, scale_t), both functions of the memory of z_{<t}.
+
+    This is the site ``z`` of the stacked layout.  To draw from it is to run the recurrence; to be
+    told a value (by a guide's replay, by conditioning) is to run the recurrence along that value.
+    Either happens once, and then the factors are ordinary Gaussians, all T at a time.  Batch
+    shape ``(*batch, T, B)``, event shape ``(Z,)``.
+
+    The loop speaks to whatever memory handler is active, so a process can be drawn from or
+    followed inside one only, and only once: the memory moves on.
+
+    Args:
+        head: the network from context (and features) to location and scale.
+        batch_shape: ``(*batch, T, B)``.
+        latent_dim: Z.
+        controls: c_1..c_T, ``(T, B, control_dim)``.
+        features: of the frames, for a posterior's head: ``(T, B, feature_dim)``.
+        written: maps z_t and t to what the memory is given; z_t itself by default.
+        informs: a process that takes this one's draws as its own (the prior that a posterior
+            stands in for), so that it need not run the recurrence again.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (as torch declares it)
+    support = constraints.independent(constraints.real, 1)
+    has_rsample = True
+
+    def __init__(
+        self,
+        head: Head,
+        *,
+        batch_shape: torch.Size,
+        latent_dim: int,
+        controls: Tensor | None = None,
+        features: Tensor | None = None,
+        written: Callable[[Tensor, int], Tensor] | None = None,
+        informs: LatentProcess | None = None,
+    ) -> None:
+        self.head = head
+        self.controls = controls
+        self.features = features
+        self.written = written
+        self.informs = informs
+        self._rollout: Rollout | None = None
+        super().__init__(batch_shape, torch.Size([latent_dim]), validate_args=False)
+
+    def standing_in(self, head: Head, features: Tensor) -> LatentProcess:
+        """The posterior process that takes this prior's place and informs it of its draws."""
+        return LatentProcess(
+            head,
+            batch_shape=self.batch_shape,
+            latent_dim=self.event_shape[0],
+            controls=self.controls,
+            features=features,
+            written=self.written,
+            informs=self,
+        )
+
+    def expand(
+        self, batch_shape: torch.Size, _instance: LatentProcess | None = None
+    ) -> LatentProcess:
+        if torch.Size(batch_shape) != self.batch_shape:
+            raise ValueError(
+                f"LatentProcess: cannot be expanded from {tuple(self.batch_shape)} to "
+                f"{tuple(batch_shape)}; its shape comes from the plates it was made in"
+            )
+        return self
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        if sample_shape:
+            raise ValueError("LatentProcess: draw several samples with a plate, not sample_shape")
+        latents, contexts, locations, scales = [], [], [], []
+        for t in range(self.num_steps):
+            context = read(self._at(self.controls, t))
+            location, scale = self.head(context, self._at(self.features, t))
+            latent = location + torch.randn_like(location) * scale
+            self._write(latent, t)
+            latents.append(latent)
+            contexts.append(context)
+            locations.append(location)
+            scales.append(scale)
+        value = _join(latents)
+        self._rollout = Rollout(value, _join(contexts), _join(locations), _join(scales))
+        if self.informs is not None:
+            self.informs._rollout = self._rollout._replace(location=None, scale=None)
+        return value
+
+    def contexts(self, latents: Tensor) -> Tensor:
+        """What the memory gave along these latents: ``(*batch, T, B, Z) -> (*batch, T, B, C)``."""
+        return self._along(latents).contexts
+
+    def factors(self, latents: Tensor) -> dist.TorchDistribution:
+        """The T Gaussians N(z_t | z_{<t}) along these latents."""
+        rollout = self._along(latents)
+        if rollout.location is None:
+            location, scale = self.head(rollout.contexts, self.features)
+            self._rollout = rollout = rollout._replace(location=location, scale=scale)
+        return dist.Normal(rollout.location, rollout.scale).to_event(1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log N(z_t | z_{<t}) of every step: ``(*batch, T, B)``, in nats."""
+        return self.factors(value).log_prob(value)
+
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return self.batch_shape[-2]
+
+    def _along(self, latents: Tensor) -> Rollout:
+        if self._rollout is None:
+            contexts = []
+            for t in range(self.num_steps):
+                contexts.append(read(self._at(self.controls, t)))
+                self._write(latents[..., t, :, :], t)
+            self._rollout = Rollout(latents, _join(contexts), None, None)
+        elif self._rollout.latents is not latents:
+            raise RuntimeError(
+                "LatentProcess: it went along other latents already, and its memory has moved on; "
+                "run the program again"
+            )
+        return self._rollout
+
+    def _write(self, latent: Tensor, t: int) -> None:
+        write(latent if self.written is None else self.written(latent, t))
+
+    @staticmethod
+    def _at(sequence: Tensor | None, t: int) -> Tensor | None:
+        return None if sequence is None else sequence[t]
+
+
+@register_kl(LatentProcess, LatentProcess)
+def _kl_of_factors(p: LatentProcess, q: LatentProcess) -> Tensor:
+    """The analytic KL of every step along p's own draw, in nats: ``(*batch, T, B)``."""
+    if p._rollout is None:
+        raise RuntimeError("kl_divergence: the LatentProcess has not been drawn from yet")
+    latents = p._rollout.latents
+    return kl_divergence(p.factors(latents), q.factors(latents))
+
+
+def _join(steps: list[Tensor]) -> Tensor:
+    """Put time in front of the sequences: T of ``(*batch, [1,] B, n)`` make ``(*batch, T, B, n)``.
+
+    A plate left of time (particles) brings the empty dimension where time will be.
+    """
+    return torch.stack(steps) if steps[0].dim() == 2 else torch.cat(steps, dim=-3)

@@ -1,0 +1,103 @@
+"""What every memory is: weights and one pure step.
+
+A memory module knows nothing of Pyro, of plates or of tasks.  It can be unrolled by hand::
+
+    state = memory.initial_state((batch,))
+    for latent in latents:  # (batch, latent_dim) each
+        state, context, details = memory.step(state, latent)
+
+and it is given to a Pyro program by :class:`pyro_gtm.use_memory`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["MemoryModule", "MemoryStep", "State"]
+
+State = Any
+"""A ``NamedTuple`` of tensors, batch dimensions first: each memory defines its own."""
+
+
+class MemoryStep(NamedTuple):
+    """What one step of a memory gives back."""
+
+    state: State
+    """The state after the step."""
+
+    context: Tensor
+    """What the program sees, Ψ: ``(*batch, context_dim)``."""
+
+    details: dict[str, Tensor]
+    """What a figure may want, by name, batch dimensions first (attention, gates, usage)."""
+
+
+class MemoryModule(nn.Module, ABC):
+    """Base class of all memories.
+
+    A subclass defines :meth:`initial_state` and :meth:`step`, and lays its context out as
+    ``[reads flattened, anything else]`` with ``reads`` of shape :attr:`read_shape`.
+
+    Args:
+        latent_dim: size of what is written each step, usually the latent z_t.
+        context_dim: size of what is read each step.
+        read_shape: ``(heads, word_size)`` of the reads at the front of the context.
+        control_dim: size of the control c_t; 0 for tasks without one.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_dim: int,
+        context_dim: int,
+        read_shape: tuple[int, int],
+        control_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.control_dim = control_dim
+        self.context_dim = context_dim
+        self.read_shape = read_shape
+
+    @abstractmethod
+    def initial_state(self, batch_shape: Sequence[int] = ()) -> State:
+        """The state before the first step, for sequences of shape ``batch_shape``."""
+
+    @abstractmethod
+    def step(self, state: State, latent: Tensor, control: Tensor | None = None) -> MemoryStep:
+        """Advance by one step: a pure function of its arguments and the weights.
+
+        Args:
+            state: from :meth:`initial_state` or the step before, batch shape ``batch``.
+            latent: what was written last, zeros in the first step; ``(*batch, latent_dim)``.
+            control: c_t of this step, ``(*batch, control_dim)``, or None if ``control_dim == 0``.
+        """
+
+    def expand_state(self, state: State, batch_shape: Sequence[int]) -> State:
+        """Broadcast a state to more or larger batch dimensions, such as a plate of particles."""
+        lone = self.initial_state(())
+        return type(state)(
+            *(
+                tensor.expand(*batch_shape, *single.shape)
+                for tensor, single in zip(state, lone, strict=True)
+            )
+        )
+
+    def cut_reads(
+        self, state: State, context: Tensor, heads: Sequence[int] | None = None
+    ) -> tuple[State, Tensor]:
+        """Zero what the given heads (all by default) have read: the lesion of one step.
+
+        A memory whose state carries its reads to the next step overrides this to cut them there too.
+        """
+        count, width = self.read_shape
+        keep = torch.ones(count, 1, dtype=context.dtype, device=context.device)  # (R, 1)
+        keep[slice(None) if heads is None else list(heads)] = 0
+        mask = context.new_ones(self.context_dim)  # (context_dim,)
+        mask[: count * width] = keep.expand(count, width).reshape(-1)
+        return state, context * mask

@@ -1,0 +1,69 @@
+"""The deterministic recurrent controller inside every memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LSTMController", "check_control", "check_positive"]
+
+
+def check_positive(owner: str, **sizes: int) -> None:
+    """Refuse sizes below one with a sentence that names the argument."""
+    for name, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{owner}: {name} must be a whole number of at least 1, got {size!r}")
+
+
+def check_control(owner: str, control: Tensor | None, control_dim: int) -> None:
+    """Refuse a control where none is expected, a missing one, and one of the wrong size."""
+    given = 0 if control is None else control.shape[-1]
+    if given != control_dim:
+        raise ValueError(
+            f"{owner}: the control must have size control_dim={control_dim}, got "
+            + ("none" if control is None else f"one of size {given}")
+        )
+
+
+class LSTMController(nn.Module):
+    """An LSTM cell for any leading batch shape: h_t, cell_t = LSTM([inputs], h_{t-1}, cell_{t-1}).
+
+    The four gates come from one matrix product on the concatenated inputs and h_{t-1};
+    the weights are laid out and initialised as in :class:`torch.nn.LSTMCell` (uniform in
+    ±1/sqrt(hidden_dim)), except that there is one bias instead of a redundant pair, and that the
+    forget gate's starts at one, so that a young controller remembers (Jozefowicz et al. 2015).
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.hidden_dim = hidden_dim
+        self.gates = nn.Linear(input_dim + hidden_dim, 4 * hidden_dim)
+        bound = hidden_dim**-0.5
+        nn.init.uniform_(self.gates.weight, -bound, bound)
+        with torch.no_grad():
+            self.gates.bias.zero_()
+            self.gates.bias[hidden_dim : 2 * hidden_dim] = 1.0
+
+    def initial(self, batch_shape: Sequence[int]) -> Tensor:
+        """Zeros for the hidden and the cell state: ``(*batch_shape, hidden_dim)``."""
+        return self.gates.weight.new_zeros(*batch_shape, self.hidden_dim)
+
+    def forward(
+        self, inputs: Sequence[Tensor], hidden: Tensor, cell: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Advance by one step.
+
+        Args:
+            inputs: tensors of shape ``(*batch, n_i)``, their n_i summing to ``input_dim``.
+            hidden: h_{t-1}, ``(*batch, hidden_dim)``.
+            cell: the cell state before, ``(*batch, hidden_dim)``.
+
+        Returns:
+            h_t and the new cell state.
+        """
+        gates = self.gates(torch.cat([*inputs, hidden], dim=-1))  # (*batch, 4 * hidden_dim)
+        into, forget, candidate, out = gates.chunk(4, dim=-1)  # (*batch, hidden_dim) each
+        cell = forget.sigmoid() * cell + into.sigmoid() * candidate.tanh()
+        return out.sigmoid() * cell.tanh(), cell
