@@ -15,6 +15,7 @@ from pyro_gtm.ops import read, write
 __all__ = ["LatentProcess"]
 
 Head = Callable[..., tuple[Tensor, Tensor]]
+Shape = torch.Size | list[int] | tuple[int, ...]
 
 
 class Rollout(NamedTuple):
@@ -22,8 +23,7 @@ class Rollout(NamedTuple):
 
     latents: Tensor  # (*batch, T, B, Z)
     contexts: Tensor  # (*batch, T, B, C)
-    location: Tensor | None  # (*batch, T, B, Z), or None: not computed in the loop
-    scale: Tensor | None
+    factors: dist.TorchDistribution | None  # the T Gaussians, or None: not needed in the loop
 
 
 class LatentProcess(dist.TorchDistribution):
@@ -84,7 +84,7 @@ class LatentProcess(dist.TorchDistribution):
         )
 
     def expand(
-        self, batch_shape: torch.Size, _instance: LatentProcess | None = None
+        self, batch_shape: Shape, _instance: LatentProcess | None = None
     ) -> LatentProcess:
         if torch.Size(batch_shape) != self.batch_shape:
             raise ValueError(
@@ -93,7 +93,7 @@ class LatentProcess(dist.TorchDistribution):
             )
         return self
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+    def rsample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008
         if sample_shape:
             raise ValueError("LatentProcess: draw several samples with a plate, not sample_shape")
         latents, contexts, locations, scales = [], [], [], []
@@ -107,9 +107,10 @@ class LatentProcess(dist.TorchDistribution):
             locations.append(location)
             scales.append(scale)
         value = _join(latents)
-        self._rollout = Rollout(value, _join(contexts), _join(locations), _join(scales))
+        factors = dist.Normal(_join(locations), _join(scales)).to_event(1)
+        self._rollout = Rollout(value, _join(contexts), factors)
         if self.informs is not None:
-            self.informs._rollout = self._rollout._replace(location=None, scale=None)
+            self.informs._rollout = self._rollout._replace(factors=None)
         return value
 
     def contexts(self, latents: Tensor) -> Tensor:
@@ -119,10 +120,11 @@ class LatentProcess(dist.TorchDistribution):
     def factors(self, latents: Tensor) -> dist.TorchDistribution:
         """The T Gaussians N(z_t | z_{<t}) along these latents."""
         rollout = self._along(latents)
-        if rollout.location is None:
-            location, scale = self.head(rollout.contexts, self.features)
-            self._rollout = rollout = rollout._replace(location=location, scale=scale)
-        return dist.Normal(rollout.location, rollout.scale).to_event(1)
+        factors = rollout.factors
+        if factors is None:
+            factors = dist.Normal(*self.head(rollout.contexts, self.features)).to_event(1)
+            self._rollout = rollout._replace(factors=factors)
+        return factors
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log N(z_t | z_{<t}) of every step: ``(*batch, T, B)``, in nats."""
@@ -136,10 +138,12 @@ class LatentProcess(dist.TorchDistribution):
     def _along(self, latents: Tensor) -> Rollout:
         if self._rollout is None:
             contexts = []
-            for t in range(self.num_steps):
+            # As drawn: a plate left of time (particles) keeps an empty dimension where time was.
+            steps = latents.unbind(-3) if latents.dim() == 3 else latents.split(1, dim=-3)
+            for t, latent in enumerate(steps):
                 contexts.append(read(self._at(self.controls, t)))
-                self._write(latents[..., t, :, :], t)
-            self._rollout = Rollout(latents, _join(contexts), None, None)
+                self._write(latent, t)
+            self._rollout = Rollout(latents, _join(contexts), None)
         elif self._rollout.latents is not latents:
             raise RuntimeError(
                 "LatentProcess: it went along other latents already, and its memory has moved on; "

@@ -198,7 +198,9 @@ class GenerativeTemporalModel(nn.Module):
         # The first read happens here and not in the loop: the memory takes its batch shape from
         # the plates around, and the plate of time, inside which the loop runs, is not one of them.
         *batch_shape, batch_size = read(_at(controls, 0)).shape[:-1]
-        features = self.encode(frames) if self.writes == "latent+frame" else None
+        features = None
+        if self.writes == "latent+frame" and frames is not None:
+            features = self.encode(frames)
 
         def written(latent: Tensor, t: int) -> Tensor:
             return latent if features is None else _cat(latent, features[t].relu())

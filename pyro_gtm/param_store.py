@@ -34,4 +34,5 @@ def register_module(name: str, module: N) -> N:
                 f"the Pyro parameter store holds another module under the name {name!r}; call "
                 "pyro.clear_param_store() before using a new one, or give it another name"
             )
-    return pyro.module(name, module)
+    pyro.module(name, module)
+    return module

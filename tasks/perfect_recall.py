@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 
 from pyro_gtm.data.images import ImageSet
-
 from pyro_gtm.tasks.base import Sequences, Task, register_task, require_positive
 
 

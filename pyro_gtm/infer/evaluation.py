@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
+from pyro.distributions import TorchDistribution
 from pyro.poutine.guide import GuideMessenger
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -64,13 +65,16 @@ def evaluate(guide: GuideMessenger, frames: Tensor, controls: Tensor | None = No
     """
     guide(frames, controls)
     model_trace, guide_trace = guide.get_traces()
-    kls, reconstructions = [], []
+    kls: list[Tensor] = []
+    reconstructions: list[Tensor] = []
     for name, site in model_trace.nodes.items():
         if site["type"] != "sample":
             continue
+        fn = cast(TorchDistribution, site["fn"])
         if site["is_observed"]:
-            terms, value = reconstructions, -site["fn"].log_prob(site["value"])
+            terms, value = reconstructions, -fn.log_prob(cast(Tensor, site["value"]))
         else:
-            terms, value = kls, kl_divergence(guide_trace.nodes[name]["fn"], site["fn"])
+            posterior = cast(TorchDistribution, guide_trace.nodes[name]["fn"])
+            terms, value = kls, kl_divergence(posterior, fn)
         terms.append(value if value.dim() > 1 else value.unsqueeze(0))  # ([1 or T], B)
     return Evaluation(kl=torch.cat(kls), reconstruction=torch.cat(reconstructions))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
+from pyro.distributions import TorchDistribution
+from pyro.poutine import Trace
 from torch import Tensor
 
 from pyro_gtm.handlers import FilteringGuide, use_memory
@@ -48,7 +52,7 @@ def continue_frames(
     samples = guide(frames, controls, num_steps=num_steps)
     trace, _ = guide.get_traces()
     generated = [
-        samples[f"x_{t}"] if sample else trace.nodes[f"x_{t}"]["fn"].mean
+        samples[f"x_{t}"] if sample else _mean(trace, f"x_{t}")
         for t in range(len(frames), num_steps)
     ]
     return torch.cat([frames, torch.stack(generated)])
@@ -66,4 +70,8 @@ def reconstruct(
     guide = FilteringGuide(use_memory(memory)(program.model), program)
     guide(frames, controls)
     trace, _ = guide.get_traces()
-    return trace.nodes["x"]["fn"].mean
+    return _mean(trace, "x")
+
+
+def _mean(trace: Trace, site: str) -> Tensor:
+    return cast(TorchDistribution, trace.nodes[site]["fn"]).mean

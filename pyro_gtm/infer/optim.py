@@ -45,8 +45,8 @@ class Adam(PyroOptim):
         for name, value in (("lr", lr), ("eps", eps), ("clip_norm", clip_norm)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"Adam: {name} must be a positive number, got {value}")
-        arguments = {"lr": lr, "betas": betas, "eps": eps, "fused": True}
-        super().__init__(torch.optim.Adam, arguments)
+        self._arguments: dict[str, Any] = {"lr": lr, "betas": betas, "eps": eps, "fused": True}
+        super().__init__(torch.optim.Adam, self._arguments)
         self.clip_norm = clip_norm
         self.gradient_norm = math.nan
         """Global norm of the last gradient, before the clip."""
@@ -77,11 +77,11 @@ class Adam(PyroOptim):
         fresh = [p for p in params if p not in self._names]
         if not fresh:
             return
-        names = {p: pyro.get_param_store().param_name(p) for p in fresh}
+        names = {p: str(pyro.get_param_store().param_name(p)) for p in fresh}
         fresh.sort(key=lambda p: names[p])
         self._names.update((p, names[p]) for p in fresh)
         if self._optimizer is None:
-            self._optimizer = torch.optim.Adam(fresh, **self.pt_optim_args)
+            self._optimizer = torch.optim.Adam(fresh, **self._arguments)
         else:
             self._optimizer.add_param_group({"params": fresh})
         for p in fresh:

@@ -93,7 +93,7 @@ class MemoryModule(nn.Module, ABC):
     ) -> tuple[State, Tensor]:
         """Zero what the given heads (all by default) have read: the lesion of one step.
 
-        A memory whose state carries its reads to the next step overrides this to cut them there too.
+        A memory whose state carries its reads to the next step overrides this to cut them there.
         """
         count, width = self.read_shape
         keep = torch.ones(count, 1, dtype=context.dtype, device=context.device)  # (R, 1)

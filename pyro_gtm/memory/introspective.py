@@ -89,8 +89,7 @@ class IntrospectiveMemory(MemoryModule):
         )
         if attention not in ("softmax", "softplus"):
             raise ValueError(
-                "IntrospectiveMemory: attention must be 'softmax' or 'softplus', "
-                f"got {attention!r}"
+                f"IntrospectiveMemory: attention must be 'softmax' or 'softplus', got {attention!r}"
             )
         super().__init__(
             latent_dim=latent_dim,

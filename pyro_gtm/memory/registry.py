@@ -60,7 +60,7 @@ def make_memory(name: str, **options: Any) -> MemoryModule:
     Raises:
         ValueError: the name is unknown, or the memory takes no such option.
     """
-    cls = _find(name)
+    cls = memory_class(name)
     allowed = list(inspect.signature(cls).parameters)
     for option in options:
         if option not in allowed:
@@ -70,7 +70,8 @@ def make_memory(name: str, **options: Any) -> MemoryModule:
     return cls(**options)
 
 
-def _find(name: str) -> type[MemoryModule]:
+def memory_class(name: str) -> type[MemoryModule]:
+    """The class of the memory called ``name``; ValueError if there is none."""
     if name not in _MEMORIES:
         for point in entry_points(group=ENTRY_POINT_GROUP):
             if point.name == name:

@@ -1,0 +1,334 @@
+"""The command line: ``pyro-gtm train`` and ``pyro-gtm generate``.
+
+``examples/train.py`` and ``examples/generate.py`` are the same commands.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+from tqdm import tqdm
+
+from pyro_gtm import __version__
+from pyro_gtm.checkpoint import CheckpointError
+from pyro_gtm.config import ELBOS, PRESETS, make_config
+from pyro_gtm.data import BINARISATIONS, IMAGE_SOURCES, MissingDataError, load_images
+from pyro_gtm.infer.training import NonFiniteLossError
+from pyro_gtm.likelihoods import LIKELIHOODS
+from pyro_gtm.memory import memory_names
+from pyro_gtm.nets import NETWORKS
+from pyro_gtm.plotting import save
+from pyro_gtm.report import draw_figures, draw_strips, frames_before_recall, summary_table
+from pyro_gtm.run import Interrupted, Run, RunError
+from pyro_gtm.tasks import task_names
+
+__all__ = ["generate", "main", "train"]
+
+
+class Refused(click.ClickException):
+    """Input that cannot be served: one sentence on stderr, exit code 2."""
+
+    exit_code = 2
+
+
+@contextmanager
+def _refusing_bad_input() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, MissingDataError, RunError, CheckpointError) as error:
+        raise Refused(str(error)) from error
+
+
+class Setting(click.ParamType):
+    """``NAME=VALUE``, the value a number, true, false or a word."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
+        if isinstance(value, tuple):
+            return value
+        name, separator, text = value.partition("=")
+        if not name or not separator:
+            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
+        for kind in (int, float):
+            try:
+                return name, kind(text)
+            except ValueError:
+                continue
+        return name, {"true": True, "false": False}.get(text.lower(), text)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="pyro_gtm")
+def main() -> None:
+    """Generative temporal models with memory, in Pyro."""
+
+
+@main.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.option(
+    "--memory", type=click.Choice(memory_names()), default="introspective", help="Which memory."
+)
+@click.option(
+    "--task", type=click.Choice(task_names()), default="perfect_recall", help="Which task."
+)
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="small",
+    help="Seconds, minutes, or as published.",
+)
+@click.option(
+    "-n", "--num-steps", type=click.IntRange(min=1), help="Gradient steps. [default: the preset's]"
+)
+@click.option(
+    "-b",
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Sequences in a step. [default: the preset's]",
+)
+@click.option(
+    "-lr",
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of Adam. [default: the preset's]",
+)
+@click.option(
+    "--list-length",
+    type=click.IntRange(min=1),
+    help="Frames before recall, for tasks that recall a list. [default: the preset's]",
+)
+@click.option(
+    "--recall-length", type=click.IntRange(min=1), help="Frames to recall. [default: the preset's]"
+)
+@click.option(
+    "--memory-option",
+    "memory_options",
+    type=Setting(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An argument of the memory's class, such as slots=20; repeatable.",
+)
+@click.option(
+    "--elbo",
+    type=click.Choice(ELBOS),
+    help="Bound: KL sampled (Trace_ELBO) or in closed form (TraceMeanField_ELBO). [default: trace]",
+)
+@click.option(
+    "--kl-warmup",
+    type=click.IntRange(min=0),
+    help="Steps over which the weight of the KL grows to 1. [default: 0]",
+)
+@click.option(
+    "--network", type=click.Choice(NETWORKS), help="Encoder and decoder. [default: the preset's]"
+)
+@click.option(
+    "--likelihood", type=click.Choice(list(LIKELIHOODS)), help="Of a frame. [default: bernoulli]"
+)
+@click.option(
+    "--writes",
+    type=click.Choice(["latent", "latent+frame"]),
+    help="What the memory is given. [default: latent]",
+)
+@click.option(
+    "--data",
+    type=click.Choice(list(IMAGE_SOURCES)),
+    default="digits",
+    help="Images: 5,000 that come with a package, or full MNIST from a folder.",
+)
+@click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of --data mnist.")
+@click.option("--download", is_flag=True, help="Fetch what --data-dir lacks.")
+@click.option(
+    "--binarise",
+    type=click.Choice(BINARISATIONS),
+    help="How grey images become binary. [default: threshold]",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of everything random.")
+@click.option(
+    "--device", default="auto", help="auto (CUDA where there is one), cpu, cuda, cuda:1, ..."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder of the run. [default: a new one in runs/]",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Continue the run in FOLDER, exactly.",
+)
+@click.pass_context
+def train(ctx: click.Context, /, **flags: Any) -> None:
+    """Train a model and show what it remembers.
+
+    Leaves a folder with the configuration, metrics, checkpoints, a summary and figures.  Ctrl-C
+    saves and stops; --resume continues.
+    """
+    given = {
+        name: value
+        for name, value in flags.items()
+        if value is not None and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    output, resume = given.pop("output", None), given.pop("resume", None)
+    download = given.pop("download", False)
+    given["memory_options"] = dict(given.get("memory_options", ()))
+    given["task_options"] = {
+        name: given.pop(name) for name in ("list_length", "recall_length") if name in given
+    }
+    given = {name: value for name, value in given.items() if value != {}}
+    with _refusing_bad_input():
+        if resume is not None:
+            if output is not None:
+                raise ValueError("--resume names the folder of the run: leave --output out")
+            run = Run.resume(resume, **given)
+        else:
+            config = make_config(given.pop("preset", "small"), **given)
+            if download:
+                load_images(config.data, config.data_dir, download=True)
+            run = Run.start(output or _fresh_folder(config), config)
+    _train(run)
+
+
+def _train(run: Run) -> None:
+    config = run.experiment.config
+    begun_at, begun = run.step, time.monotonic()
+    resume = f"python examples/train.py --resume {run.folder}"
+    click.echo(
+        f"{config.task}, {config.memory} memory, {run.experiment.num_parameters:,} parameters, "
+        f"on {run.experiment.device}; run folder {run.folder}"
+    )
+    try:
+        with _progress_bar(config.num_steps, run.step) as progress:
+            run.train(progress)
+    except Interrupted as interruption:
+        click.echo(
+            f"Stopped after step {interruption.step:,}; everything is saved. Continue with\n"
+            f"  {resume}"
+        )
+        raise SystemExit(128 + interruption.signal) from None
+    except NonFiniteLossError as error:
+        checkpoints = run.checkpoints()
+        kept = f"the last good checkpoint is {checkpoints[-1]}" if checkpoints else "none was saved"
+        raise click.ClickException(
+            f"{error}; {kept}. A smaller --learning-rate may help."
+        ) from error
+    summary = run.write_summary(time.monotonic() - begun, run.step - begun_at)
+    figures = draw_figures(run)
+    click.echo("\n" + summary_table(summary))
+    click.echo(f"\nFigures, metrics and checkpoints are in {run.folder}:")
+    for path in figures:
+        click.echo(f"  {path}")
+    if not any(path.stem == "attention" for path in figures):
+        click.echo(f"  (no attention figure: the {config.memory} memory does not attend)")
+
+
+@main.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN_FOLDER")
+@click.option(
+    "--num-given", type=click.IntRange(min=1), help="Frames given. [default: all before the recall]"
+)
+@click.option("--num-sequences", type=click.IntRange(min=1), default=3, help="Sequences drawn.")
+@click.option(
+    "--sample", is_flag=True, help="Draw samples of the generated frames rather than means."
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, help="Of the sequences and the generation."
+)
+@click.option("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda, ...")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The picture. [default: RUN_FOLDER/figures/generated.png]",
+)
+def generate(
+    run: Path,
+    num_given: int | None,
+    num_sequences: int,
+    sample: bool,
+    seed: int,
+    device: str,
+    output: Path | None,
+) -> None:
+    """Continue held-out sequences with a trained model.
+
+    RUN_FOLDER is what train has left.  The first frames are given, the rest is generated from the
+    prior: what comes is what the memory holds.
+    """
+    with _refusing_bad_input():
+        loaded = Run.load(run, device)
+        batch = loaded.experiment.held_out(num_sequences, seed)
+        given = frames_before_recall(batch) if num_given is None else num_given
+        if given >= len(batch.frames):
+            raise ValueError(
+                f"--num-given must be from 1 to {len(batch.frames) - 1} for sequences of "
+                f"{len(batch.frames)} frames, got {given}"
+            )
+        path = output or run / "figures" / "generated.png"
+        if not path.parent.is_dir():
+            raise ValueError(f"output {path} cannot be written: {path.parent} is not a folder")
+    figure = draw_strips(loaded, batch, given, num_sequences, sample, seed)
+    try:
+        save(figure, path)
+    except OSError as error:
+        raise Refused(f"output {path} cannot be written: {error.strerror}") from error
+    click.echo(f"{given} frames given, {len(batch.frames) - given} generated: {path}")
+
+
+def _fresh_folder(config: Any) -> Path:
+    """``runs/TASK-MEMORY-seedN``, with a number behind it if that one is taken."""
+    base = Path("runs") / f"{config.task}-{config.memory}-seed{config.seed}"
+    folder, number = base, 1
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder
+
+
+class _Progress:
+    """A bar on a terminal; elsewhere, a line for each evaluation."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+        self.shown: dict[str, str] = {}
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        if "split" not in row:
+            self.bar.update(1)
+            return
+        self.shown["loss"] = (
+            f"{row['negative_elbo_per_frame']:.1f}"
+            if (row["split"] == "train")
+            else self.shown.get("loss", "")
+        )
+        if row["split"] == "test":
+            self.shown["KL recall"] = f"{row['recall_kl']:.2f}"
+            self.shown["last"] = f"{row['last_frame_kl']:.2f}"
+            if self.bar.disable:
+                click.echo(
+                    f"step {row['step']:>7,}  negative ELBO {row['negative_elbo_per_frame']:7.2f} "
+                    f"nats a frame  recall KL {row['recall_kl']:6.2f}  last frame KL "
+                    f"{row['last_frame_kl']:6.2f}"
+                )
+        self.bar.set_postfix(self.shown, refresh=False)
+
+
+@contextmanager
+def _progress_bar(total: int, done: int) -> Iterator[_Progress]:
+    bar = tqdm(total=total, initial=done, disable=None, unit="step", dynamic_ncols=True)
+    try:
+        yield _Progress(bar)
+    finally:
+        bar.close()
+
+
+if __name__ == "__main__":
+    main(prog_name=os.environ.get("PYRO_GTM_PROG", "pyro-gtm"))

@@ -1,0 +1,170 @@
+"""What a training run is: one flat record, three presets, saved beside the results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ELBOS", "PRESETS", "Config", "make_config", "read_config"]
+
+ELBOS = ("trace", "mean-field")
+"""``trace`` samples the KL (Trace_ELBO), ``mean-field`` has it in closed form."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that determines a run, bar the machine.
+
+    The defaults are the ``small`` preset.  Sizes the task decides (frame shape, control size, a
+    memory's slots unless given) are not here.
+    """
+
+    preset: str = "small"
+    memory: str = "introspective"
+    memory_options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the memory's class; those given on top of the preset's."""
+    task: str = "perfect_recall"
+    task_options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the task's class, such as ``list_length``."""
+    data: str = "digits"
+    data_dir: str | None = None
+    binarise: str = "threshold"
+    network: str = "mlp"
+    likelihood: str = "bernoulli"
+    decoder_input: str = "latent+context"
+    writes: str = "latent"
+    latent_dim: int = 32
+    hidden_dim: int = 256
+    """Width of the encoder, decoder, prior and posterior networks."""
+    elbo: str = "trace"
+    kl_warmup: int = 0
+    """Steps over which the weight of the KL grows from 0 to 1."""
+    num_steps: int = 2_500
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    clip_norm: float = 10.0
+    seed: int = 0
+    device: str = "auto"
+    log_every: int = 50
+    eval_every: int = 250
+    """Steps between evaluations on held-out images."""
+    eval_sequences: int = 256
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in (
+            "latent_dim",
+            "hidden_dim",
+            "num_steps",
+            "batch_size",
+            "log_every",
+            "eval_every",
+            "eval_sequences",
+            "checkpoint_every",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_norm"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be a positive number, got {getattr(self, name)}")
+        if self.kl_warmup < 0:
+            raise ValueError(f"kl_warmup must be at least 0, got {self.kl_warmup}")
+        if self.elbo not in ELBOS:
+            raise ValueError(f"elbo must be one of {', '.join(ELBOS)}; got {self.elbo!r}")
+        if self.likelihood == "bernoulli" and self.binarise == "none":
+            raise ValueError(
+                "likelihood='bernoulli' explains binary images, and binarise='none' keeps them "
+                "grey: use likelihood='gaussian' or another binarise"
+            )
+
+    def to_json(self) -> str:
+        """The record as JSON, one key a line."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Seconds on any machine: does everything run?
+    "debug": {
+        "task_options": {"list_length": 4, "recall_length": 2},
+        "latent_dim": 8,
+        "hidden_dim": 32,
+        "num_steps": 40,
+        "batch_size": 8,
+        "log_every": 10,
+        "eval_every": 20,
+        "eval_sequences": 16,
+        "checkpoint_every": 20,
+    },
+    # Minutes on two cores: what does a memory change?
+    "small": {},
+    # As published, as far as that is known: networks, likelihood, budget of updates.
+    "paper": {
+        "network": "conv",
+        "decoder_input": "latent",
+        "hidden_dim": 400,
+        "num_steps": 1_000_000,
+        "batch_size": 16,
+        "learning_rate": 1e-4,
+        "log_every": 100,
+        "eval_every": 5_000,
+        "checkpoint_every": 5_000,
+    },
+}
+
+MEMORY_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "debug": {"vrnn": {"hidden_dim": 16}, "introspective": {"hidden_dim": 16, "heads": 2}},
+    "small": {},
+    # Widths that match the parameter counts of the models within 1.5 % (paper, Table 1).
+    "paper": {"vrnn": {"hidden_dim": 256}, "introspective": {"hidden_dim": 256, "heads": 5}},
+}
+
+
+def make_config(preset: str = "small", **overrides: Any) -> Config:
+    """A preset with some of its values replaced; nested options are merged.
+
+    Raises:
+        ValueError: an unknown preset or key, or an impossible value.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}")
+    _check_keys(overrides, "make_config")
+    memory = overrides.get("memory", Config.memory)
+    base = Config(
+        **{
+            "preset": preset,
+            "memory_options": MEMORY_OPTIONS[preset].get(memory, {}),
+            **PRESETS[preset],
+        }
+    )
+    for nested in ("memory_options", "task_options"):
+        if nested in overrides:
+            overrides = {**overrides, nested: {**getattr(base, nested), **overrides[nested]}}
+    return replace(base, **overrides)
+
+
+def read_config(path: Path) -> Config:
+    """The record that :meth:`Config.to_json` wrote.
+
+    Raises:
+        ValueError: the file is missing, no JSON, or has keys this version does not know.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: it is not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no configuration")
+    _check_keys(content, str(path))
+    return Config(**content)
+
+
+def _check_keys(given: Mapping[str, Any], where: str) -> None:
+    known = [entry.name for entry in fields(Config)]
+    for key in given:
+        if key not in known:
+            raise ValueError(f"{where}: unknown setting {key!r}; known are {', '.join(known)}")

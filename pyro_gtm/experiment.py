@@ -1,0 +1,197 @@
+"""From a configuration to live objects: data, task, memory, program, guide, inference."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pyro
+import torch
+from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
+from torch import Tensor
+
+from pyro_gtm.config import Config
+from pyro_gtm.data import load_images
+from pyro_gtm.handlers import FilteringGuide, use_memory
+from pyro_gtm.infer.evaluation import Evaluation, evaluate
+from pyro_gtm.infer.optim import Adam
+from pyro_gtm.likelihoods import LIKELIHOODS
+from pyro_gtm.memory import MemoryModule, make_memory
+from pyro_gtm.memory.registry import memory_class
+from pyro_gtm.model import GenerativeTemporalModel
+from pyro_gtm.nets import make_networks
+from pyro_gtm.tasks import Sequences, Task, make_task
+
+__all__ = ["Experiment", "build_experiment", "pick_device"]
+
+EVALUATION_SEED = 170_204_649
+"""All runs, whatever their seed, are judged on the same held-out sequences with the same noise."""
+
+
+@dataclass
+class Experiment:
+    """The objects of one run."""
+
+    config: Config
+    device: torch.device
+    training_task: Task
+    test_task: Task
+    program: GenerativeTemporalModel
+    memory: MemoryModule
+    guide: FilteringGuide
+    optimizer: Adam
+    svi: SVI
+    draws: torch.Generator
+    """Draws the training sequences; with PyTorch's own generator, all there is of chance."""
+
+    def draw(self) -> tuple[Tensor, Tensor | None]:
+        """Frames and controls of the next training batch."""
+        batch = self.training_task.sample(self.config.batch_size, self.draws)
+        return batch.frames, batch.controls
+
+    def held_out(self, sequences: int | None = None, seed: int = EVALUATION_SEED) -> Sequences:
+        """Sequences of test images, the same at every call."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        return self.test_task.sample(sequences or self.config.eval_sequences, generator)
+
+    def evaluate(self, batch: Sequences) -> Evaluation:
+        """Both terms of the bound on ``batch``, leaving the training's randomness alone."""
+        with frozen(self):
+            return evaluate(self.guide, batch.frames, batch.controls)
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable numbers in the program and its memory."""
+        modules = (self.program, self.memory)
+        return sum(p.numel() for module in modules for p in module.parameters())
+
+
+class frozen:
+    """Within it, networks are in evaluation mode and chance has a fixed seed of its own."""
+
+    def __init__(self, experiment: Experiment, seed: int = EVALUATION_SEED) -> None:
+        self.modules = (experiment.program, experiment.memory)
+        devices = [experiment.device] if experiment.device.type == "cuda" else []
+        self.fork = torch.random.fork_rng(devices)
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        self.fork.__enter__()
+        torch.manual_seed(self.seed)
+        for module in self.modules:
+            module.eval()
+
+    def __exit__(self, *exception: Any) -> None:
+        for module in self.modules:
+            module.train()
+        self.fork.__exit__(*exception)
+
+
+def build_experiment(config: Config) -> Experiment:
+    """Build everything a run needs; nothing is written and nothing trained.
+
+    Clears Pyro's parameter store and seeds PyTorch: a run owns its process.
+
+    Raises:
+        ValueError: the configuration asks for something impossible.
+        MissingDataError: its data cannot be had.
+    """
+    device = pick_device(config.device)
+    splits = load_images(config.data, config.data_dir, binarise=config.binarise, seed=config.seed)
+    training_task = make_task(config.task, splits.train.to(device), **config.task_options)
+    test_task = make_task(config.task, splits.test.to(device), **config.task_options)
+    _check_fits(config, training_task)
+    if config.likelihood not in LIKELIHOODS:
+        raise ValueError(
+            f"likelihood must be one of {', '.join(LIKELIHOODS)}; got {config.likelihood!r}"
+        )
+    likelihood = LIKELIHOODS[config.likelihood](training_task.event_shape)
+
+    pyro.clear_param_store()
+    pyro.set_rng_seed(config.seed)
+    memory = _build_memory(config, training_task)
+    from_context = memory.context_dim if config.decoder_input == "latent+context" else 0
+    encoder, decoder = make_networks(
+        config.network,
+        likelihood,
+        hidden_dim=config.hidden_dim,
+        decoder_input_dim=config.latent_dim + from_context,
+    )
+    program = GenerativeTemporalModel(
+        context_dim=memory.context_dim,
+        latent_dim=config.latent_dim,
+        encoder=encoder,
+        decoder=decoder,
+        likelihood=likelihood,
+        decoder_input=cast(Any, config.decoder_input),
+        writes=cast(Any, config.writes),
+    )
+    program.to(device), memory.to(device)
+
+    model = use_memory(memory)(program.model)
+    guide = FilteringGuide(model, program)
+    optimizer = Adam(lr=config.learning_rate, clip_norm=config.clip_norm)
+    elbo = Trace_ELBO() if config.elbo == "trace" else TraceMeanField_ELBO()
+    return Experiment(
+        config=config,
+        device=device,
+        training_task=training_task,
+        test_task=test_task,
+        program=program,
+        memory=memory,
+        guide=guide,
+        optimizer=optimizer,
+        svi=SVI(model, guide, optimizer, elbo),
+        draws=torch.Generator(device).manual_seed(config.seed),
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one and the CPU otherwise.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device must be auto, cpu or a device PyTorch finds here; {name!r} is not"
+        ) from error
+    return device
+
+
+def _build_memory(config: Config, task: Task) -> MemoryModule:
+    options: dict[str, Any] = {
+        "latent_dim": GenerativeTemporalModel.written_dim(
+            config.latent_dim, config.hidden_dim, cast(Any, config.writes)
+        ),
+        **config.memory_options,
+    }
+    taken = inspect.signature(memory_class(config.memory)).parameters
+    if task.control_dim:
+        options["control_dim"] = task.control_dim
+    if "slots" in taken:
+        options.setdefault("slots", task.num_steps)
+    return make_memory(config.memory, **options)
+
+
+def _check_fits(config: Config, task: Task) -> None:
+    """Refuse a batch whose frames alone would not fit the machine, before it is drawn."""
+    sequences = max(config.batch_size, config.eval_sequences)
+    frame = 4 * task.images.images[0].numel()
+    needed = frame * task.num_steps * sequences
+    if task.device.type == "cuda":
+        available = torch.cuda.get_device_properties(task.device).total_memory
+    else:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
+        raise ValueError(
+            f"{sequences} sequences of {task.num_steps} frames take {needed / 2**30:,.0f} GiB, and "
+            f"this machine has {available / 2**30:,.0f} GiB: choose a smaller batch_size or list"
+        )

@@ -1,0 +1,338 @@
+"""A run: a folder that can be interrupted at any moment and continued exactly.
+
+::
+
+    FOLDER/
+      config.json     what was asked for
+      metrics.jsonl   one line for each log ("split": "train") and evaluation ("split": "test")
+      checkpoints/    the last two, newest by its number of steps
+      summary.json    the final figures
+      figures/        *.png
+
+A checkpoint holds every source of chance beside the weights and the optimiser's moments, so a
+resumed run writes the same metrics, bit for bit on one CPU machine, as one that was never
+interrupted.  Times are not among the metrics for that reason: speed is in the summary.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from pyro_gtm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_atomically
+from pyro_gtm.config import Config, read_config
+from pyro_gtm.experiment import Experiment, build_experiment
+from pyro_gtm.infer.training import training_steps
+
+__all__ = ["Interrupted", "Run", "RunError"]
+
+Row = dict[str, Any]
+Progress = Callable[[Row], None]
+
+KEPT_CHECKPOINTS = 2
+
+
+class RunError(RuntimeError):
+    """A run folder cannot be used as asked: one sentence says why."""
+
+
+class Interrupted(Exception):
+    """Training was asked to stop, and stopped with its state saved.
+
+    Attributes:
+        step: the last step taken.
+        signal: the signal's number.
+    """
+
+    def __init__(self, step: int, signal_number: int) -> None:
+        super().__init__(f"interrupted after step {step}")
+        self.step = step
+        self.signal = signal_number
+
+
+class Run:
+    """A run folder and the experiment in it.
+
+    Make one with :meth:`start`, :meth:`resume` or :meth:`load`.
+    """
+
+    def __init__(self, folder: Path, experiment: Experiment) -> None:
+        self.folder = folder
+        self.experiment = experiment
+        self.step = 0
+        self.rows: list[Row] = []
+        self._window_loss = 0.0
+        self._window_steps = 0
+
+    # ------------------------------------------------------------------ making one
+
+    @classmethod
+    def start(cls, folder: Path, config: Config) -> Run:
+        """Begin a run in ``folder``, which must be empty or not exist yet.
+
+        Everything is built before the folder is, so a refused configuration leaves nothing.
+
+        Raises:
+            RunError: the folder holds something, or cannot be written.
+            ValueError, MissingDataError: see :func:`pyro_gtm.experiment.build_experiment`.
+        """
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(
+                f"output {folder} is not empty: choose another folder, or continue the run in it "
+                f"with --resume {folder}"
+            )
+        run = cls(folder, build_experiment(config))
+        try:
+            (folder / "checkpoints").mkdir(parents=True)
+            (folder / "figures").mkdir()
+            write_atomically(folder / "config.json", config.to_json().encode())
+        except OSError as error:
+            raise RunError(f"output {folder} cannot be written: {error.strerror}") from error
+        return run
+
+    @classmethod
+    def resume(cls, folder: Path, **overrides: Any) -> Run:
+        """Continue the run in ``folder`` from its newest checkpoint, or from the beginning.
+
+        Args:
+            folder: a run folder.
+            **overrides: settings the caller wants; only ``num_steps`` and ``device`` may differ
+                from those the run was started with.
+
+        Raises:
+            RunError: the folder holds no run, or one with another configuration.
+            CheckpointError: its newest checkpoint is damaged.
+        """
+        config = _config_of(folder)
+        for name, wanted in overrides.items():
+            started_with = getattr(config, name)
+            if name not in ("num_steps", "device") and wanted != started_with:
+                raise RunError(
+                    f"resume {folder}: the run was started with {name}={started_with!r}, and "
+                    f"{wanted!r} was asked for: leave it out, or start another run"
+                )
+        config = replace(config, **overrides)
+        run = cls(folder, build_experiment(config))
+        run._restore()
+        if run.step > config.num_steps:
+            raise RunError(
+                f"resume {folder}: num_steps={config.num_steps} is less than the {run.step} steps "
+                "already taken"
+            )
+        write_atomically(folder / "config.json", config.to_json().encode())
+        return run
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto") -> Run:
+        """A trained run, for generation or evaluation; nothing in its folder changes.
+
+        Raises:
+            RunError: the folder holds no run, or one without a checkpoint.
+            CheckpointError: its newest checkpoint is damaged.
+        """
+        run = cls(folder, build_experiment(replace(_config_of(folder), device=device)))
+        run._restore()
+        if run.step == 0:
+            raise RunError(f"{folder} has no checkpoint yet: train it first")
+        return run
+
+    # ------------------------------------------------------------------ training
+
+    def train(self, progress: Progress = lambda row: None) -> None:
+        """Train to ``config.num_steps``, logging, evaluating and saving on the way.
+
+        Args:
+            progress: is given every row of metrics, and ``{"step": n, "loss": nats}`` each step.
+
+        Raises:
+            Interrupted: on SIGINT or SIGTERM, after the step in hand and a checkpoint.
+            NonFiniteLossError: the loss or gradient is NaN or infinite; the last checkpoint stays.
+        """
+        config, experiment = self.experiment.config, self.experiment
+        frames_in_batch = config.batch_size * experiment.training_task.num_steps
+        self._cut_metrics()
+        with _stop_signals() as stop, open(self.folder / "metrics.jsonl", "a") as metrics:
+
+            def log(row: Row) -> None:
+                self.rows.append(row)
+                metrics.write(json.dumps(row) + "\n")
+                metrics.flush()
+                progress(row)
+
+            steps = training_steps(
+                experiment.svi,
+                experiment.draw,
+                num_steps=config.num_steps,
+                start=self.step,
+                kl_warmup=config.kl_warmup,
+            )
+            for step, loss in steps:
+                self.step = step
+                self._window_loss += loss / frames_in_batch
+                self._window_steps += 1
+                progress({"step": step, "loss": loss / frames_in_batch})
+                finished = step == config.num_steps
+                if step % config.log_every == 0 or finished:
+                    log(self._training_row())
+                if step % config.eval_every == 0 or finished:
+                    log(self._evaluation_row())
+                if step % config.checkpoint_every == 0 or finished or stop:
+                    self.save()
+                if stop and not finished:
+                    raise Interrupted(step, stop[0])
+
+    def _training_row(self) -> Row:
+        config = self.experiment.config
+        row = {
+            "split": "train",
+            "step": self.step,
+            "negative_elbo_per_frame": self._window_loss / self._window_steps,
+            "gradient_norm": self.experiment.optimizer.gradient_norm,
+        }
+        if config.kl_warmup:
+            row["kl_weight"] = min(1.0, self.step / config.kl_warmup)
+        self._window_loss, self._window_steps = 0.0, 0
+        return row
+
+    def _evaluation_row(self) -> Row:
+        batch = self.experiment.held_out()
+        summary = self.experiment.evaluate(batch).summary(batch.predictable)
+        return {"split": "test", "step": self.step, **summary}
+
+    def split(self, name: str) -> list[Row]:
+        """The rows of metrics of one split, ``"train"`` or ``"test"``."""
+        return [row for row in self.rows if row["split"] == name]
+
+    # ------------------------------------------------------------------ saving and restoring
+
+    def save(self) -> Path:
+        """Write a checkpoint and drop all but the newest two."""
+        experiment = self.experiment
+        path = self.folder / "checkpoints" / f"step-{self.step:08d}.pt"
+        content = {
+            "step": self.step,
+            "window": [self._window_loss, self._window_steps],
+            "program": experiment.program.state_dict(),
+            "memory": experiment.memory.state_dict(),
+            "optimizer": experiment.optimizer.get_state(),
+            "draws": experiment.draws.get_state(),
+            "noise": torch.get_rng_state(),
+        }
+        if experiment.device.type == "cuda":
+            content["cuda_noise"] = torch.cuda.get_rng_state(experiment.device)
+        save_checkpoint(path, content)
+        for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
+            old.unlink()
+        return path
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints there are, oldest first."""
+        return sorted((self.folder / "checkpoints").glob("step-*.pt"))
+
+    def _restore(self) -> None:
+        paths = self.checkpoints()
+        if not paths:
+            return
+        experiment = self.experiment
+        try:
+            content = load_checkpoint(paths[-1], experiment.device)
+        except CheckpointError as error:
+            rest = (
+                f"; {paths[-2].name} before it is kept: remove the damaged file to go on from there"
+                if len(paths) > 1
+                else ""
+            )
+            raise CheckpointError(f"{error}{rest}") from error
+        experiment.program.load_state_dict(content["program"])
+        experiment.memory.load_state_dict(content["memory"])
+        experiment.optimizer.set_state(content["optimizer"])
+        experiment.draws.set_state(content["draws"].cpu())
+        torch.set_rng_state(content["noise"].cpu())
+        if "cuda_noise" in content and experiment.device.type == "cuda":
+            torch.cuda.set_rng_state(content["cuda_noise"].cpu(), experiment.device)
+        self.step = content["step"]
+        self._window_loss, self._window_steps = content["window"]
+        self.rows = self._read_metrics()
+
+    def _read_metrics(self) -> list[Row]:
+        """The rows up to the present step: a killed run may have written some beyond."""
+        path = self.folder / "metrics.jsonl"
+        rows: list[Row] = []
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # the line in hand when the run was killed
+                break
+            if row["step"] > self.step:
+                break
+            rows.append(row)
+        return rows
+
+    def _cut_metrics(self) -> None:
+        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
+        write_atomically(self.folder / "metrics.jsonl", lines.encode())
+
+    def write_summary(self, seconds: float, steps_taken: int) -> Row:
+        """Write and return ``summary.json``: the last evaluation and what it was made with.
+
+        Args:
+            seconds: how long training took in this process, evaluations included.
+            steps_taken: in this process.
+        """
+        experiment, config = self.experiment, self.experiment.config
+        last = {k: v for k, v in self.split("test")[-1].items() if k not in ("split", "step")}
+        previous = self.folder / "summary.json"
+        if steps_taken:
+            speed = steps_taken / seconds
+        else:  # a finished run, resumed: keep the speed it was trained at
+            speed = json.loads(previous.read_text())["steps_per_second"]
+        summary = {
+            "memory": config.memory,
+            "task": config.task,
+            "seed": config.seed,
+            "num_steps": self.step,
+            "parameters": experiment.num_parameters,
+            **last,
+            "steps_per_second": speed,
+            "device": experiment.device.type,
+            "torch": torch.__version__,
+        }
+        write_atomically(previous, (json.dumps(summary, indent=2) + "\n").encode())
+        return summary
+
+
+def _config_of(folder: Path) -> Config:
+    if not (folder / "config.json").is_file():
+        raise RunError(f"{folder} holds no run: there is no config.json in it")
+    try:
+        return read_config(folder / "config.json")
+    except ValueError as error:
+        raise RunError(str(error)) from error
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of the first; a second SIGINT does kill."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread, where alone signals can be handled
+        before = {}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

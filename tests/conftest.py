@@ -1,0 +1,159 @@
+"""What every test starts from, and tiny models to test with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pyro
+import pytest
+import torch
+from pyro.poutine.runtime import _PYRO_STACK
+from torch import Tensor, nn
+
+import pyro_gtm as gtm
+from pyro_gtm.likelihoods import LIKELIHOODS
+
+EVENT_SHAPE = (1, 5, 5)
+LATENT_DIM = 3
+HIDDEN_DIM = 6
+FEATURE_DIM = 5
+
+# Sizes that keep a memory tiny, where it has more than latent_dim and hidden_dim to choose.
+SMALL: dict[str, dict[str, Any]] = {"introspective": {"slots": 3, "heads": 2}}
+
+
+@pytest.fixture(autouse=True)
+def fresh_pyro() -> Iterator[None]:
+    """An empty parameter store, fixed seeds, validation on; and no handler left behind."""
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    with pyro.validation_enabled():
+        yield
+    left_behind = list(_PYRO_STACK)
+    _PYRO_STACK.clear()
+    assert not left_behind, "the test left handlers on Pyro's stack"
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Double precision by default."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture(params=gtm.memory_names())
+def memory_name(request: pytest.FixtureRequest) -> str:
+    """Every memory there is, those added later included."""
+    return request.param
+
+
+@pytest.fixture(params=["stacked", "per_step"])
+def layout(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def build_memory() -> Callable[..., gtm.MemoryModule]:
+    """A tiny memory by name."""
+
+    def build(name: str, latent_dim: int = LATENT_DIM, **options: Any) -> gtm.MemoryModule:
+        sizes = {"hidden_dim": HIDDEN_DIM, **SMALL.get(name, {}), **options}
+        return gtm.make_memory(name, latent_dim=latent_dim, **sizes)
+
+    return build
+
+
+class Model(NamedTuple):
+    """A tiny program and the memory that fits it."""
+
+    program: gtm.GenerativeTemporalModel
+    memory: gtm.MemoryModule
+
+    def model(self) -> Callable[..., Any]:
+        return gtm.use_memory(self.memory)(self.program.model)
+
+    def ordinary_guide(self) -> Callable[..., Any]:
+        return gtm.use_memory(self.memory)(self.program.guide)
+
+    def filtering_guide(self) -> gtm.FilteringGuide:
+        return gtm.FilteringGuide(self.model(), self.program)
+
+    def laid_out(self, layout: str) -> Model:
+        """The same weights, the sites in another layout."""
+        return Model(self.program.with_layout(layout), self.memory)
+
+    def modules(self) -> nn.ModuleDict:
+        return nn.ModuleDict({"program": self.program, "memory": self.memory})
+
+    def gradients(self, loss: Tensor) -> dict[str, Tensor | None]:
+        """The gradient of every parameter, None where the loss does not depend on it."""
+        names, parameters = zip(*self.modules().named_parameters(), strict=True)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return dict(zip(names, gradients, strict=True))
+
+
+@pytest.fixture
+def make_model(build_memory: Callable[..., gtm.MemoryModule]) -> Callable[..., Model]:
+    """A tiny model with random weights, MLP networks and frames of shape (1, 5, 5)."""
+
+    def make(
+        memory_name: str,
+        likelihood: str = "bernoulli",
+        *,
+        layout: str = "stacked",
+        writes: str = "latent",
+        decoder_input: str = "latent+context",
+        control_dim: int = 0,
+    ) -> Model:
+        written = gtm.GenerativeTemporalModel.written_dim(LATENT_DIM, FEATURE_DIM, writes)
+        memory = build_memory(memory_name, latent_dim=written, control_dim=control_dim)
+        family = LIKELIHOODS[likelihood](EVENT_SHAPE)
+        seen = LATENT_DIM + (memory.context_dim if decoder_input == "latent+context" else 0)
+        program = gtm.GenerativeTemporalModel(
+            context_dim=memory.context_dim,
+            latent_dim=LATENT_DIM,
+            encoder=gtm.MLPEncoder(EVENT_SHAPE, HIDDEN_DIM, FEATURE_DIM),
+            decoder=gtm.MLPDecoder(seen, HIDDEN_DIM, family.parameter_shape),
+            likelihood=family,
+            decoder_input=decoder_input,
+            writes=writes,
+            layout=layout,
+        )
+        return Model(program, memory)
+
+    return make
+
+
+@pytest.fixture
+def make_frames() -> Callable[..., Tensor]:
+    """Random frames, binary or real: (T, B, 1, 5, 5)."""
+
+    def make(num_steps: int = 5, batch_size: int = 3, likelihood: str = "bernoulli") -> Tensor:
+        shape = (num_steps, batch_size, *EVENT_SHAPE)
+        return torch.rand(shape).round() if likelihood == "bernoulli" else torch.randn(shape)
+
+    return make
+
+
+@pytest.fixture
+def assert_same_gradients() -> Callable[..., None]:
+    """Equal to 1e-10 of the whole gradient's norm, and absent for the same parameters."""
+
+    def check(one: dict[str, Tensor | None], other: dict[str, Tensor | None]) -> None:
+        assert one.keys() == other.keys()
+        present = [gradient for gradient in other.values() if gradient is not None]
+        size = torch.cat([gradient.flatten() for gradient in present]).norm().item()
+        assert size > 0
+        for name in one:
+            if other[name] is None:
+                assert one[name] is None, f"{name} has a gradient in one only"
+            else:
+                assert one[name] is not None, f"{name} has a gradient in one only"
+                torch.testing.assert_close(
+                    one[name], other[name], rtol=1e-10, atol=1e-10 * size, msg=name
+                )
+
+    return check
