@@ -28,11 +28,15 @@ class CheckpointError(RuntimeError):
 def write_atomically(path: Path, content: bytes) -> None:
     """Put ``content`` into ``path``, or leave ``path`` as it was."""
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

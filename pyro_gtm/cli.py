@@ -227,7 +227,9 @@ def _train(run: Run) -> None:
     for path in figures:
         click.echo(f"  {path}")
     if not any(path.stem == "attention" for path in figures):
-        click.echo(f"  (no attention figure: the {config.memory} memory does not attend)")
+        click.echo(
+            f"  (no attention figure: the {config.memory} memory does not attend to past steps)"
+        )
 
 
 @main.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})

@@ -36,6 +36,7 @@ class Config:
     likelihood: str = "bernoulli"
     decoder_input: str = "latent+context"
     writes: str = "latent"
+    posterior: str = "correction"
     latent_dim: int = 32
     hidden_dim: int = 256
     """Width of the encoder, decoder, prior and posterior networks."""
@@ -104,6 +105,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "network": "conv",
         "decoder_input": "latent",
+        "posterior": "direct",
         "hidden_dim": 400,
         "num_steps": 1_000_000,
         "batch_size": 16,

@@ -127,6 +127,7 @@ def build_experiment(config: Config) -> Experiment:
         likelihood=likelihood,
         decoder_input=cast(Any, config.decoder_input),
         writes=cast(Any, config.writes),
+        posterior=cast(Any, config.posterior),
     )
     program.to(device), memory.to(device)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pyro.distributions as dist
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints, kl_divergence, register_kl
 
+from pyro_gtm.nets.gaussian import Parameters, correct
 from pyro_gtm.ops import read, write
 
 __all__ = ["LatentProcess"]
 
-Head = Callable[..., tuple[Tensor, Tensor]]
+Head = Callable[[Tensor, "Tensor | None"], Parameters]
 Shape = torch.Size | list[int] | tuple[int, ...]
 
 
@@ -44,8 +45,9 @@ class LatentProcess(dist.TorchDistribution):
         controls: c_1..c_T, ``(T, B, control_dim)``.
         features: of the frames, for a posterior's head: ``(T, B, feature_dim)``.
         written: maps z_t and t to what the memory is given; z_t itself by default.
-        informs: a process that takes this one's draws as its own (the prior that a posterior
-            stands in for), so that it need not run the recurrence again.
+        stands_in_for: the prior, if this is a posterior: it takes this one's draws as its own and
+            need not run the recurrence again.
+        corrects: the head gives a correction of that prior, :func:`pyro_gtm.nets.correct`.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (as torch declares it)
@@ -61,18 +63,20 @@ class LatentProcess(dist.TorchDistribution):
         controls: Tensor | None = None,
         features: Tensor | None = None,
         written: Callable[[Tensor, int], Tensor] | None = None,
-        informs: LatentProcess | None = None,
+        stands_in_for: LatentProcess | None = None,
+        corrects: bool = False,
     ) -> None:
         self.head = head
         self.controls = controls
         self.features = features
         self.written = written
-        self.informs = informs
+        self.prior = stands_in_for
+        self.corrects = corrects
         self._rollout: Rollout | None = None
         super().__init__(batch_shape, torch.Size([latent_dim]), validate_args=False)
 
-    def standing_in(self, head: Head, features: Tensor) -> LatentProcess:
-        """The posterior process that takes this prior's place and informs it of its draws."""
+    def stand_in(self, head: Head, features: Tensor, corrects: bool) -> LatentProcess:
+        """The posterior that takes this prior's place, and tells it what was drawn."""
         return LatentProcess(
             head,
             batch_shape=self.batch_shape,
@@ -80,12 +84,11 @@ class LatentProcess(dist.TorchDistribution):
             controls=self.controls,
             features=features,
             written=self.written,
-            informs=self,
+            stands_in_for=self,
+            corrects=corrects,
         )
 
-    def expand(
-        self, batch_shape: Shape, _instance: LatentProcess | None = None
-    ) -> LatentProcess:
+    def expand(self, batch_shape: Shape, _instance: LatentProcess | None = None) -> LatentProcess:
         if torch.Size(batch_shape) != self.batch_shape:
             raise ValueError(
                 f"LatentProcess: cannot be expanded from {tuple(self.batch_shape)} to "
@@ -96,21 +99,21 @@ class LatentProcess(dist.TorchDistribution):
     def rsample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008
         if sample_shape:
             raise ValueError("LatentProcess: draw several samples with a plate, not sample_shape")
-        latents, contexts, locations, scales = [], [], [], []
+        latents, contexts, own, priors = [], [], [], []
         for t in range(self.num_steps):
             context = read(self._at(self.controls, t))
-            location, scale = self.head(context, self._at(self.features, t))
+            parameters, prior = self._parameters(context, self._at(self.features, t))
+            location, scale = parameters
             latent = location + torch.randn_like(location) * scale
             self._write(latent, t)
             latents.append(latent)
             contexts.append(context)
-            locations.append(location)
-            scales.append(scale)
+            own.append(parameters)
+            priors.append(prior)
         value = _join(latents)
-        factors = dist.Normal(_join(locations), _join(scales)).to_event(1)
-        self._rollout = Rollout(value, _join(contexts), factors)
-        if self.informs is not None:
-            self.informs._rollout = self._rollout._replace(factors=None)
+        self._rollout = Rollout(value, _join(contexts), _join_factors(own))
+        if self.prior is not None:
+            self.prior._rollout = self._rollout._replace(factors=_join_factors(priors))
         return value
 
     def contexts(self, latents: Tensor) -> Tensor:
@@ -122,7 +125,8 @@ class LatentProcess(dist.TorchDistribution):
         rollout = self._along(latents)
         factors = rollout.factors
         if factors is None:
-            factors = dist.Normal(*self.head(rollout.contexts, self.features)).to_event(1)
+            parameters, _ = self._parameters(rollout.contexts, self.features)
+            factors = dist.Normal(*parameters).to_event(1)
             self._rollout = rollout._replace(factors=factors)
         return factors
 
@@ -134,6 +138,16 @@ class LatentProcess(dist.TorchDistribution):
     def num_steps(self) -> int:
         """T."""
         return self.batch_shape[-2]
+
+    def _parameters(
+        self, context: Tensor, features: Tensor | None
+    ) -> tuple[Parameters, Parameters | None]:
+        """Own parameters, and the prior's if they had to be worked out on the way."""
+        own = self.head(context, features)
+        if self.prior is None or not self.corrects:
+            return own, None
+        prior = self.prior.head(context, None)
+        return correct(prior, own), prior
 
     def _along(self, latents: Tensor) -> Rollout:
         if self._rollout is None:
@@ -166,6 +180,14 @@ def _kl_of_factors(p: LatentProcess, q: LatentProcess) -> Tensor:
         raise RuntimeError("kl_divergence: the LatentProcess has not been drawn from yet")
     latents = p._rollout.latents
     return kl_divergence(p.factors(latents), q.factors(latents))
+
+
+def _join_factors(steps: Sequence[Parameters | None]) -> dist.TorchDistribution | None:
+    known = [parameters for parameters in steps if parameters is not None]
+    if not known:
+        return None
+    locations, scales = zip(*known, strict=True)
+    return dist.Normal(_join(list(locations)), _join(list(scales))).to_event(1)
 
 
 def _join(steps: list[Tensor]) -> Tensor:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal
+from typing import Literal, cast
 
 import pyro
 import torch
-from pyro.distributions import Normal, TorchDistribution
+from pyro.distributions import Independent, Normal, TorchDistribution
 from torch import Tensor, nn
 
 from pyro_gtm.latent_process import LatentProcess
 from pyro_gtm.likelihoods import Likelihood
-from pyro_gtm.nets.gaussian import GaussianHead
+from pyro_gtm.nets.gaussian import GaussianHead, correct
 from pyro_gtm.ops import read, write
 from pyro_gtm.param_store import register_module
 
@@ -20,6 +20,7 @@ __all__ = ["GenerativeTemporalModel"]
 
 DecoderInput = Literal["latent+context", "latent"]
 Writes = Literal["latent", "latent+frame"]
+Posterior = Literal["correction", "direct"]
 Layout = Literal["stacked", "per_step"]
 
 
@@ -34,14 +35,18 @@ class GenerativeTemporalModel(nn.Module):
     Two layouts of the same joint distribution (same bound, same gradients):
 
     - ``stacked``: sites ``z`` and ``x`` with time a plate at dim -2.  Only the recurrence is in the
-      loop; prior and decoder run once for all T.  For training.
+      loop; encoder and decoder run once for all T.  For training.
     - ``per_step``: sites ``z_0, x_0, z_1, x_1, ...``.  For conditioning, imputing, intervening.
 
     Sequences are a plate at dim -1 in both.
 
     Deviations from the paper: the decoder sees [z_t, Ψ_t] by default
-    (``decoder_input="latent"`` is the paper's Figure 2).  With ``writes="latent+frame"`` the
-    memory is given [z_t, features of x_t], which makes the VRNN variant (a) of Figure 1.
+    (``decoder_input="latent"`` is the paper's Figure 2).  The posterior's network gives a
+    correction of the prior (:func:`pyro_gtm.nets.correct`), which learns to trust the memory many
+    times faster; ``posterior="direct"`` gives it a location and scale of its own, as equation 8
+    reads at first sight, and lets the prior leave the loop of the stacked layout.  With
+    ``writes="latent+frame"`` the memory is given [z_t, features of x_t], which makes the VRNN
+    variant (a) of Figure 1.
 
     Args:
         context_dim: size of the context, ``memory.context_dim``.
@@ -51,8 +56,9 @@ class GenerativeTemporalModel(nn.Module):
         likelihood: of a frame given the decoder's output.
         decoder_input: what the decoder sees.
         writes: what the memory is given.
+        posterior: how its network's output is read.
         layout: of the sites.
-        min_scale: least standard deviation of the prior and the posterior.
+        name: of the networks in the Pyro parameter store.
 
     Raises:
         ValueError: the networks' sizes do not fit each other.
@@ -68,12 +74,14 @@ class GenerativeTemporalModel(nn.Module):
         likelihood: Likelihood,
         decoder_input: DecoderInput = "latent+context",
         writes: Writes = "latent",
+        posterior: Posterior = "correction",
         layout: Layout = "stacked",
-        min_scale: float = 1e-4,
+        name: str = "program",
     ) -> None:
         super().__init__()
         _check_choice("decoder_input", decoder_input, ("latent+context", "latent"))
         _check_choice("writes", writes, ("latent", "latent+frame"))
+        _check_choice("posterior", posterior, ("correction", "direct"))
         _check_choice("layout", layout, ("stacked", "per_step"))
         wanted = latent_dim + (context_dim if decoder_input == "latent+context" else 0)
         if decoder.input_dim != wanted:
@@ -81,15 +89,17 @@ class GenerativeTemporalModel(nn.Module):
                 f"GenerativeTemporalModel: the decoder must take inputs of size {wanted} "
                 f"(decoder_input={decoder_input!r}), got one for size {decoder.input_dim}"
             )
+        self.name = name
         self.latent_dim = latent_dim
         self.likelihood = likelihood
         self.decoder_input = decoder_input
         self.writes = writes
+        self.corrects = posterior == "correction"
         self.layout = layout
         feature_dim: int = encoder.feature_dim  # type: ignore[assignment]
         self.encoder = encoder
-        self.prior_head = GaussianHead(context_dim, feature_dim, latent_dim, min_scale)
-        self.posterior_head = GaussianHead(context_dim, feature_dim, latent_dim, min_scale)
+        self.prior_head = GaussianHead(context_dim, feature_dim, latent_dim)
+        self.posterior_head = GaussianHead(context_dim, feature_dim, latent_dim)
         self.decoder = decoder
 
     @staticmethod
@@ -130,7 +140,7 @@ class GenerativeTemporalModel(nn.Module):
             All frames, given and generated: ``(T, B, *event)``.
         """
         num_steps, batch_size = self._sizes(frames, controls, num_steps, batch_size)
-        register_module("program", self)
+        register_module(self.name, self)
         with _sequences(batch_size, dataset_size):
             if self.layout == "stacked":
                 return self._stacked(frames, controls, num_steps)
@@ -151,7 +161,7 @@ class GenerativeTemporalModel(nn.Module):
         :class:`pyro_gtm.FilteringGuide` does both at once.  Arguments as in :meth:`model`.
         """
         num_steps, batch_size = self._sizes(frames, controls, num_steps, batch_size)
-        register_module("program", self)
+        register_module(self.name, self)
         features = self.encode(frames)  # (T, B, feature_dim)
         with _sequences(batch_size, dataset_size):
             if self.layout == "stacked":
@@ -233,11 +243,15 @@ class GenerativeTemporalModel(nn.Module):
         if features is None:
             return prior
         if isinstance(prior, LatentProcess):
-            return prior.standing_in(self.posterior_head, features)
+            return prior.stand_in(self.posterior_head, features, self.corrects)
         kind, _, step = name.partition("_")
         if kind != "z" or int(step) >= len(features):
             return prior
-        return Normal(*self.posterior_head(read(), features[int(step)])).to_event(1)
+        parameters = self.posterior_head(read(), features[int(step)])
+        if self.corrects:
+            base = cast(Independent, prior).base_dist
+            parameters = correct((base.loc, base.scale), parameters)
+        return Normal(*parameters).to_event(1)
 
     def emission(self, latent: Tensor, context: Tensor) -> TorchDistribution:
         """p(x_t | z_t, Ψ_t), or p(x_t | z_t) with ``decoder_input="latent"``."""

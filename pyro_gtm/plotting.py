@@ -24,11 +24,11 @@ from typing import Any, TypeAlias
 import matplotlib as mpl
 import numpy as np
 import torch
-from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 from torch import Tensor
@@ -138,7 +138,7 @@ def _bound_panel(
     _leave_out_the_fall(
         axes, np.concatenate([trained_at, held_out_at]), np.concatenate([trained, held_out])
     )
-    axes.legend(loc="upper right")
+    axes.legend(loc="lower left")  # a bound falls: that corner is free
 
 
 def _recall_panel(axes: Axes, steps: Array, recall: Array, last: Array) -> None:
@@ -187,11 +187,11 @@ def _leave_out_the_fall(axes: Axes, steps: Array, values: Array) -> None:
         return
     low, high = values.min(), later.max()
     room = max(0.08 * (high - low), 0.02 * abs(high), 1e-6)
-    if values.max() - high > high - low:
+    if values.max() > high + max(high - low, room):
         axes.set_ylim(low - room, high + room)
         below = steps[values > high + room].max()
         axes.set_title(
-            f"↑ above until step {EngFormatter(sep='')(below)}",
+            f"↑ off scale until step {EngFormatter(sep='')(below)}",
             loc="right",
             fontsize=8,
             color=GREY,
@@ -302,7 +302,8 @@ def frame_strips(
     than 30 frames run over several lines.  Every image carries the gid ``row/sequence/frame``.
 
     Args:
-        given: the sequences, floats in [0, 1], ``(T, B, C, H, W)``, C 1 (grey) or 3 (RGB).
+        given: the sequences, floats in [0, 1] (values outside
+            are clipped) or bools, ``(T, B, C, H, W)``, C 1 (grey) or 3 (RGB).
         reconstructed: the means of p(x_t | z_t, Ψ_t) with z_t from the posterior; same shape.
         generated: the first ``num_given`` frames as given, the others generated; same shape.
         predictable: the recall phase, ``(T,)`` of bool or share; any share above 0 is marked.
@@ -310,7 +311,7 @@ def frame_strips(
         num_sequences: how many sequences are shown, at most; the first ones of the batch.
 
     Raises:
-        ValueError: a shape or a number does not fit.
+        ValueError: a shape, a type or a number does not fit.
     """
     name = "frame_strips"
     shape = tuple(given.shape)
@@ -322,7 +323,7 @@ def frame_strips(
     if not 0 <= num_given <= num_frames:
         raise ValueError(f"{name}: num_given must be from 0 to T = {num_frames}, got {num_given}")
     rows = {
-        label: _shaped(name, label, frames, shape)[:, :num_sequences]
+        label: _intensities(name, label, frames, shape, num_sequences)
         for label, frames in (
             ("given", given),
             ("reconstructed", reconstructed),
@@ -356,6 +357,22 @@ def frame_strips(
         axes.set_xlim(0, size[0])
         axes.set_ylim(size[1], 0)
     return figure
+
+
+def _intensities(
+    function: str, argument: str, frames: ArrayLike, shape: tuple[int, ...], num_sequences: int
+) -> Array:
+    """The first sequences of ``(T, B, C, H, W)``, as floats; copies no more than these."""
+    if tuple(frames.shape) != shape:
+        raise ValueError(
+            f"{function}: {argument} must have the shape {shape}, got {tuple(frames.shape)}"
+        )
+    pixels = _array(frames[:, :num_sequences])
+    if pixels.dtype.kind not in "fb":
+        raise ValueError(
+            f"{function}: {argument} must hold floats in [0, 1] or bools, got {pixels.dtype}"
+        )
+    return pixels.astype(np.float32) if pixels.dtype.itemsize < 4 else pixels
 
 
 def _frame_lefts(recall: Array) -> list[float]:
@@ -641,7 +658,7 @@ def _mark_recall(axes: Axes, share: Array, filled: bool = True, labelled: bool =
             continue
         axes.axvspan(left, right, 1.0, 1.025, color=ORANGE, alpha=value, clip_on=False, **look)
         if not graded:
-            axes.axvspan(left, right, fill=False, edgecolor=ORANGE, linewidth=1.4)
+            axes.axvspan(left, right, fill=False, edgecolor=ORANGE, linewidth=1.4, clip_on=False)
     if not runs or not labelled:
         return
     first, last, _ = max(runs, key=lambda run: run[1] - run[0])
@@ -665,11 +682,12 @@ def _graded(share: Array) -> bool:
 
 
 def _from_zero(axes: Axes, *values: Array) -> None:
-    """A y axis from 0 (or below, if values are) to just above the largest value."""
+    """A y axis from just below 0 (or the least value) to just above the largest."""
     finite = np.concatenate(values)
     finite = finite[np.isfinite(finite)]
     if len(finite):
-        axes.set_ylim(1.08 * min(finite.min(), 0.0), 1.08 * max(finite.max(), 1e-3))
+        top = 1.08 * max(finite.max(), 1e-3)
+        axes.set_ylim(min(1.08 * finite.min(), -0.03 * top), top)  # room for a marker at 0
 
 
 def _whole_numbers(most: int) -> MaxNLocator:

@@ -23,8 +23,8 @@ def draw_figures(run: Run) -> list[Path]:
     """Draw all figures of a trained run into its folder.
 
     Returns:
-        ``training.png``, ``kl_per_frame.png``, ``frames.png`` and, for a memory that attends,
-        ``attention.png``.
+        ``training.png``, ``kl_per_frame.png``, ``frames.png`` and, for a memory that
+        attends by position, ``attention.png``.
     """
     experiment = run.experiment
     folder = run.folder / "figures"
@@ -44,7 +44,7 @@ def draw_figures(run: Run) -> list[Path]:
         ),
         "frames": draw_strips(run, batch, frames_before_recall(batch)),
     }
-    if "read_weights" in tape.names:
+    if experiment.memory.reads_by_age:
         gates = tape["read_gates"].mean(1) if "read_gates" in tape.names else None
         figures["attention"] = plotting.attention_over_time(
             tape["read_weights"].mean(1), recalled, gates

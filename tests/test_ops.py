@@ -126,7 +126,11 @@ def test_first_read_has_the_shape_of_the_plates(memory_name, handler, particles,
 
         return run
 
-    read = memory(in_plates(gtm.read)) if handler.startswith("outside") else in_plates(memory(gtm.read))
+    read = (
+        memory(in_plates(gtm.read))
+        if handler.startswith("outside")
+        else in_plates(memory(gtm.read))
+    )
     assert read().shape[:-1] == ((4, 1, B) if particles else (B,))
 
 

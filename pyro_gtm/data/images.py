@@ -7,6 +7,7 @@ bit-identical, so that a model which remembers it perfectly can predict it perfe
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +49,27 @@ class ImageSplits(NamedTuple):
 
     train: ImageSet
     test: ImageSet
+
+
+def with_shifts(images: ImageSet, radius: int) -> ImageSet:
+    """Every image in all its shifts of up to `radius` pixels each way: (2 radius + 1)^2 N images.
+
+    Ink that leaves at one side does not come back at the other.  The images keep their order
+    within a shift, and the unshifted ones come first.
+
+    Raises:
+        ValueError: a negative radius.
+    """
+    if radius < 0:
+        raise ValueError(f"radius={radius} must be at least 0.")
+    height, width = images.images.shape[-2:]
+    padded = torch.nn.functional.pad(images.images, (radius,) * 4)
+    offsets = sorted(product(range(-radius, radius + 1), repeat=2), key=lambda at: at != (0, 0))
+    shifted = [
+        padded[..., radius - down : radius - down + height, radius - right : radius - right + width]
+        for down, right in offsets
+    ]
+    return ImageSet(torch.cat(shifted), images.labels.repeat(len(offsets)))
 
 
 def prepare(

@@ -55,7 +55,8 @@ class record_memory(Messenger):
         self._details.append({name: self._keep(value) for name, value in result.details.items()})
 
     def _pyro_post_gtm_write(self, msg: dict[str, Any]) -> None:
-        self._latents.append(self._keep(msg["args"][0]))
+        (latent,) = msg["args"] or msg["kwargs"].values()
+        self._latents.append(self._keep(latent))
 
     def _keep(self, tensor: Tensor) -> Tensor:
         return tensor.detach() if self.detach else tensor

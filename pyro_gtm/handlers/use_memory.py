@@ -59,9 +59,10 @@ class use_memory(Messenger):
         self._forget()
 
     def __enter__(self) -> Self:
+        # First, since a handler whose __enter__ fails would stay on Pyro's stack.
+        register_module(self.name, self.memory)
         super().__enter__()
         self._forget()
-        register_module(self.name, self.memory)
         return self
 
     def __exit__(self, *exception: Any) -> None:

@@ -94,13 +94,9 @@ class Adam(PyroOptim):
 
     def get_state(self) -> dict[str, dict[str, Tensor]]:
         """Moments and step counts by parameter name: tensors only, safe to store."""
-        if self._optimizer is None:
-            return dict(self._awaited)
-        return {
-            name: dict(self._optimizer.state[p])
-            for p, name in self._names.items()
-            if p in self._optimizer.state
-        }
+        known = {} if self._optimizer is None else self._optimizer.state
+        seen = {name: dict(known[p]) for p, name in self._names.items() if p in known}
+        return {**self._awaited, **seen}
 
     def set_state(self, state_dict: dict[str, dict[str, Tensor]]) -> None:
         """Take up a state from :meth:`get_state`, as each parameter is first seen."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,9 @@ class MemoryModule(nn.Module, ABC):
         read_shape: ``(heads, word_size)`` of the reads at the front of the context.
         control_dim: size of the control c_t; 0 for tasks without one.
     """
+
+    reads_by_age: ClassVar[bool] = False
+    """Slot i of its read weights is what was written i + 1 steps ago."""
 
     def __init__(
         self,

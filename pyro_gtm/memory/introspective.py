@@ -70,6 +70,8 @@ class IntrospectiveMemory(MemoryModule):
         append_hidden: put h_t into the context too.
     """
 
+    reads_by_age = True
+
     def __init__(
         self,
         latent_dim: int,

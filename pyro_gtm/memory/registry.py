@@ -35,8 +35,8 @@ def register_memory(name: str) -> Callable[[M], M]:
     """
 
     def register(cls: M) -> M:
-        known = _MEMORIES.get(name)
-        if known is not None and known.__qualname__ != cls.__qualname__:
+        known = _MEMORIES.get(name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ValueError(f"register_memory: {name!r} is taken by {known.__qualname__}")
         _MEMORIES[name] = cls
         return cls

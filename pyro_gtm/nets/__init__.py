@@ -6,7 +6,7 @@ from torch import nn
 
 from pyro_gtm.likelihoods import Likelihood
 from pyro_gtm.nets.conv import ConvDecoder, ConvEncoder, VisualBlock
-from pyro_gtm.nets.gaussian import GaussianHead
+from pyro_gtm.nets.gaussian import GaussianHead, correct
 from pyro_gtm.nets.mlp import MLPDecoder, MLPEncoder
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "VisualBlock",
+    "correct",
     "make_networks",
 ]
 

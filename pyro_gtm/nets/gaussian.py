@@ -5,7 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["GaussianHead"]
+__all__ = ["MIN_SCALE", "GaussianHead", "correct"]
+
+MIN_SCALE = 1e-4
+"""Least standard deviation of any latent."""
+
+Parameters = tuple[Tensor, Tensor]
+"""Location and scale of a diagonal Gaussian, ``(*batch, latent_dim)`` each."""
 
 
 class GaussianHead(nn.Module):
@@ -14,25 +20,20 @@ class GaussianHead(nn.Module):
     Source: Gemici et al. 2017, equations 7 and 8; one hidden layer of rectified units.  The
     posterior's hidden layer adds what it sees of the frame (``features``) before the nonlinearity:
     the same network as one on ``[Ψ, x_t]``, with the part that needs no recurrence computed for
-    all frames at once by the encoder.  The context also reaches the location by a linear path,
-    so that "the same as what I read" is there from the start.
+    all frames at once by the encoder.
 
     Args:
         context_dim: size of the context Ψ.
         hidden_dim: width of the hidden layer, and size of ``features``.
         latent_dim: size of z.
-        min_scale: least standard deviation.
     """
 
-    def __init__(
-        self, context_dim: int, hidden_dim: int, latent_dim: int, min_scale: float = 1e-4
-    ) -> None:
+    def __init__(self, context_dim: int, hidden_dim: int, latent_dim: int) -> None:
         super().__init__()
-        self.min_scale = min_scale
         self.hidden = nn.Linear(context_dim, hidden_dim)
         self.parameters_of = nn.Linear(hidden_dim, 2 * latent_dim)
 
-    def forward(self, context: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, context: Tensor, features: Tensor | None = None) -> Parameters:
         """Location and scale, ``(*batch, latent_dim)`` each.
 
         Args:
@@ -43,4 +44,19 @@ class GaussianHead(nn.Module):
         if features is not None:
             hidden = hidden + features
         location, raw = self.parameters_of(hidden.relu()).chunk(2, dim=-1)
-        return location, F.softplus(raw) + self.min_scale
+        return location, F.softplus(raw) + MIN_SCALE
+
+
+def correct(prior: Parameters, correction: Parameters) -> Parameters:
+    """A posterior as a correction of the prior: N(μ + σ Δμ, σ Δσ) for a prior N(μ, σ).
+
+    Then KL(posterior || prior) = (Δμ² + Δσ² - 1) / 2 - log Δσ in each dimension, whatever the
+    prior: where the memory already knows what comes, the posterior has nothing to learn but not to
+    correct it.  A posterior with a location of its own has to agree with the prior by way of two
+    separate networks, and keeps some 0.35 nats for every dimension in use (log 2 / 2: the
+    noise of the remembered sample against that of a fresh one).
+
+    Source: the residual Gaussians of Vahdat and Kautz 2020 (arXiv 2007.03898), section 3.2.
+    """
+    (location, scale), (shift, factor) = prior, correction
+    return location + scale * shift, (scale * factor).clamp(min=MIN_SCALE)

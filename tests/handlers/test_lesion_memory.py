@@ -82,10 +82,10 @@ def test_head_out_of_range_is_refused(memory_name, head, build_memory):
     memory = build_memory(memory_name)
     count = memory.read_shape[0]
     head = count if head == "one too many" else head
+    message = rf"heads must lie in 0..{count - 1}.*\[{head}\]"
     lesion = gtm.lesion_memory(steps=[4], heads=[head])
-    with gtm.use_memory(memory), lesion:
-        with pytest.raises(ValueError, match=rf"heads must lie in 0..{count - 1}.*\[{head}\]"):
-            gtm.read()  # at once, and not in step 4
+    with gtm.use_memory(memory), lesion, pytest.raises(ValueError, match=message):
+        gtm.read()  # at once, and not in step 4
 
 
 def test_gradients_do_not_pass_a_lesion(build_memory):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pyro
 import pytest
 import torch
+from pyro.infer import Trace_ELBO
 
 import pyro_gtm as gtm
 
@@ -42,8 +44,6 @@ def test_names_and_shapes_of_the_introspective_memory(build_memory):
 
 
 def test_particles_come_after_time(layout, make_model, make_frames):
-    from pyro.infer import Trace_ELBO
-
     pair = make_model("introspective", layout=layout)
     bound = Trace_ELBO(num_particles=6, vectorize_particles=True)
     with gtm.record_memory() as tape:
@@ -79,9 +79,6 @@ def test_detach(detach, build_memory):
 
 
 def test_watching_changes_nothing(layout, make_model, make_frames):
-    import pyro
-    from pyro.infer import Trace_ELBO
-
     pair, frames, losses = make_model("introspective", layout=layout), make_frames(), []
     for watched in (False, True):
         pyro.set_rng_seed(1)

@@ -103,9 +103,9 @@ def test_second_memory_under_a_name_is_refused(memory_name, build_memory):
     first, second = build_memory(memory_name), build_memory(memory_name)
     with gtm.use_memory(first):
         pass
-    with pytest.raises(StaleParameterError, match=r"'memory'.*pyro.clear_param_store\(\)"):
-        with gtm.use_memory(second):
-            pass
+    refused = pytest.raises(StaleParameterError, match=r"'memory'.*pyro.clear_param_store\(\)")
+    with refused, gtm.use_memory(second):
+        pass
     assert not _PYRO_STACK, "the refused handler must not stay on Pyro's stack"
 
     with gtm.use_memory(second, name="another"):

@@ -1,4 +1,4 @@
-"""reconstruction + beta * KL, exactly."""
+"""reconstruction + weight * KL, exactly."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pyro
 import pytest
 import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from torch.distributions import kl_divergence
 
 import pyro_gtm as gtm
 
@@ -18,35 +19,17 @@ def bound(request):
 
 
 @pytest.fixture(params=["filtering_guide", "ordinary_guide"])
-def loss_of(request, bound, layout, make_model, make_frames):
-    """The loss under the same noise each time."""
-    pair, frames = make_model("introspective", layout=layout), make_frames()
-
-    def loss(weight=None, **options):
-        pyro.set_rng_seed(3)
-        model, guide = pair.model(), getattr(pair, request.param)()
-        if weight is None:
-            return bound.differentiable_loss(model, guide, frames, **options), pair
-        with gtm.weigh_latents(weight):
-            return bound.differentiable_loss(model, guide, frames, **options), pair
-
-    return loss
+def kind(request):
+    return request.param
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.3, 2.0])
-def test_scales_the_kl_alone(loss_of, bound, make_model, weight):
-    whole, pair = loss_of()
+def loss_of(pair, kind, bound, frames):
     pyro.set_rng_seed(3)
-    kl, reconstruction = _terms(pair, bound)
-    assert kl + reconstruction == pytest.approx(whole.item(), rel=1e-11)
-    weighed, _ = loss_of(weight)
-    assert weighed.item() == pytest.approx(reconstruction + weight * kl, rel=1e-11)
+    return bound.differentiable_loss(pair.model(), getattr(pair, kind)(), frames)
 
 
-def _terms(pair, bound):
-    """KL and reconstruction in nats, from the two traces of one run."""
-    torch.manual_seed(0)
-    frames = _terms.frames
+def terms_of(pair, bound, frames):
+    """KL (analytic or of the draw, as the bound has it) and reconstruction, in nats."""
     guide = pair.filtering_guide()
     pyro.set_rng_seed(3)
     guide(frames)
@@ -57,19 +40,54 @@ def _terms(pair, bound):
             reconstruction -= site["fn"].log_prob(site["value"]).sum().item()
         elif name.startswith("z"):
             q, p, z = guide_trace.nodes[name]["fn"], site["fn"], site["value"]
-            if isinstance(bound, TraceMeanField_ELBO):
-                kl += torch.distributions.kl_divergence(q, p).sum().item()
-            else:
-                kl += (q.log_prob(z) - p.log_prob(z)).sum().item()
+            analytic = isinstance(bound, TraceMeanField_ELBO)
+            term = kl_divergence(q, p) if analytic else q.log_prob(z) - p.log_prob(z)
+            kl += term.sum().item()
     return kl, reconstruction
 
 
-def test_weight_one_changes_nothing(loss_of):
-    plain, pair = loss_of()
-    weighed, _ = loss_of(1.0)
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0, 2.0])
+def test_scales_the_kl_alone(bound, kind, layout, weight, make_model, make_frames):
+    pair, frames = make_model("introspective", layout=layout), make_frames()
+    kl, reconstruction = terms_of(pair, bound, frames)
+    assert abs(kl) > 0.1
+    with gtm.weigh_latents(weight):
+        loss = loss_of(pair, kind, bound, frames)
+    assert loss.item() == pytest.approx(reconstruction + weight * kl, rel=1e-11)
+
+
+def test_weight_one_changes_nothing(bound, kind, layout, make_model, make_frames):
+    pair, frames = make_model("introspective", layout=layout), make_frames()
+    plain = loss_of(pair, kind, bound, frames)
+    with gtm.weigh_latents(1.0):
+        weighed = loss_of(pair, kind, bound, frames)
     assert weighed.item() == plain.item()
-    for name, gradient in pair.gradients(weighed).items():
-        assert gradient is None or gradient.equal(pair.gradients(plain)[name])
+    gradients, others = pair.gradients(plain), pair.gradients(weighed)
+    for name, gradient in gradients.items():
+        assert gradient is others[name] is None or gradient.equal(others[name])
+
+
+def test_scales_the_scale_of_a_subsampled_plate(layout, make_model, make_frames):
+    """Weight and dataset_size multiply."""
+    pair, frames = make_model("vrnn", layout=layout), make_frames(batch_size=2)
+    kl, reconstruction = terms_of(pair, TraceMeanField_ELBO(), frames)
+    pyro.set_rng_seed(3)
+    with gtm.weigh_latents(0.5):
+        loss = TraceMeanField_ELBO().loss(
+            pair.model(), pair.filtering_guide(), frames, dataset_size=10
+        )
+    assert loss == pytest.approx(5 * (reconstruction + 0.5 * kl), rel=1e-11)
+
+
+def test_gradient_is_scaled_too(make_model, make_frames):
+    pair, frames = make_model("vrnn"), make_frames()
+    gradients = {}
+    for weight in (0.0, 0.5, 1.0):
+        with gtm.weigh_latents(weight):
+            loss = loss_of(pair, "filtering_guide", TraceMeanField_ELBO(), frames)
+        gradients[weight] = pair.gradients(loss)["program.posterior_head.hidden.weight"]
+    middle = (gradients[0.0] + gradients[1.0]) / 2
+    torch.testing.assert_close(gradients[0.5], middle, rtol=1e-10, atol=1e-10)
 
 
 def test_negative_weight_is_an_error():

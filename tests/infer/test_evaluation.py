@@ -1,0 +1,72 @@
+"""The two terms of the bound, frame by frame."""
+
+from __future__ import annotations
+
+import pyro
+import pytest
+import torch
+from pyro.infer import TraceMeanField_ELBO
+
+import pyro_gtm as gtm
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def evaluated(pair, frames, controls=None):
+    pyro.set_rng_seed(1)
+    return gtm.evaluate(pair.filtering_guide(), frames, controls)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("control_dim", [0, 2])
+def test_terms_sum_to_the_bound(
+    memory_name, layout, likelihood, control_dim, make_model, make_frames
+):
+    pair = make_model(memory_name, likelihood, layout=layout, control_dim=control_dim)
+    frames = make_frames(likelihood=likelihood)
+    controls = torch.randn(5, 3, 2) if control_dim else None
+    terms = evaluated(pair, frames, controls)
+    pyro.set_rng_seed(1)
+    loss = TraceMeanField_ELBO().loss(pair.model(), pair.filtering_guide(), frames, controls)
+    assert terms.kl.shape == terms.reconstruction.shape == (5, 3)
+    assert (terms.kl + terms.reconstruction).sum().item() == pytest.approx(loss, rel=1e-11)
+    assert terms.negative_elbo.equal(terms.kl + terms.reconstruction)
+    assert (terms.kl > 0).all()
+    assert not terms.kl.requires_grad
+
+
+@pytest.mark.parametrize("writes", ["latent", "latent+frame"])
+def test_layouts_agree(memory_name, writes, make_model, make_frames):
+    pair, frames = make_model(memory_name, writes=writes), make_frames()
+    one, two = (evaluated(pair.laid_out(name), frames) for name in ("stacked", "per_step"))
+    torch.testing.assert_close(one.kl, two.kl, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(one.reconstruction, two.reconstruction, rtol=1e-10, atol=1e-12)
+
+
+def test_each_term_belongs_to_its_frame(layout, make_model, make_frames):
+    """A change of frame 3 leaves the terms of frames 0 to 2 as they were."""
+    pair, frames = make_model("introspective", layout=layout), make_frames()
+    other = frames.clone()
+    other[3, 1] = 1 - other[3, 1]
+    one, two = evaluated(pair, frames), evaluated(pair, other)
+    for before, after in ((one.kl, two.kl), (one.reconstruction, two.reconstruction)):
+        changed = (before - after).abs() > 1e-12
+        assert not changed[:3].any() and not changed[:, [0, 2]].any()
+        assert changed[3, 1]
+
+
+def test_summary():
+    kl = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 7.0]])
+    reconstruction = 10 * torch.ones(3, 2)
+    predictable = torch.tensor([[False, False], [False, True], [True, True]])
+    summary = gtm.evaluation.Evaluation(kl, reconstruction).summary(predictable)
+    expected = {
+        "negative_elbo_per_frame": 10 + 22 / 6,
+        "negative_elbo_per_sequence": 30 + 11,
+        "reconstruction_per_frame": 10,
+        "kl_per_frame": [1.5, 3.5, 6.0],
+        "recall_kl": 16 / 3,
+        "last_frame_kl": 6,
+    }
+    for name, value in expected.items():
+        assert summary[name] == pytest.approx(value), name

@@ -1,0 +1,217 @@
+"""One fused Adam with one clip, behind Pyro's interface."""
+
+from __future__ import annotations
+
+import math
+
+import pyro
+import pytest
+import torch
+from pyro.distributions import Normal
+from pyro.infer import SVI, Trace_ELBO
+
+from pyro_gtm.infer import Adam, NonFiniteGradientError
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+SHAPES = {"a": (3,), "b": (2, 4), "c": ()}
+
+
+@pytest.fixture
+def parameters():
+    """Parameters as SVI hands them over: those of the store."""
+    return {
+        name: pyro.param(name, torch.randn(shape)).unconstrained() for name, shape in SHAPES.items()
+    }
+
+
+def copies(parameters):
+    return {name: p.detach().clone().requires_grad_() for name, p in parameters.items()}
+
+
+def set_gradients(parameters, step, scale=1.0):
+    """Some gradient that changes from step to step."""
+    for i, parameter in enumerate(parameters.values()):
+        generator = torch.Generator().manual_seed(100 * step + i)
+        parameter.grad = scale * torch.randn(parameter.shape, generator=generator)
+
+
+def assert_equal(one, other):
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-12, atol=1e-14)
+
+
+def test_without_clip_it_is_torchs_adam(parameters):
+    options = {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-6}
+    expected, ours = copies(parameters), Adam(**options, clip_norm=None)
+    plain = torch.optim.Adam(expected.values(), **options)
+    for step in range(20):
+        set_gradients(parameters, step)
+        set_gradients(expected, step)
+        ours(parameters.values())
+        plain.step()
+    assert_equal(parameters, expected)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 30.0])
+def test_clips_the_global_norm(parameters, scale):
+    """As torch.nn.utils.clip_grad_norm_ does; gradients below the limit are left alone."""
+    expected, ours = copies(parameters), Adam(lr=0.02, clip_norm=0.5)
+    plain = torch.optim.Adam(expected.values(), lr=0.02)
+    for step in range(10):
+        # Adam forgets a constant factor: vary it, so that a clip can be seen.
+        set_gradients(parameters, step, scale * (1 + step))
+        set_gradients(expected, step, scale * (1 + step))
+        norm = torch.nn.utils.clip_grad_norm_(expected.values(), 0.5)
+        ours(parameters.values())
+        plain.step()
+        assert ours.gradient_norm == pytest.approx(norm.item(), rel=1e-12)
+    assert_equal(parameters, expected)
+
+
+def test_gradients_are_dropped_after_a_step(parameters):
+    set_gradients(parameters, 0)
+    Adam()(parameters.values())
+    assert all(parameter.grad is None for parameter in parameters.values())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_non_finite_gradient_changes_nothing(parameters, value):
+    """Neither the parameters nor the moments: what follows is as if it had not been."""
+    expected = copies(parameters)
+    ours, plain = Adam(lr=0.02), Adam(lr=0.02)
+    set_gradients(parameters, 0)
+    ours(parameters.values())
+    before = copies(parameters)
+
+    set_gradients(parameters, 1)
+    parameters["b"].grad[0, 1] = value
+    with pytest.raises(NonFiniteGradientError, match=r"norm is (nan|inf)"):
+        ours(parameters.values())
+    for name, parameter in parameters.items():
+        assert parameter.equal(before[name])
+        assert parameter.grad is None
+
+    set_gradients(parameters, 2)
+    ours(parameters.values())
+    after = copies(parameters)
+    for name, parameter in parameters.items():
+        parameter.data.copy_(expected[name])
+    for step in (0, 2):
+        set_gradients(parameters, step)
+        plain(parameters.values())
+    assert_equal(parameters, after)
+
+
+def test_goes_on_exactly_from_its_state(parameters, tmp_path):
+    straight, first = Adam(lr=0.02), Adam(lr=0.02)
+    start = copies(parameters)
+    for step in range(8):
+        set_gradients(parameters, step)
+        straight(parameters.values())
+    expected = copies(parameters)
+
+    for name, parameter in parameters.items():
+        parameter.data.copy_(start[name])
+    for step in range(4):
+        set_gradients(parameters, step)
+        first(parameters.values())
+    torch.save(first.get_state(), tmp_path / "state")
+    second = Adam(lr=0.02)
+    second.set_state(torch.load(tmp_path / "state", weights_only=True))
+    for step in range(4, 8):
+        set_gradients(parameters, step)
+        second(parameters.values())
+    for name, parameter in parameters.items():
+        assert parameter.equal(expected[name])
+
+
+def test_state_before_the_first_step_is_kept(parameters):
+    """Saved again at once, as by a run that is stopped while it resumes."""
+    first = Adam()
+    set_gradients(parameters, 0)
+    first(parameters.values())
+    state, second = first.get_state(), Adam()
+    assert set(state) == set(SHAPES)
+    second.set_state(state)
+    assert second.get_state() == state
+
+
+def test_state_of_a_parameter_not_yet_seen_is_kept(parameters):
+    """It belongs to a part of the model that a later step will use."""
+    first = Adam()
+    set_gradients(parameters, 0)
+    first(parameters.values())
+    second = Adam()
+    second.set_state(first.get_state())
+    set_gradients(parameters, 1)
+    second([parameters["a"], parameters["b"]])
+    assert set(second.get_state()) == set(SHAPES)
+
+
+def test_parameters_seen_later_join(parameters):
+    """Each has moments and step counts of its own, as in an optimiser for each."""
+    ours, expected = Adam(lr=0.02, clip_norm=None), copies(parameters)
+    plain = {name: torch.optim.Adam([p], lr=0.02) for name, p in expected.items()}
+    for step in range(6):
+        seen = ["a"] if step < 2 else ["a", "c"] if step < 4 else ["a", "b", "c"]
+        set_gradients({name: parameters[name] for name in seen}, step)
+        set_gradients({name: expected[name] for name in seen}, step)
+        ours([parameters[name] for name in seen])
+        for name in seen:
+            plain[name].step()
+    assert_equal(parameters, expected)
+
+
+def test_parameter_without_gradient_rests(parameters):
+    ours, before = Adam(), copies(parameters)
+    set_gradients(parameters, 0)
+    parameters["b"].grad = None
+    ours(parameters.values())
+    assert parameters["b"].equal(before["b"])
+    assert not parameters["a"].equal(before["a"])
+
+
+def test_trains_inside_svi():
+    """A conjugate Gaussian: the posterior of a mean, in closed form."""
+    data = torch.tensor([1.0, 2.0, 4.0])
+
+    def model():
+        mean = pyro.sample("mean", Normal(0.0, 1.0))
+        with pyro.plate("data", 3):
+            pyro.sample("x", Normal(mean, 1.0), obs=data)
+
+    def guide():
+        scale = pyro.param("scale", torch.tensor(1.0), pyro.distributions.constraints.positive)
+        pyro.sample("mean", Normal(pyro.param("location", torch.tensor(0.0)), scale))
+
+    svi = SVI(model, guide, Adam(lr=0.05), Trace_ELBO(num_particles=10, vectorize_particles=True))
+    for _ in range(300):
+        svi.step()
+    assert pyro.param("location").item() == pytest.approx(7 / 4, abs=0.1)
+    assert pyro.param("scale").item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_steps_of_a_model_equal_pyros_adam(make_model, make_frames):
+    """The same training, with the optimiser that Pyro would use."""
+    pair, frames = make_model("introspective"), make_frames()
+    start = {name: value.clone() for name, value in pair.modules().state_dict().items()}
+    ends = []
+    for optimiser in (Adam(lr=0.01, clip_norm=None), pyro.optim.Adam({"lr": 0.01})):
+        pair.modules().load_state_dict(start)
+        pyro.clear_param_store()
+        pyro.set_rng_seed(1)
+        svi = SVI(pair.model(), pair.filtering_guide(), optimiser, Trace_ELBO())
+        for _ in range(5):
+            svi.step(frames)
+        ends.append({name: value.clone() for name, value in pair.modules().state_dict().items()})
+    assert any(not ends[0][name].equal(start[name]) for name in start)
+    for name in start:
+        torch.testing.assert_close(ends[0][name], ends[1][name], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("option", ["lr", "eps", "clip_norm"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_impossible_options_are_named(option, value):
+    with pytest.raises(ValueError, match=f"{option} must be a positive number"):
+        Adam(**{option: value})
