@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     """Read what :func:`save_checkpoint` wrote.
 
     Raises:
-        CheckpointError: the file is missing, damaged, not a checkpoint, or of another version.
+        CheckpointError: the file is missing, damaged, not a checkpoint, of another version, or
+            holds code.
     """
     try:
         header, _, payload = path.read_bytes().partition(b"\n")
@@ -69,4 +71,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         )
     if hashlib.sha256(payload).hexdigest().encode() != fields[2]:
         raise CheckpointError(f"checkpoint {path} is damaged: its content fails its checksum")
-    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    try:
+        return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"checkpoint {path} is refused: it holds more than tensors and plain values"
+        ) from error

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from tqdm import tqdm
 
 from pyro_gtm import __version__
 from pyro_gtm.checkpoint import CheckpointError
-from pyro_gtm.config import ELBOS, PRESETS, make_config
+from pyro_gtm.config import ELBOS, MAX_SEED, PRESETS, Config, make_config, read_config
 from pyro_gtm.data import BINARISATIONS, IMAGE_SOURCES, MissingDataError, load_images
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.likelihoods import LIKELIHOODS
@@ -26,7 +28,7 @@ from pyro_gtm.memory import memory_names
 from pyro_gtm.nets import NETWORKS
 from pyro_gtm.plotting import save
 from pyro_gtm.report import draw_figures, draw_strips, frames_before_recall, summary_table
-from pyro_gtm.run import Interrupted, Run, RunError
+from pyro_gtm.run import FolderTakenError, Interrupted, Run, RunError
 from pyro_gtm.tasks import task_names
 
 __all__ = ["generate", "main", "train"]
@@ -44,6 +46,20 @@ def _refusing_bad_input() -> Iterator[None]:
         yield
     except (ValueError, MissingDataError, RunError, CheckpointError) as error:
         raise Refused(str(error)) from error
+    except OSError as error:
+        raise Refused(f"{error.filename} cannot be used: {error.strerror}") from error
+
+
+class Registered(click.Choice):
+    """The names that are registered by the time the command runs."""
+
+    def __init__(self, names: Callable[[], Sequence[str]]) -> None:
+        super().__init__(names())
+        self.names = names
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        self.choices = tuple(self.names())
+        return super().convert(value, param, ctx)
 
 
 class Setting(click.ParamType):
@@ -73,11 +89,9 @@ def main() -> None:
 
 @main.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option(
-    "--memory", type=click.Choice(memory_names()), default="introspective", help="Which memory."
+    "--memory", type=Registered(memory_names), default="introspective", help="Which memory."
 )
-@click.option(
-    "--task", type=click.Choice(task_names()), default="perfect_recall", help="Which task."
-)
+@click.option("--task", type=Registered(task_names), default="perfect_recall", help="Which task.")
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
@@ -149,7 +163,7 @@ def main() -> None:
     type=click.Choice(BINARISATIONS),
     help="How grey images become binary. [default: threshold]",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of everything random.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Of everything random.")
 @click.option(
     "--device", default="auto", help="auto (CUDA where there is one), cpu, cuda, cuda:1, ..."
 )
@@ -188,19 +202,22 @@ def train(ctx: click.Context, /, **flags: Any) -> None:
         if resume is not None:
             if output is not None:
                 raise ValueError("--resume names the folder of the run: leave --output out")
+            if download:
+                saved = read_config(resume / "config.json")
+                load_images(saved.data, saved.data_dir, download=True)
             run = Run.resume(resume, **given)
         else:
             config = make_config(given.pop("preset", "small"), **given)
             if download:
                 load_images(config.data, config.data_dir, download=True)
-            run = Run.start(output or _fresh_folder(config), config)
-    _train(run)
+            run = Run.start(output, config) if output else _start_in_fresh_folder(config)
+    command = ctx.command_path if ctx.parent else f"python {shlex.quote(sys.argv[0])}"
+    _train(run, f"{command} --resume {shlex.quote(str(run.folder))}")
 
 
-def _train(run: Run) -> None:
+def _train(run: Run, resume_command: str) -> None:
     config = run.experiment.config
     begun_at, begun = run.step, time.monotonic()
-    resume = f"python examples/train.py --resume {run.folder}"
     click.echo(
         f"{config.task}, {config.memory} memory, {run.experiment.num_parameters:,} parameters, "
         f"on {run.experiment.device}; run folder {run.folder}"
@@ -211,7 +228,7 @@ def _train(run: Run) -> None:
     except Interrupted as interruption:
         click.echo(
             f"Stopped after step {interruption.step:,}; everything is saved. Continue with\n"
-            f"  {resume}"
+            f"  {resume_command}"
         )
         raise SystemExit(128 + interruption.signal) from None
     except NonFiniteLossError as error:
@@ -219,6 +236,11 @@ def _train(run: Run) -> None:
         kept = f"the last good checkpoint is {checkpoints[-1]}" if checkpoints else "none was saved"
         raise click.ClickException(
             f"{error}; {kept}. A smaller --learning-rate may help."
+        ) from error
+    except OSError as error:  # no room left, or the folder is gone
+        raise click.ClickException(
+            f"{error.filename or run.folder} cannot be written: {error.strerror}. Make room and "
+            f"continue with {resume_command}"
         ) from error
     summary = run.write_summary(time.monotonic() - begun, run.step - begun_at)
     figures = draw_figures(run)
@@ -237,12 +259,15 @@ def _train(run: Run) -> None:
 @click.option(
     "--num-given", type=click.IntRange(min=1), help="Frames given. [default: all before the recall]"
 )
-@click.option("--num-sequences", type=click.IntRange(min=1), default=3, help="Sequences drawn.")
+@click.option("--num-sequences", type=click.IntRange(1, 50), default=3, help="Sequences drawn.")
 @click.option(
     "--sample", is_flag=True, help="Draw samples of the generated frames rather than means."
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, help="Of the sequences and the generation."
+    "--seed",
+    type=click.IntRange(0, MAX_SEED),
+    default=0,
+    help="Of the sequences and the generation.",
 )
 @click.option("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda, ...")
 @click.option(
@@ -285,14 +310,18 @@ def generate(
     click.echo(f"{given} frames given, {len(batch.frames) - given} generated: {path}")
 
 
-def _fresh_folder(config: Any) -> Path:
-    """``runs/TASK-MEMORY-seedN``, with a number behind it if that one is taken."""
+def _start_in_fresh_folder(config: Config) -> Run:
+    """A run in ``runs/TASK-MEMORY-seedN``, with a number behind it if that one is taken."""
     base = Path("runs") / f"{config.task}-{config.memory}-seed{config.seed}"
     folder, number = base, 1
-    while folder.exists():
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return folder
+    while True:
+        while os.path.lexists(folder):
+            number += 1
+            folder = base.with_name(f"{base.name}-{number}")
+        try:
+            return Run.start(folder, config)
+        except FolderTakenError:  # by a run that began while this one was being built
+            continue
 
 
 class _Progress:
@@ -306,19 +335,16 @@ class _Progress:
         if "split" not in row:
             self.bar.update(1)
             return
-        self.shown["loss"] = (
-            f"{row['negative_elbo_per_frame']:.1f}"
-            if (row["split"] == "train")
-            else self.shown.get("loss", "")
-        )
-        if row["split"] == "test":
-            self.shown["KL recall"] = f"{row['recall_kl']:.2f}"
-            self.shown["last"] = f"{row['last_frame_kl']:.2f}"
+        if row["split"] == "train":
+            self.shown["loss"] = f"{row['negative_elbo_per_frame']:.1f}"
+        else:
+            self.shown["recall KL"] = f"{row['recall_kl']:.2f}"
+            self.shown["last frame"] = f"{row['last_frame_kl']:.2f}"
             if self.bar.disable:
                 click.echo(
-                    f"step {row['step']:>7,}  negative ELBO {row['negative_elbo_per_frame']:7.2f} "
-                    f"nats a frame  recall KL {row['recall_kl']:6.2f}  last frame KL "
-                    f"{row['last_frame_kl']:6.2f}"
+                    f"step {row['step']:>7,}  negative ELBO {row['negative_elbo_per_frame']:7.2f}  "
+                    f"recall KL {row['recall_kl']:6.2f}  last frame {row['last_frame_kl']:6.2f}  "
+                    "(nats a frame)"
                 )
         self.bar.set_postfix(self.shown, refresh=False)
 
@@ -333,4 +359,4 @@ def _progress_bar(total: int, done: int) -> Iterator[_Progress]:
 
 
 if __name__ == "__main__":
-    main(prog_name=os.environ.get("PYRO_GTM_PROG", "pyro-gtm"))
+    main()

@@ -99,7 +99,8 @@ def build_experiment(config: Config) -> Experiment:
         MissingDataError: its data cannot be had.
     """
     device = pick_device(config.device)
-    splits = load_images(config.data, config.data_dir, binarise=config.binarise, seed=config.seed)
+    # No seed of the run's: images, sampled pixels included, are the same for all runs.
+    splits = load_images(config.data, config.data_dir, binarise=config.binarise)
     training_task = make_task(config.task, splits.train.to(device), **config.task_options)
     test_task = make_task(config.task, splits.test.to(device), **config.task_options)
     _check_fits(config, training_task)
@@ -160,6 +161,7 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        torch.Generator(device)  # some devices have tensors and no chance
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"device must be auto, cpu or a device PyTorch finds here; {name!r} is not"
@@ -175,11 +177,26 @@ def _build_memory(config: Config, task: Task) -> MemoryModule:
         **config.memory_options,
     }
     taken = inspect.signature(memory_class(config.memory)).parameters
+    for name, value in config.memory_options.items():
+        if name in ("latent_dim", "control_dim"):
+            raise ValueError(
+                f"memory option {name} follows from the program and the task: leave it out"
+            )
+        is_switch = name in taken and isinstance(taken[name].default, bool)
+        if is_switch and not isinstance(value, bool):  # any word would count as true
+            raise ValueError(f"memory option {name} must be true or false, got {value!r}")
     if task.control_dim:
         options["control_dim"] = task.control_dim
     if "slots" in taken:
         options.setdefault("slots", task.num_steps)
-    return make_memory(config.memory, **options)
+    try:
+        return make_memory(config.memory, **options)
+    except (RuntimeError, OverflowError, TypeError) as error:  # too large, or of the wrong kind
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"memory {config.memory!r} cannot be built with {given}: {reason}"
+        ) from error
 
 
 def _check_fits(config: Config, task: Task) -> None:

@@ -158,7 +158,7 @@ class LatentProcess(dist.TorchDistribution):
                 contexts.append(read(self._at(self.controls, t)))
                 self._write(latent, t)
             self._rollout = Rollout(latents, _join(contexts), None)
-        elif self._rollout.latents is not latents:
+        elif not _same(self._rollout.latents, latents):
             raise RuntimeError(
                 "LatentProcess: it went along other latents already, and its memory has moved on; "
                 "run the program again"
@@ -196,3 +196,8 @@ def _join(steps: list[Tensor]) -> Tensor:
     A plate left of time (particles) brings the empty dimension where time will be.
     """
     return torch.stack(steps) if steps[0].dim() == 2 else torch.cat(steps, dim=-3)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """The same tensor, or a view of all of it, as ``detach`` gives."""
+    return one is other or (one.data_ptr() == other.data_ptr() and one.shape == other.shape)

@@ -46,7 +46,7 @@ class GenerativeTemporalModel(nn.Module):
     times faster; ``posterior="direct"`` gives it a location and scale of its own, as equation 8
     reads at first sight, and lets the prior leave the loop of the stacked layout.  With
     ``writes="latent+frame"`` the memory is given [z_t, features of x_t], which makes the VRNN
-    variant (a) of Figure 1.
+    variant (a) of Figure 1 (at the cost of encoding the frames in the model as well).
 
     Args:
         context_dim: size of the context, ``memory.context_dim``.
@@ -167,7 +167,8 @@ class GenerativeTemporalModel(nn.Module):
             if self.layout == "stacked":
                 prior = self._process(frames, controls, num_steps)
                 with _time(num_steps):
-                    pyro.sample("z", self.posterior("z", prior, features))
+                    posterior = cast(LatentProcess, self.posterior("z", prior, features))
+                    posterior.contexts(pyro.sample("z", posterior))  # walks along a replayed z too
             else:
                 for t in range(num_steps):
                     prior_t = self.prior(read(_at(controls, t)))
@@ -185,11 +186,6 @@ class GenerativeTemporalModel(nn.Module):
         return torch.stack(drawn)
 
     def _stacked(self, frames: Tensor | None, controls: Tensor | None, num_steps: int) -> Tensor:
-        if frames is not None and len(frames) < num_steps:
-            raise ValueError(
-                f"GenerativeTemporalModel: the stacked layout explains whole sequences, got "
-                f"{len(frames)} frames for num_steps={num_steps}; use with_layout('per_step')"
-            )
         if frames is None and self.writes == "latent+frame":
             raise ValueError(
                 "GenerativeTemporalModel: with writes='latent+frame' the stacked layout needs the "
@@ -199,7 +195,12 @@ class GenerativeTemporalModel(nn.Module):
         with _time(num_steps):
             latents = pyro.sample("z", prior)  # (*batch, T, B, Z)
             emission = self.emission(latents, prior.contexts(latents))
-            return pyro.sample("x", emission, obs=frames)
+            drawn = pyro.sample("x", emission, obs=frames)
+        # Time is a plate for the sake of its shape; its steps are not independent.  This site,
+        # which adds nothing, stands outside it, so that bounds which weigh particles against each
+        # other (RenyiELBO) weigh whole sequences and not single frames.
+        pyro.factor("whole_sequences", latents.new_zeros(()))
+        return drawn
 
     def _process(
         self, frames: Tensor | None, controls: Tensor | None, num_steps: int
@@ -279,6 +280,11 @@ class GenerativeTemporalModel(nn.Module):
                     f"GenerativeTemporalModel: frames must have shape (T, B, *{event}), got "
                     f"{tuple(frames.shape)}"
                 )
+        if controls is not None and controls.dim() != 3:
+            raise ValueError(
+                "GenerativeTemporalModel: controls must have shape (T, B, control_dim), got "
+                f"{tuple(controls.shape)}"
+            )
         for sequence in (frames, controls):
             if sequence is not None:
                 num_steps = len(sequence) if num_steps is None else num_steps
@@ -300,6 +306,11 @@ class GenerativeTemporalModel(nn.Module):
             raise ValueError(
                 f"GenerativeTemporalModel: num_steps={num_steps} is less than the {len(frames)} "
                 "frames given"
+            )
+        if self.layout == "stacked" and frames is not None and len(frames) < num_steps:
+            raise ValueError(
+                f"GenerativeTemporalModel: the stacked layout explains whole sequences, got "
+                f"{len(frames)} frames for num_steps={num_steps}; use with_layout('per_step')"
             )
         if controls is not None and len(controls) < num_steps:
             raise ValueError(

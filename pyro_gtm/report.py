@@ -96,13 +96,15 @@ def frames_before_recall(batch: Sequences) -> int:
 
 def summary_table(summary: dict[str, Any]) -> str:
     """The figures worth reading first, as aligned text."""
+    pace = summary["steps_per_second"]
+    speed = "not known" if pace is None else f"{pace:.1f} steps a second"
     rows = [
         ("negative ELBO", f"{summary['negative_elbo_per_frame']:.2f} nats a frame"),
         ("", f"{summary['negative_elbo_per_sequence']:.1f} nats a sequence"),
         ("KL, predictable frames", f"{summary['recall_kl']:.2f} nats a frame"),
         ("KL, last frame", f"{summary['last_frame_kl']:.2f} nats"),
         ("parameters", f"{summary['parameters']:,}"),
-        ("speed", f"{summary['steps_per_second']:.1f} steps a second on {summary['device']}"),
+        ("speed", f"{speed} on {summary['device']}"),
     ]
     title = (
         f"{summary['task']}, {summary['memory']} memory, {summary['num_steps']:,} steps, "

@@ -17,20 +17,23 @@ interrupted.  Times are not among the metrics for that reason: speed is in the s
 from __future__ import annotations
 
 import json
+import math
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
+import pyro
 import torch
 
 from pyro_gtm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_atomically
 from pyro_gtm.config import Config, read_config
 from pyro_gtm.experiment import Experiment, build_experiment
-from pyro_gtm.infer.training import training_steps
+from pyro_gtm.infer.training import NonFiniteLossError, training_steps
 
 __all__ = ["Interrupted", "Run", "RunError"]
 
@@ -42,6 +45,10 @@ KEPT_CHECKPOINTS = 2
 
 class RunError(RuntimeError):
     """A run folder cannot be used as asked: one sentence says why."""
+
+
+class FolderTakenError(RunError):
+    """The folder of a new run holds something already."""
 
 
 class Interrupted(Exception):
@@ -81,21 +88,25 @@ class Run:
         Everything is built before the folder is, so a refused configuration leaves nothing.
 
         Raises:
-            RunError: the folder holds something, or cannot be written.
+            FolderTakenError: the folder holds something.
+            RunError: it cannot be written.
             ValueError, MissingDataError: see :func:`pyro_gtm.experiment.build_experiment`.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunError(
-                f"output {folder} is not empty: choose another folder, or continue the run in it "
-                f"with --resume {folder}"
-            )
+        taken = FolderTakenError(
+            f"output {folder} is not empty: choose another folder, or continue the run in it "
+            f"with --resume {folder}"
+        )
+        with _refusing_folder(folder):
+            if folder.exists() and any(folder.iterdir()):
+                raise taken
         run = cls(folder, build_experiment(config))
-        try:
-            (folder / "checkpoints").mkdir(parents=True)
+        with _refusing_folder(folder):
+            try:
+                (folder / "checkpoints").mkdir(parents=True)
+            except FileExistsError:  # another run has begun in it meanwhile
+                raise taken from None
             (folder / "figures").mkdir()
             write_atomically(folder / "config.json", config.to_json().encode())
-        except OSError as error:
-            raise RunError(f"output {folder} cannot be written: {error.strerror}") from error
         return run
 
     @classmethod
@@ -109,17 +120,20 @@ class Run:
 
         Raises:
             RunError: the folder holds no run, or one with another configuration.
-            CheckpointError: its newest checkpoint is damaged.
+            CheckpointError: its newest checkpoint is damaged, or of another configuration.
         """
         config = _config_of(folder)
         for name, wanted in overrides.items():
             started_with = getattr(config, name)
+            if isinstance(wanted, dict):  # of nested options, only some may be named again
+                wanted = {**started_with, **wanted}
             if name not in ("num_steps", "device") and wanted != started_with:
                 raise RunError(
                     f"resume {folder}: the run was started with {name}={started_with!r}, and "
                     f"{wanted!r} was asked for: leave it out, or start another run"
                 )
-        config = replace(config, **overrides)
+        allowed = {k: v for k, v in overrides.items() if k in ("num_steps", "device")}
+        config = replace(config, **allowed)
         run = cls(folder, build_experiment(config))
         run._restore()
         if run.step > config.num_steps:
@@ -154,12 +168,19 @@ class Run:
 
         Raises:
             Interrupted: on SIGINT or SIGTERM, after the step in hand and a checkpoint.
-            NonFiniteLossError: the loss or gradient is NaN or infinite; the last checkpoint stays.
+            NonFiniteLossError: the loss or gradient is NaN or infinite, or the loss on held-out
+                sequences; the last checkpoint stays.
         """
         config, experiment = self.experiment.config, self.experiment
         frames_in_batch = config.batch_size * experiment.training_task.num_steps
         self._cut_metrics()
-        with _stop_signals() as stop, open(self.folder / "metrics.jsonl", "a") as metrics:
+        with (
+            _stop_signals() as stop,
+            open(self.folder / "metrics.jsonl", "a") as metrics,
+            warnings.catch_warnings(),
+        ):
+            # Pyro warns of a loss that is NaN; here that is an error, with the step's number.
+            warnings.filterwarnings("ignore", "Encountered NaN", UserWarning)
 
             def log(row: Row) -> None:
                 self.rows.append(row)
@@ -180,14 +201,17 @@ class Run:
                 self._window_steps += 1
                 progress({"step": step, "loss": loss / frames_in_batch})
                 finished = step == config.num_steps
+                stopping = bool(stop)  # once: a signal from here on stops after the next step
                 if step % config.log_every == 0 or finished:
                     log(self._training_row())
                 if step % config.eval_every == 0 or finished:
                     log(self._evaluation_row())
-                if step % config.checkpoint_every == 0 or finished or stop:
+                if step % config.checkpoint_every == 0 or finished or stopping:
                     self.save()
-                if stop and not finished:
+                if stopping and not finished:
                     raise Interrupted(step, stop[0])
+            if not any(row["step"] == self.step for row in self.split("test")):
+                log(self._evaluation_row())  # resumed with as many steps as were already taken
 
     def _training_row(self) -> Row:
         config = self.experiment.config
@@ -204,7 +228,11 @@ class Run:
 
     def _evaluation_row(self) -> Row:
         batch = self.experiment.held_out()
-        summary = self.experiment.evaluate(batch).summary(batch.predictable)
+        with pyro.validation_enabled(False):  # the check below names the step
+            summary = self.experiment.evaluate(batch).summary(batch.predictable)
+        loss = summary["negative_elbo_per_frame"]
+        if not math.isfinite(cast(float, loss)):
+            raise NonFiniteLossError(self.step, f"the loss on held-out sequences is {loss}")
         return {"split": "test", "step": self.step, **summary}
 
     def split(self, name: str) -> list[Row]:
@@ -228,6 +256,7 @@ class Run:
         }
         if experiment.device.type == "cuda":
             content["cuda_noise"] = torch.cuda.get_rng_state(experiment.device)
+        path.parent.mkdir(exist_ok=True)
         save_checkpoint(path, content)
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             old.unlink()
@@ -251,8 +280,14 @@ class Run:
                 else ""
             )
             raise CheckpointError(f"{error}{rest}") from error
-        experiment.program.load_state_dict(content["program"])
-        experiment.memory.load_state_dict(content["memory"])
+        try:
+            experiment.program.load_state_dict(content["program"])
+            experiment.memory.load_state_dict(content["memory"])
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"checkpoint {paths[-1]} does not fit the configuration in {self.folder}: "
+                "config.json has been changed since, or the memory's code has"
+            ) from error
         experiment.optimizer.set_state(content["optimizer"])
         experiment.draws.set_state(content["draws"].cpu())
         torch.set_rng_state(content["noise"].cpu())
@@ -292,8 +327,10 @@ class Run:
         previous = self.folder / "summary.json"
         if steps_taken:
             speed = steps_taken / seconds
-        else:  # a finished run, resumed: keep the speed it was trained at
+        elif previous.exists():  # a finished run, resumed: keep the speed it was trained at
             speed = json.loads(previous.read_text())["steps_per_second"]
+        else:  # killed between its last checkpoint and its summary
+            speed = None
         summary = {
             "memory": config.memory,
             "task": config.task,
@@ -316,6 +353,14 @@ def _config_of(folder: Path) -> Config:
         return read_config(folder / "config.json")
     except ValueError as error:
         raise RunError(str(error)) from error
+
+
+@contextmanager
+def _refusing_folder(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"output {folder} cannot be written: {error.strerror}") from error
 
 
 @contextmanager

@@ -106,6 +106,7 @@ def make_model(build_memory: Callable[..., gtm.MemoryModule]) -> Callable[..., M
         layout: str = "stacked",
         writes: str = "latent",
         decoder_input: str = "latent+context",
+        posterior: str = "correction",
         control_dim: int = 0,
     ) -> Model:
         written = gtm.GenerativeTemporalModel.written_dim(LATENT_DIM, FEATURE_DIM, writes)
@@ -119,6 +120,7 @@ def make_model(build_memory: Callable[..., gtm.MemoryModule]) -> Callable[..., M
             decoder=gtm.MLPDecoder(seen, HIDDEN_DIM, family.parameter_shape),
             likelihood=family,
             decoder_input=decoder_input,
+            posterior=posterior,
             writes=writes,
             layout=layout,
         )

@@ -73,16 +73,22 @@ def test_draw(memory, process):
     torch.testing.assert_close(latents, expected.loc + expected.scale * noise)
 
 
-def test_kl_with_the_process_it_stands_in_for(memory, process):
+@pytest.mark.parametrize("corrects", [False, True])
+def test_kl_with_the_process_it_stands_in_for(memory, process, corrects):
+    """The prior takes the posterior's draw and its contexts as its own."""
     features = torch.randn(T, B, F)
-    posterior = process.standing_in(shifted, features)
+    posterior = process.stand_in(shifted, features, corrects)
     with in_use(memory):
         latents = posterior.rsample()
-    q = factors_by_hand(memory, shifted, latents, features)
     p = factors_by_hand(memory, standard, latents)
+    q = factors_by_hand(memory, shifted, latents, features)
+    if corrects:
+        q = Normal(p.loc + q.loc, p.scale * q.scale)
     kl = kl_divergence(posterior, process)
     assert kl.shape == (T, B)
     torch.testing.assert_close(kl, kl_divergence(q, p).sum(-1))
+    torch.testing.assert_close(posterior.log_prob(latents), q.log_prob(latents).sum(-1))
+    torch.testing.assert_close(process.log_prob(latents), p.log_prob(latents).sum(-1))
 
 
 def test_gradients_reach_the_first_step(memory, process):
@@ -112,7 +118,7 @@ def test_sample_shape_is_refused(memory, process):
 
 def test_kl_before_a_draw_is_refused(process):
     with pytest.raises(RuntimeError, match="has not been drawn from"):
-        kl_divergence(process.standing_in(shifted, torch.zeros(T, B, F)), process)
+        kl_divergence(process.stand_in(shifted, torch.zeros(T, B, F), False), process)
 
 
 def test_needs_a_memory(process):

@@ -56,6 +56,14 @@ def test_same_loss_and_gradients_when_the_memory_sees_the_frames(
 
 
 @pytest.mark.parametrize("bound", [Trace_ELBO, TraceMeanField_ELBO])
+def test_same_loss_and_gradients_with_a_direct_posterior(
+    memory_name, bound, make_model, make_frames, assert_same_gradients
+):
+    pair = make_model(memory_name, posterior="direct")
+    _check(pair, bound(), make_frames(), None, assert_same_gradients)
+
+
+@pytest.mark.parametrize("bound", [Trace_ELBO, TraceMeanField_ELBO])
 def test_same_loss_and_gradients_with_controls(
     memory_name, bound, make_model, make_frames, assert_same_gradients
 ):

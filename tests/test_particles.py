@@ -65,16 +65,6 @@ def test_vectorised_bound_is_the_mean_over_its_particles(
     assert value == pytest.approx(expected, rel=1e-10)
 
 
-IWAE_IS_WRONG = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="stacked: `time` is a plate common to all sites, so RenyiELBO takes its log-mean-exp "
-    "in every time step by itself, as if steps were independent; that is no bound",
-)
-LAYOUTS = ["per_step", pytest.param("stacked", marks=IWAE_IS_WRONG)]
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
 def test_iwae_equals_a_plain_loop(memory_name, layout, kind, make_model, make_frames):
     """The importance weight is that of a whole sequence; each sequence has its own mean."""
     pair, frames = make_model(memory_name, layout=layout), make_frames(T, B)

@@ -10,6 +10,8 @@ import torch
 from pyro.infer import TraceMeanField_ELBO
 from torch.nn import functional as F
 
+from pyro_gtm.nets.gaussian import MIN_SCALE
+
 pytestmark = pytest.mark.usefixtures("float64")
 
 
@@ -18,7 +20,7 @@ def gaussian_head(head, context, features=0.0):
     hidden = F.relu(F.linear(context, head.hidden.weight, head.hidden.bias) + features)
     output = F.linear(hidden, head.parameters_of.weight, head.parameters_of.bias)
     half = output.shape[-1] // 2
-    return output[..., :half], torch.log1p(output[..., half:].exp()) + head.min_scale
+    return output[..., :half], torch.log1p(output[..., half:].exp()) + MIN_SCALE
 
 
 def kl_of_gaussians(mu_q, sigma_q, mu_p, sigma_p):
@@ -48,6 +50,8 @@ def negative_bound(program, memory, frames, noise, controls):
         features = program.encoder(frame)
         mu_p, sigma_p = gaussian_head(program.prior_head, context)
         mu_q, sigma_q = gaussian_head(program.posterior_head, context, features)
+        if program.corrects:
+            mu_q, sigma_q = mu_p + mu_q, sigma_p * sigma_q
         z = mu_q + sigma_q * noise[t]
         seen = torch.cat([z, context], -1) if program.decoder_input == "latent+context" else z
         log_p = log_likelihood(program.likelihood, program.decoder(seen), frame)
@@ -63,6 +67,7 @@ def negative_bound(program, memory, frames, noise, controls):
         ("gaussian", {}),
         ("bernoulli", {"decoder_input": "latent"}),
         ("bernoulli", {"control_dim": 2}),
+        ("bernoulli", {"posterior": "direct"}),
         ("gaussian", {"writes": "latent+frame"}),
     ],
     ids=str,

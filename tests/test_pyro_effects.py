@@ -58,15 +58,6 @@ def test_replayed(memory_name, layout, make_model, make_frames):
         assert trace.nodes[name]["value"] is again.nodes[name]["value"]
 
 
-NOT_IN_STACKED = pytest.mark.xfail(
-    strict=True,
-    raises=RuntimeError,
-    reason="stacked: nothing in the ordinary guide goes along a latent that it did not draw, and "
-    "by the time of log_prob the memory has been left (NoMemoryError)",
-)
-
-
-@pytest.mark.parametrize("layout", ["per_step", pytest.param("stacked", marks=NOT_IN_STACKED)])
 def test_guide_conditioned_on_latents(memory_name, layout, make_model, make_frames):
     """log q(z | x) of given latents, as importance sampling with another proposal needs it."""
     pair, frames = make_model(memory_name, layout=layout), make_frames(T, B)
@@ -98,18 +89,6 @@ def test_a_frame_is_imputed(make_model, make_frames):
     trace.compute_log_prob()
 
 
-DETACHED = pytest.mark.xfail(
-    strict=True,
-    raises=RuntimeError,
-    reason="stacked: Predictive first draws with fn.sample().detach(), and LatentProcess knows its "
-    "own draw by identity: 'it went along other latents already'",
-)
-PREDICTIVE_LAYOUTS = pytest.mark.parametrize(
-    "layout", ["per_step", pytest.param("stacked", marks=DETACHED)]
-)
-
-
-@PREDICTIVE_LAYOUTS
 @pytest.mark.parametrize("parallel", [False, True])
 def test_predictive_from_the_prior(memory_name, layout, parallel, make_model):
     pair = make_model(memory_name, layout=layout)
@@ -120,7 +99,6 @@ def test_predictive_from_the_prior(memory_name, layout, parallel, make_model):
     assert not any(found[0].equal(other) for other in found[1:])
 
 
-@PREDICTIVE_LAYOUTS
 @pytest.mark.parametrize("parallel", [False, True])
 def test_predictive_from_posterior_samples(memory_name, layout, parallel, make_model, make_frames):
     """The model follows the guide's draws, sample by sample."""
@@ -140,7 +118,6 @@ def test_predictive_from_posterior_samples(memory_name, layout, parallel, make_m
     assert all(found[name].shape[0] == 4 for name in names)
 
 
-@PREDICTIVE_LAYOUTS
 def test_predictive_with_a_filtering_guide(layout, make_model, make_frames):
     pair, frames = make_model("introspective", layout=layout), make_frames(T, B)
     predictive = Predictive(pair.model(), guide=pair.filtering_guide(), num_samples=3)

@@ -8,7 +8,14 @@ and one line in `IMAGE_SOURCES`.
 from __future__ import annotations
 
 from pyro_gtm.data.digits import load_digits
-from pyro_gtm.data.images import BINARISATIONS, ImageSet, ImageSplits, MissingDataError, prepare
+from pyro_gtm.data.images import (
+    BINARISATIONS,
+    ImageSet,
+    ImageSplits,
+    MissingDataError,
+    prepare,
+    with_shifts,
+)
 from pyro_gtm.data.mnist import load_mnist
 from pyro_gtm.data.sources import IMAGE_SOURCES, load_images
 
@@ -22,4 +29,5 @@ __all__ = [
     "load_images",
     "load_mnist",
     "prepare",
+    "with_shifts",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, cast
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import TorchDistribution, Unit
 from pyro.poutine.guide import GuideMessenger
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -68,7 +68,7 @@ def evaluate(guide: GuideMessenger, frames: Tensor, controls: Tensor | None = No
     kls: list[Tensor] = []
     reconstructions: list[Tensor] = []
     for name, site in model_trace.nodes.items():
-        if site["type"] != "sample":
+        if site["type"] != "sample" or isinstance(site["fn"], Unit):  # a factor is no frame
             continue
         fn = cast(TorchDistribution, site["fn"])
         if site["is_observed"]:

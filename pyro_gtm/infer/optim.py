@@ -93,10 +93,13 @@ class Adam(PyroOptim):
                 }
 
     def get_state(self) -> dict[str, dict[str, Tensor]]:
-        """Moments and step counts by parameter name: tensors only, safe to store."""
+        """Copies of moments and step counts by parameter name: tensors only, safe to store."""
         known = {} if self._optimizer is None else self._optimizer.state
-        seen = {name: dict(known[p]) for p, name in self._names.items() if p in known}
-        return {**self._awaited, **seen}
+        seen = {name: known[p] for p, name in self._names.items() if p in known}
+        return {
+            name: {key: value.clone() for key, value in state.items()}
+            for name, state in {**self._awaited, **seen}.items()
+        }
 
     def set_state(self, state_dict: dict[str, dict[str, Tensor]]) -> None:
         """Take up a state from :meth:`get_state`, as each parameter is first seen."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import pyro
 from pyro.infer import SVI
@@ -51,6 +52,8 @@ def training_steps(
             been changed by that step.
     """
     was_enabled = pyro.infer.util.is_validation_enabled()
+    loss_and_grads = svi.loss_and_grads
+    svi.loss_and_grads = _refusing_non_finite(loss_and_grads)  # before the optimiser has its turn
     try:
         for step in range(start + 1, num_steps + 1):
             pyro.enable_validation(step == start + 1)
@@ -59,10 +62,25 @@ def training_steps(
             try:
                 with weigh_latents(step / kl_warmup) if warming else nullcontext():
                     loss = float(svi.step(frames, controls))
-            except NonFiniteGradientError as error:
+            except (NonFiniteGradientError, _NonFiniteLoss) as error:
                 raise NonFiniteLossError(step, str(error)) from error
-            if not math.isfinite(loss):
-                raise NonFiniteLossError(step, f"the loss is {loss}")
             yield step, loss
     finally:
+        svi.loss_and_grads = loss_and_grads
         pyro.enable_validation(was_enabled)
+
+
+class _NonFiniteLoss(ArithmeticError):
+    """From inside a step, which does not know its number."""
+
+
+def _refusing_non_finite(loss_and_grads: Callable[..., float]) -> Callable[..., float]:
+    def checked(*args: Any, **kwargs: Any) -> float:
+        loss = loss_and_grads(*args, **kwargs)
+        if not math.isfinite(loss):
+            for _, parameter in pyro.get_param_store().named_parameters():
+                parameter.grad = None
+            raise _NonFiniteLoss(f"the loss is {loss}")
+        return loss
+
+    return checked

@@ -48,15 +48,20 @@ class GaussianHead(nn.Module):
 
 
 def correct(prior: Parameters, correction: Parameters) -> Parameters:
-    """A posterior as a correction of the prior: N(μ + σ Δμ, σ Δσ) for a prior N(μ, σ).
+    """A posterior as a correction of the prior: N(μ + Δμ, σ Δσ) for a prior N(μ, σ).
 
-    Then KL(posterior || prior) = (Δμ² + Δσ² - 1) / 2 - log Δσ in each dimension, whatever the
-    prior: where the memory already knows what comes, the posterior has nothing to learn but not to
-    correct it.  A posterior with a location of its own has to agree with the prior by way of two
-    separate networks, and keeps some 0.35 nats for every dimension in use (log 2 / 2: the
-    noise of the remembered sample against that of a fresh one).
+    Then KL(posterior || prior) = (Δμ² / σ² + Δσ² - 1) / 2 - log Δσ in each dimension: where the
+    memory already knows what comes, the posterior has only to leave the prior alone.  One with an
+    output of its own must agree with the prior by way of two separate networks, and long keeps
+    log 2 / 2 nats for every dimension in use (docs/design.md derives it).
 
-    Source: the residual Gaussians of Vahdat and Kautz 2020 (arXiv 2007.03898), section 3.2.
+    Source: after the residual Gaussians of Vahdat and Kautz 2020 (arXiv 2007.03898), section 3.2,
+    who scale the shift by σ.  Here it is not scaled: scaled, σ shrinks early in training, the
+    signal in z with it, and the networks learn the frames at half the speed.
+
+    Args:
+        prior: μ and σ.
+        correction: Δμ and Δσ > 0.
     """
     (location, scale), (shift, factor) = prior, correction
-    return location + scale * shift, (scale * factor).clamp(min=MIN_SCALE)
+    return location + shift, (scale * factor).clamp(min=MIN_SCALE)

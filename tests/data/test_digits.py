@@ -23,7 +23,7 @@ def distinct(images: Tensor) -> set[bytes]:
 
 
 def test_sizes_and_types(grey: ImageSplits) -> None:
-    for split, size in zip(grey, (4000, 1000), strict=True):
+    for split, size in zip(grey, (9 * 4000, 1000), strict=True):
         assert split.images.shape == (size, 1, 28, 28)
         assert split.images.dtype == torch.float32
         assert split.labels.shape == (size,)
@@ -37,7 +37,7 @@ def test_classes_are_balanced_in_any_prefix(grey: ImageSplits) -> None:
 
 def test_train_and_test_share_no_image(grey: ImageSplits) -> None:
     train, test = distinct(grey.train.images), distinct(grey.test.images)
-    assert (len(train), len(test)) == (4000, 1000)  # nor is any repeated inside its part
+    assert (len(train), len(test)) == (9 * 4000, 1000)  # nor is any repeated inside its part
     assert not train & test
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_gtm.data import IMAGE_SOURCES, load_images, prepare
+from pyro_gtm.data import IMAGE_SOURCES, ImageSet, load_images, prepare, with_shifts
 
 LEVELS = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
 LABELS = np.array([3, 1, 4, 1], dtype=np.uint8)
@@ -113,3 +113,24 @@ def test_digits_take_no_folder_and_no_download() -> None:
         load_images("digits", data_dir="somewhere")
     with pytest.raises(ValueError, match="download=True"):
         load_images("digits", download=True)
+
+
+def test_shifts_move_the_ink_and_lose_what_leaves() -> None:
+    image = torch.arange(1.0, 10.0).reshape(1, 1, 3, 3)
+    shifted = with_shifts(ImageSet(image, torch.tensor([7])), radius=1)
+    assert shifted.labels.tolist() == [7] * 9
+    assert torch.equal(shifted.images[0], image[0])  # the unshifted one comes first
+    down_right = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 2.0], [0.0, 4.0, 5.0]])
+    assert sum(torch.equal(one[0], down_right) for one in shifted.images) == 1
+    assert len({tuple(one.flatten().tolist()) for one in shifted.images}) == 9
+
+
+def test_no_shift_is_the_same_set() -> None:
+    images = ImageSet(torch.rand(4, 1, 5, 6), torch.arange(4))
+    same = with_shifts(images, radius=0)
+    assert torch.equal(same.images, images.images) and torch.equal(same.labels, images.labels)
+
+
+def test_a_negative_shift_is_refused() -> None:
+    with pytest.raises(ValueError, match="radius=-1"):
+        with_shifts(ImageSet(torch.rand(1, 1, 2, 2), torch.tensor([0])), radius=-1)

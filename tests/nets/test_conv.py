@@ -86,6 +86,22 @@ def test_any_frame_size_and_batch_shape(event, batch):
 
 
 @pytest.mark.usefixtures("float64")
+def test_frames_lie_in_the_middle():
+    """5 x 13 is padded to 8 x 16, one row (column) before it and two after; and cropped alike."""
+    encoder = gtm.ConvEncoder((1, 5, 13), feature_dim=3, channels=4).eval()
+    decoder = gtm.ConvDecoder(2, 8, (1, 5, 13), channels=4).eval()
+    frame, vector = torch.randn(2, 1, 5, 13), torch.randn(2, 2)
+
+    padded = torch.zeros(2, 1, 8, 16)
+    padded[..., 1:6, 1:14] = frame
+    maps = encoder.blocks(encoder.stem(padded))
+    torch.testing.assert_close(encoder(frame), encoder.features(maps.flatten(1).relu()))
+
+    maps = decoder.blocks(decoder.maps(vector).reshape(2, 8, 2, 4))
+    torch.testing.assert_close(decoder(vector), decoder.head(maps.relu())[..., 1:6, 1:14])
+
+
+@pytest.mark.usefixtures("float64")
 def test_every_pixel_counts():
     """None is lost in the padding, none is left without a gradient in the crop."""
     frames = torch.randn(1, 1, 5, 13, requires_grad=True)

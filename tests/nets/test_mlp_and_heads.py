@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 import pyro_gtm as gtm
-from pyro_gtm.nets import NETWORKS, GaussianHead, make_networks
+from pyro_gtm.nets import NETWORKS, GaussianHead, correct, make_networks
+from pyro_gtm.nets.gaussian import MIN_SCALE
 
 BATCHES = [(), (4,), (2, 3)]
 
@@ -31,22 +33,45 @@ def test_mlp_treats_each_frame_alone():
 @pytest.mark.parametrize("batch", BATCHES, ids=str)
 def test_head_is_one_hidden_layer(batch):
     """Features join before the nonlinearity: one layer on [context, features' inputs]."""
-    head = GaussianHead(context_dim=6, hidden_dim=5, latent_dim=3, min_scale=0.01)
+    head = GaussianHead(context_dim=6, hidden_dim=5, latent_dim=3)
     context, features = torch.randn(*batch, 6), torch.randn(*batch, 5)
     for given in (None, features):
         location, scale = head(context, given)
         hidden = head.hidden(context) + (0 if given is None else given)
         output = head.parameters_of(hidden.clamp(min=0))
         torch.testing.assert_close(location, output[..., :3])
-        torch.testing.assert_close(scale, F.softplus(output[..., 3:]) + 0.01)
+        torch.testing.assert_close(scale, F.softplus(output[..., 3:]) + MIN_SCALE)
 
 
 def test_head_scale_never_vanishes():
-    head = GaussianHead(context_dim=2, hidden_dim=5, latent_dim=3, min_scale=0.01)
+    head = GaussianHead(context_dim=2, hidden_dim=5, latent_dim=3)
     with torch.no_grad():
         head.parameters_of.bias.fill_(-1e4)
     _, scale = head(torch.zeros(2))
-    torch.testing.assert_close(scale, torch.full((3,), 0.01))
+    torch.testing.assert_close(scale, torch.full((3,), MIN_SCALE))
+
+
+def test_cost_of_a_correction():
+    """KL = (shift² / σ² + factor² - 1) / 2 - log factor, wherever the prior lies."""
+    shift, factor = torch.randn(4, 3), torch.rand(4, 3) + 0.1
+    for prior in [(torch.randn(4, 3), torch.rand(4, 3) + 0.1), (torch.zeros(3), torch.ones(3))]:
+        expected = ((shift / prior[1]) ** 2 + factor**2 - 1) / 2 - factor.log()
+        posterior = correct(prior, (shift, factor))
+        kl = kl_divergence(Normal(*posterior), Normal(*prior))
+        torch.testing.assert_close(kl, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_correction_of_nothing_is_the_prior():
+    prior = torch.randn(4, 3), torch.rand(4, 3) + 0.1
+    location, scale = correct(prior, (torch.zeros(4, 3), torch.ones(4, 3)))
+    assert location.equal(prior[0]) and scale.equal(prior[1])
+
+
+def test_corrected_scale_never_vanishes():
+    _, scale = correct(
+        (torch.zeros(3), torch.full((3,), 1e-3)), (torch.zeros(3), torch.full((3,), 1e-9))
+    )
+    torch.testing.assert_close(scale, torch.full((3,), MIN_SCALE))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
