@@ -6,7 +6,8 @@
 Contestants, all with the same sizes of network, the same batch, Adam and a gradient clip:
 
 - ``hand-written``: a plain PyTorch loop as a careful person writes it: encoder once before the
-  loop, ``nn.LSTMCell`` and memory in it, prior and decoder once after it, the KL in closed form.
+  loop, ``nn.LSTMCell``, memory and posterior in it, decoder once after it (and the prior, with
+  ``--posterior direct``), the KL in closed form.
 - ``naive pair``: a Pyro model and guide as the tutorials teach them: two functions, each with its
   own loop, every network called in every step, ``pyro.optim.ClippedAdam``; once with Pyro's
   validation off and once with it on, which is Pyro's default.
@@ -36,14 +37,25 @@ import pyro_gtm as gtm
 EVENT = (1, 28, 28)
 REFERENCE = "hand-written"
 Step = Callable[[Tensor], float]
+Pair = tuple[Tensor, Tensor]
 Times = dict[str, list[float]]
 
 
 class Networks(nn.Module):
     """The networks of the comparison, written with ``torch.nn`` alone."""
 
-    def __init__(self, memory: str, latent: int, width: int, hidden: int, slots: int, heads: int):
+    def __init__(
+        self,
+        memory: str,
+        corrects: bool,
+        latent: int,
+        width: int,
+        hidden: int,
+        slots: int,
+        heads: int,
+    ) -> None:
         super().__init__()
+        self.corrects = corrects
         self.latent, self.slots, self.heads, self.hidden_dim = latent, slots, heads, hidden
         self.attends = memory == "introspective"
         context = heads * latent if self.attends else hidden
@@ -81,11 +93,14 @@ class Networks(nn.Module):
         reads = torch.bmm(logits.softmax(-1), buffer) * gates.sigmoid()
         return reads.flatten(1), h, c, buffer
 
-    def infer(self, features: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+    def infer(self, features: Tensor, context: Tensor) -> Pair:
         loc, raw = self.posterior_out((features + self.posterior_in(context)).relu()).chunk(2, -1)
         return loc, F.softplus(raw) + 1e-4
 
-    def predict(self, context: Tensor) -> tuple[Tensor, Tensor]:
+    def correct(self, prior: Pair, correction: Pair) -> Pair:
+        return prior[0] + correction[0], (prior[1] * correction[1]).clamp(min=1e-4)
+
+    def predict(self, context: Tensor) -> Pair:
         loc, raw = self.prior(context).chunk(2, -1)
         return loc, F.softplus(raw) + 1e-4
 
@@ -100,18 +115,23 @@ def hand_written(networks: Networks) -> Step:
         frames = frames.flatten(2)  # (T, B, 784)
         features = networks.encoder(frames)
         h, c, buffer, z = networks.start(frames.shape[1])
-        contexts, latents, locs, scales = [], [], [], []
+        contexts, latents, posteriors, priors = [], [], [], []
         for feature in features:
             context, h, c, buffer = networks.read(h, c, buffer, z)
             loc, scale = networks.infer(feature, context)
+            if networks.corrects:
+                priors.append(networks.predict(context))
+                loc, scale = networks.correct(priors[-1], (loc, scale))
             z = loc + scale * torch.randn_like(scale)
             contexts.append(context)
             latents.append(z)
-            locs.append(loc)
-            scales.append(scale)
+            posteriors.append((loc, scale))
         contexts_, latents_ = torch.stack(contexts), torch.stack(latents)
-        posterior = Normal(torch.stack(locs), torch.stack(scales), validate_args=False)
-        prior = Normal(*networks.predict(contexts_), validate_args=False)
+        posterior = Normal(*map(torch.stack, zip(*posteriors, strict=True)), validate_args=False)
+        parameters = (
+            map(torch.stack, zip(*priors, strict=True)) if priors else networks.predict(contexts_)
+        )
+        prior = Normal(*parameters, validate_args=False)
         logits = networks.decode(latents_, contexts_)
         reconstruction = F.binary_cross_entropy_with_logits(logits, frames, reduction="sum")
         loss = reconstruction + kl_divergence(posterior, prior).sum()
@@ -143,6 +163,8 @@ def naive_pair(networks: Networks, validation: bool, name: str) -> Step:
             for t in range(len(frames)):
                 context, h, c, buffer = networks.read(*state)
                 q = networks.infer(networks.encoder(frames[t]), context)
+                if networks.corrects:
+                    q = networks.correct(networks.predict(context), q)
                 z = pyro.sample(f"z_{t}", dist.Normal(*q).to_event(1))
                 state = (h, c, buffer, z)
 
@@ -166,6 +188,7 @@ def product(name: str, layout: str, networks: Networks, width: int) -> tuple[Ste
         encoder=gtm.MLPEncoder(EVENT, width, feature_dim=width),
         decoder=gtm.MLPDecoder(networks.latent + memory.context_dim, width, EVENT),
         likelihood=gtm.Bernoulli(EVENT),
+        posterior="correction" if networks.corrects else "direct",
         name=f"program, {layout}",
     ).with_layout("stacked" if layout == "stacked" else "per_step")
     model = gtm.use_memory(memory, name=f"memory, {layout}")(program.model)
@@ -194,6 +217,7 @@ def time_in_turns(contestants: dict[str, Step], draw: Callable[[], Tensor], turn
 
 @click.command(context_settings={"show_default": True})
 @click.option("--memory", type=click.Choice(["introspective", "vrnn"]), default="introspective")
+@click.option("--posterior", type=click.Choice(["correction", "direct"]), default="correction")
 @click.option("-T", "--num-steps", type=click.IntRange(1), default=20, help="Frames in a sequence.")
 @click.option("-b", "--batch-size", type=click.IntRange(1), default=32)
 @click.option("--width", type=click.IntRange(1), default=400, help="Of the MLPs.")
@@ -203,6 +227,7 @@ def time_in_turns(contestants: dict[str, Step], draw: Callable[[], Tensor], turn
 @click.option("--turns", type=click.IntRange(1), default=40, help="Steps of each contestant.")
 def main(
     memory: str,
+    posterior: str,
     num_steps: int,
     batch_size: int,
     width: int,
@@ -215,7 +240,8 @@ def main(
     pyro.set_rng_seed(0)
 
     def networks() -> Networks:
-        return Networks(memory, latent_dim, width, hidden_dim, num_steps, heads)
+        corrects = posterior == "correction"
+        return Networks(memory, corrects, latent_dim, width, hidden_dim, num_steps, heads)
 
     stacked, parameters = product(memory, "stacked", networks(), width)
     per_step, _ = product(memory, "per step", networks(), width)
@@ -231,8 +257,9 @@ def main(
     )
 
     click.echo(
-        f"{memory}: T={num_steps}, B={batch_size}, {parameters:,} parameters, "
-        f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, {turns} turns"
+        f"{memory}, posterior {posterior}: T={num_steps}, B={batch_size}, "
+        f"{parameters:,} parameters, {torch.get_num_threads()} threads, "
+        f"PyTorch {torch.__version__}, {turns} turns"
     )
     click.echo(f"{'':24}{'ms a step':>10}{'to hand-written':>18}{'to naive pair':>16}")
     for name, seconds in times.items():

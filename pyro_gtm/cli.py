@@ -151,6 +151,23 @@ def main() -> None:
     help="What the memory is given. [default: latent]",
 )
 @click.option(
+    "--decoder-input",
+    type=click.Choice(["latent+context", "latent"]),
+    help="What the decoder sees. [default: the preset's]",
+)
+@click.option(
+    "--posterior",
+    type=click.Choice(["correction", "direct"]),
+    help="A correction of the prior, or networks of its own. [default: the preset's]",
+)
+@click.option("--latent-dim", type=click.IntRange(min=1), help="Size of z. [default: the preset's]")
+@click.option(
+    "--hidden-dim",
+    type=click.IntRange(min=1),
+    help="Width of the networks; the memory's is --memory-option hidden_dim=N. "
+    "[default: the preset's]",
+)
+@click.option(
     "--data",
     type=click.Choice(list(IMAGE_SOURCES)),
     default="digits",

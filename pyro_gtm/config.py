@@ -55,7 +55,7 @@ class Config:
     elbo: str = "trace"
     kl_warmup: int = 0
     """Steps over which the weight of the KL grows from 0 to 1."""
-    num_steps: int = 3_000
+    num_steps: int = 2_500
     batch_size: int = 32
     learning_rate: float = 2e-3
     clip_norm: float = 10.0

@@ -543,6 +543,7 @@ def attention_over_time(
                     fontsize=7.5,
                     color=GREY,
                     va="top",
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
                 )
             gate = None if openness is None else openness[:, head]
             axes.set_title(

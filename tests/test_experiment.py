@@ -160,7 +160,7 @@ def test_memory_of_the_wrong_kind_of_option_is_one_sentence(monkeypatch):
             torch.nn.Linear(hidden_dim, 1)
             super().__init__(latent_dim, hidden_dim, control_dim)
 
-    with pytest.raises(ValueError, match="memory 'trusting' cannot be built.*hidden_dim='abc'"):
+    with pytest.raises(ValueError, match=r"memory 'trusting' cannot be built.*hidden_dim='abc'"):
         build(memory="trusting", memory_options={"hidden_dim": "abc"})
 
 

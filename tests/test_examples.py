@@ -1,0 +1,77 @@
+"""Every script a reader may run does run; the console command is there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyro_gtm.config import make_config
+from pyro_gtm.run import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = [*ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/*.py")]
+
+# The arguments of the smoke run of each script, and words that its output ends with.
+SMOKE_RUNS = {
+    "examples/train.py": ("--preset debug -n 2 --output new", "new/figures/attention.png"),
+    "examples/generate.py": ("run", "run/figures/generated.png"),
+    "examples/compose_your_own.py": ("--memory vrnn -n 1", "nats a step: "),
+    "benchmarks/step_time.py": ("--turns 1 -T 3 -b 2 --width 8", "naive pair, validated"),
+}
+
+
+def execute(*command, folder):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty folder, but for the trained run of which ``generate.py`` is given the name."""
+    config = make_config("debug", num_steps=1, eval_sequences=3, memory="vrnn")
+    Run.start(tmp_path / "run", config).train()
+    return tmp_path
+
+
+def test_every_script_has_a_smoke_run():
+    assert sorted(SMOKE_RUNS) == sorted(str(path.relative_to(ROOT)) for path in SCRIPTS)
+
+
+@pytest.mark.parametrize("script", SMOKE_RUNS)
+def test_script_runs(script, folder):
+    arguments, ending = SMOKE_RUNS[script]
+    result = execute(sys.executable, ROOT / script, *arguments.split(), folder=folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == "", "a script warns of nothing"
+    assert ending in result.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--help", ["Usage: pyro-gtm", "train", "generate"]),
+        ("train --help", ["Usage: pyro-gtm train", "--memory", "introspective", "vrnn"]),
+    ],
+)
+def test_console_command_explains_itself(arguments, words, tmp_path):
+    command = Path(sys.executable).with_name("pyro-gtm")
+    result = execute(command, *arguments.split(), folder=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert all(word in result.stdout for word in words)
+
+
+@pytest.mark.parametrize("script", ["train", "generate", "compose_your_own"])
+def test_example_opens_with_a_command_to_run(script):
+    """The docstring's commands name the script where it lies."""
+    text = (ROOT / "examples" / f"{script}.py").read_text()
+    assert f"    python examples/{script}.py" in text.split('"""')[1]
+
+
+def test_composing_ones_own_takes_less_than_80_lines():
+    assert len((ROOT / "examples" / "compose_your_own.py").read_text().splitlines()) < 80
