@@ -17,7 +17,7 @@ from pyro_gtm.data import load_images
 from pyro_gtm.handlers import FilteringGuide, use_memory
 from pyro_gtm.infer.evaluation import Evaluation, evaluate
 from pyro_gtm.infer.optim import Adam
-from pyro_gtm.likelihoods import LIKELIHOODS
+from pyro_gtm.likelihoods import LIKELIHOODS, Likelihood
 from pyro_gtm.memory import MemoryModule, make_memory
 from pyro_gtm.memory.registry import memory_class
 from pyro_gtm.model import GenerativeTemporalModel
@@ -113,23 +113,7 @@ def build_experiment(config: Config) -> Experiment:
     pyro.clear_param_store()
     pyro.set_rng_seed(config.seed)
     memory = _build_memory(config, training_task)
-    from_context = memory.context_dim if config.decoder_input == "latent+context" else 0
-    encoder, decoder = make_networks(
-        config.network,
-        likelihood,
-        hidden_dim=config.hidden_dim,
-        decoder_input_dim=config.latent_dim + from_context,
-    )
-    program = GenerativeTemporalModel(
-        context_dim=memory.context_dim,
-        latent_dim=config.latent_dim,
-        encoder=encoder,
-        decoder=decoder,
-        likelihood=likelihood,
-        decoder_input=cast(Any, config.decoder_input),
-        writes=cast(Any, config.writes),
-        posterior=cast(Any, config.posterior),
-    )
+    program = _build_program(config, likelihood, memory.context_dim)
     program.to(device), memory.to(device)
 
     model = use_memory(memory)(program.model)
@@ -167,6 +151,34 @@ def pick_device(name: str) -> torch.device:
             f"device must be auto, cpu or a device PyTorch finds here; {name!r} is not"
         ) from error
     return device
+
+
+def _build_program(
+    config: Config, likelihood: Likelihood, context_dim: int
+) -> GenerativeTemporalModel:
+    from_context = context_dim if config.decoder_input == "latent+context" else 0
+    try:
+        encoder, decoder = make_networks(
+            config.network,
+            likelihood,
+            hidden_dim=config.hidden_dim,
+            decoder_input_dim=config.latent_dim + from_context,
+        )
+        return GenerativeTemporalModel(
+            context_dim=context_dim,
+            latent_dim=config.latent_dim,
+            encoder=encoder,
+            decoder=decoder,
+            likelihood=likelihood,
+            decoder_input=cast(Any, config.decoder_input),
+            writes=cast(Any, config.writes),
+            posterior=cast(Any, config.posterior),
+        )
+    except (RuntimeError, OverflowError, TypeError) as error:  # larger than any machine
+        raise ValueError(
+            f"the networks cannot be built with hidden_dim={config.hidden_dim} and "
+            f"latent_dim={config.latent_dim}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _build_memory(config: Config, task: Task) -> MemoryModule:

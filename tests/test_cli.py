@@ -299,7 +299,8 @@ def test_options_reach_the_configuration(folder, monkeypatch):
         "--memory introspective --task perfect_recall -n 1 -b 3 -lr 0.01 --list-length 5 "
         "--recall-length 1 --memory-option slots=4 --memory-option append_hidden=true "
         "--elbo mean-field --kl-warmup 2 --network mlp --likelihood gaussian "
-        "--writes latent+frame --binarise none --seed 7 --device cpu -o run"
+        "--writes latent+frame --decoder-input latent --posterior direct --latent-dim 5 "
+        "--hidden-dim 9 --binarise none --seed 7 --device cpu -o run"
     )
     result = train(flags)
     assert result.exit_code == 0, result.output
@@ -314,6 +315,10 @@ def test_options_reach_the_configuration(folder, monkeypatch):
         kl_warmup=2,
         likelihood="gaussian",
         writes="latent+frame",
+        decoder_input="latent",
+        posterior="direct",
+        latent_dim=5,
+        hidden_dim=9,
         binarise="none",
         seed=7,
         device="cpu",
@@ -399,6 +404,12 @@ def test_resumed_run_may_name_its_options_again(finished, folder):
         ("--likelihood nope", ["'--likelihood'", "'nope'"]),
         ("--binarise nope", ["'--binarise'", "'nope'"]),
         ("--writes nope", ["'--writes'", "'nope'"]),
+        ("--decoder-input nope", ["'--decoder-input'", "'nope'"]),
+        ("--posterior nope", ["'--posterior'", "'nope'"]),
+        ("--latent-dim 0", ["--latent-dim"]),
+        ("--latent-dim 1000000000000", ["latent_dim=1000000000000"]),
+        ("--hidden-dim 0", ["--hidden-dim"]),
+        ("--hidden-dim 1000000000000", ["hidden_dim=1000000000000"]),
         ("--nope", ["--nope"]),
         ("nope", ["nope"]),
         ("-n -1", ["--num-steps", "-1"]),

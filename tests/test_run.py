@@ -42,8 +42,10 @@ KINDS = {
 
 
 @pytest.fixture(autouse=True)
-def images_are_read_once(monkeypatch):
+def quick(monkeypatch):
+    """Images are read once; nothing waits for the disk, which ``test_checkpoint.py`` sees to."""
     monkeypatch.setattr(experiment_module, "load_images", read_once)
+    monkeypatch.setattr("pyro_gtm.checkpoint.os.fsync", lambda descriptor: None)
 
 
 def tiny(kind="introspective", **overrides):
@@ -149,7 +151,7 @@ def test_stopped_twice_it_ends_as_if_never_stopped(kind, tmp_path, whole):
     assert finish(resume(folder)) == whole(kind)
 
 
-@pytest.mark.parametrize("step", [1, 4, 5, 6, 8, 10, 11])
+@pytest.mark.parametrize("step", [1, 4, 5, 6, 11])
 def test_stopped_after_any_step(step, tmp_path, whole):
     folder = tmp_path / "run"
     assert stop(Run.start(folder, tiny()), step) == step
@@ -163,7 +165,7 @@ def test_stopped_during_a_log_or_an_evaluation(moment, tmp_path, whole):
     assert finish(resume(folder)) == whole()
 
 
-@pytest.mark.parametrize("moment", [1, 3, 4, ("train", 5), ("test", 6), 8, 9, ("test", STEPS)])
+@pytest.mark.parametrize("moment", [1, 4, ("train", 5), 9, ("test", STEPS)])
 def test_killed_at_any_moment(moment, tmp_path, whole):
     folder = tmp_path / "run"
     with pytest.raises(Killed):
