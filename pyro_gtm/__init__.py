@@ -20,10 +20,16 @@ from pyro_gtm.handlers import (
     use_memory,
     weigh_latents,
 )
-from pyro_gtm.infer import evaluation, generation, optim
-from pyro_gtm.infer.evaluation import evaluate
-from pyro_gtm.infer.generation import continue_frames, reconstruct
-from pyro_gtm.likelihoods import Bernoulli, Gaussian
+from pyro_gtm.infer import (
+    Evaluation,
+    NonFiniteLossError,
+    continue_frames,
+    evaluate,
+    optim,
+    reconstruct,
+    training_steps,
+)
+from pyro_gtm.likelihoods import Bernoulli, Gaussian, Likelihood
 from pyro_gtm.memory import (
     IntrospectiveMemory,
     MemoryModule,
@@ -36,6 +42,7 @@ from pyro_gtm.memory import (
 from pyro_gtm.model import GenerativeTemporalModel
 from pyro_gtm.nets import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from pyro_gtm.ops import NoMemoryError, read, write
+from pyro_gtm.param_store import StaleParameterError
 
 __version__ = "0.1.0"
 
@@ -43,20 +50,22 @@ __all__ = [
     "Bernoulli",
     "ConvDecoder",
     "ConvEncoder",
+    "Evaluation",
     "FilteringGuide",
     "Gaussian",
     "GenerativeTemporalModel",
     "IntrospectiveMemory",
+    "Likelihood",
     "MLPDecoder",
     "MLPEncoder",
     "MemoryModule",
     "MemoryStep",
     "NoMemoryError",
+    "NonFiniteLossError",
     "RecurrentMemory",
+    "StaleParameterError",
     "continue_frames",
     "evaluate",
-    "evaluation",
-    "generation",
     "lesion_memory",
     "make_memory",
     "memory_names",
@@ -65,6 +74,7 @@ __all__ = [
     "reconstruct",
     "record_memory",
     "register_memory",
+    "training_steps",
     "use_memory",
     "weigh_latents",
     "write",

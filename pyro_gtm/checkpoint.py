@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["CheckpointError", "load_checkpoint", "save_checkpoint", "write_atomically"]
+from pyro_gtm.files import write_atomically
+
+__all__ = ["CheckpointError", "load_checkpoint", "save_checkpoint"]
 
 MAGIC = b"pyro_gtm-checkpoint"
 FORMAT_VERSION = 1
@@ -24,20 +25,6 @@ FORMAT_VERSION = 1
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be used: the sentence names the file and says why."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put ``content`` into ``path``, or leave ``path`` as it was."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

@@ -122,6 +122,14 @@ def main() -> None:
     "--recall-length", type=click.IntRange(min=1), help="Frames to recall. [default: the preset's]"
 )
 @click.option(
+    "--task-option",
+    "task_options",
+    type=Setting(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An argument of the task's class, such as list_length=20; repeatable.",
+)
+@click.option(
     "--memory-option",
     "memory_options",
     type=Setting(),
@@ -211,9 +219,11 @@ def train(ctx: click.Context, /, **flags: Any) -> None:
     output, resume = given.pop("output", None), given.pop("resume", None)
     download = given.pop("download", False)
     given["memory_options"] = dict(given.get("memory_options", ()))
-    given["task_options"] = {
+    given["task_options"] = dict(given.get("task_options", ())) | {
         name: given.pop(name) for name in ("list_length", "recall_length") if name in given
     }
+    if "data_dir" in given:  # a run may be resumed from another folder
+        given["data_dir"] = os.path.abspath(given["data_dir"])
     given = {name: value for name, value in given.items() if value != {}}
     with _refusing_bad_input():
         if resume is not None:
@@ -228,6 +238,11 @@ def train(ctx: click.Context, /, **flags: Any) -> None:
             if download:
                 load_images(config.data, config.data_dir, download=True)
             run = Run.start(output, config) if output else _start_in_fresh_folder(config)
+    if not run.exact:
+        click.echo(
+            f"The run was saved on another kind of device: on {run.experiment.device} it goes on "
+            "with other random numbers than it would have had."
+        )
     command = ctx.command_path if ctx.parent else f"python {shlex.quote(sys.argv[0])}"
     _train(run, f"{command} --resume {shlex.quote(str(run.folder))}")
 
@@ -288,6 +303,11 @@ def _train(run: Run, resume_command: str) -> None:
 )
 @click.option("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda, ...")
 @click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False),
+    help="Where the images are now, if they have moved.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -300,6 +320,7 @@ def generate(
     sample: bool,
     seed: int,
     device: str,
+    data_dir: str | None,
     output: Path | None,
 ) -> None:
     """Continue held-out sequences with a trained model.
@@ -308,7 +329,7 @@ def generate(
     prior: what comes is what the memory holds.
     """
     with _refusing_bad_input():
-        loaded = Run.load(run, device)
+        loaded = Run.load(run, device, data_dir)
         batch = loaded.experiment.held_out(num_sequences, seed)
         given = frames_before_recall(batch) if num_given is None else num_given
         if given >= len(batch.frames):
@@ -355,12 +376,13 @@ class _Progress:
         if row["split"] == "train":
             self.shown["loss"] = f"{row['negative_elbo_per_frame']:.1f}"
         else:
-            self.shown["recall KL"] = f"{row['recall_kl']:.2f}"
+            recall = "none" if row["recall_kl"] is None else f"{row['recall_kl']:.2f}"
+            self.shown["recall KL"] = recall
             self.shown["last frame"] = f"{row['last_frame_kl']:.2f}"
             if self.bar.disable:
                 click.echo(
                     f"step {row['step']:>7,}  negative ELBO {row['negative_elbo_per_frame']:7.2f}  "
-                    f"recall KL {row['recall_kl']:6.2f}  last frame {row['last_frame_kl']:6.2f}  "
+                    f"recall KL {recall:>6}  last frame {row['last_frame_kl']:6.2f}  "
                     "(nats a frame)"
                 )
         self.bar.set_postfix(self.shown, refresh=False)

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pyro_gtm.tasks import task_class
+
 __all__ = ["ELBOS", "PRESETS", "Config", "make_config", "read_config"]
 
 ELBOS = ("trace", "mean-field")
@@ -108,7 +110,6 @@ class Config:
 PRESETS: dict[str, dict[str, Any]] = {
     # Seconds on any machine: does everything run?
     "debug": {
-        "task_options": {"list_length": 4, "recall_length": 2},
         "latent_dim": 8,
         "hidden_dim": 32,
         "num_steps": 40,
@@ -153,9 +154,11 @@ def make_config(preset: str = "small", **overrides: Any) -> Config:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}")
     _check_keys(overrides, "make_config")
     memory = overrides.get("memory", Config.memory)
+    task = task_class(overrides.get("task", Config.task))
     base = Config(
         **{
             "preset": preset,
+            "task_options": dict(task.debug_options) if preset == "debug" else {},
             "memory_options": deepcopy(MEMORY_OPTIONS[preset].get(memory, {})),
             **deepcopy(PRESETS[preset]),
         }

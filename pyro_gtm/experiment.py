@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from dataclasses import dataclass
 from typing import Any, cast
@@ -142,14 +143,16 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    refusal = ValueError(
+        f"device must be auto, cpu or a CUDA device that PyTorch finds here; {name!r} is not"
+    )
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-        torch.Generator(device)  # some devices have tensors and no chance
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device must be auto, cpu or a device PyTorch finds here; {name!r} is not"
-        ) from error
+        raise refusal from error
+    if device.type not in ("cpu", "cuda"):  # others' random numbers cannot be saved and resumed
+        raise refusal
     return device
 
 
@@ -214,12 +217,14 @@ def _build_memory(config: Config, task: Task) -> MemoryModule:
 def _check_fits(config: Config, task: Task) -> None:
     """Refuse a batch whose frames alone would not fit the machine, before it is drawn."""
     sequences = max(config.batch_size, config.eval_sequences)
-    frame = 4 * task.images.images[0].numel()
+    frame = 4 * math.prod(task.event_shape)
     needed = frame * task.num_steps * sequences
     if task.device.type == "cuda":
         available = torch.cuda.get_device_properties(task.device).total_memory
-    else:
+    elif hasattr(os, "sysconf"):
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    else:  # Windows, where the standard library does not tell
+        return
     if needed > available:
         raise ValueError(
             f"{sequences} sequences of {task.num_steps} frames take {needed / 2**30:,.0f} GiB, and "

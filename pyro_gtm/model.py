@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import pyro
 import torch
@@ -16,7 +16,7 @@ from pyro_gtm.nets.gaussian import GaussianHead, correct
 from pyro_gtm.ops import read, write
 from pyro_gtm.param_store import register_module
 
-__all__ = ["GenerativeTemporalModel"]
+__all__ = ["DecoderInput", "GenerativeTemporalModel", "Layout", "Posterior", "Writes"]
 
 DecoderInput = Literal["latent+context", "latent"]
 Writes = Literal["latent", "latent+frame"]
@@ -79,10 +79,10 @@ class GenerativeTemporalModel(nn.Module):
         name: str = "program",
     ) -> None:
         super().__init__()
-        _check_choice("decoder_input", decoder_input, ("latent+context", "latent"))
-        _check_choice("writes", writes, ("latent", "latent+frame"))
-        _check_choice("posterior", posterior, ("correction", "direct"))
-        _check_choice("layout", layout, ("stacked", "per_step"))
+        _check_choice("decoder_input", decoder_input, get_args(DecoderInput))
+        _check_choice("writes", writes, get_args(Writes))
+        _check_choice("posterior", posterior, get_args(Posterior))
+        _check_choice("layout", layout, get_args(Layout))
         wanted = latent_dim + (context_dim if decoder_input == "latent+context" else 0)
         if decoder.input_dim != wanted:
             raise ValueError(
@@ -90,6 +90,7 @@ class GenerativeTemporalModel(nn.Module):
                 f"(decoder_input={decoder_input!r}), got one for size {decoder.input_dim}"
             )
         self.name = name
+        self.context_dim = context_dim
         self.latent_dim = latent_dim
         self.likelihood = likelihood
         self.decoder_input = decoder_input
@@ -109,7 +110,7 @@ class GenerativeTemporalModel(nn.Module):
 
     def with_layout(self, layout: Layout) -> GenerativeTemporalModel:
         """The same program, sharing every weight, with its sites laid out otherwise."""
-        _check_choice("layout", layout, ("stacked", "per_step"))
+        _check_choice("layout", layout, get_args(Layout))
         other = copy.copy(self)
         other.layout = layout
         return other
@@ -171,14 +172,14 @@ class GenerativeTemporalModel(nn.Module):
                     posterior.contexts(pyro.sample("z", posterior))  # walks along a replayed z too
             else:
                 for t in range(num_steps):
-                    prior_t = self.prior(read(_at(controls, t)))
+                    prior_t = self.prior(self._read(_at(controls, t)))
                     latent = pyro.sample(f"z_{t}", self.posterior(f"z_{t}", prior_t, features))
                     write(self._written(latent, _at(frames, t)))
 
     def _per_step(self, frames: Tensor | None, controls: Tensor | None, num_steps: int) -> Tensor:
         drawn = []
         for t in range(num_steps):
-            context = read(_at(controls, t))
+            context = self._read(_at(controls, t))
             latent = pyro.sample(f"z_{t}", self.prior(context))
             frame = pyro.sample(f"x_{t}", self.emission(latent, context), obs=_at(frames, t))
             write(self._written(latent, frame))
@@ -208,7 +209,7 @@ class GenerativeTemporalModel(nn.Module):
         """The prior over all latents."""
         # The first read happens here and not in the loop: the memory takes its batch shape from
         # the plates around, and the plate of time, inside which the loop runs, is not one of them.
-        *batch_shape, batch_size = read(_at(controls, 0)).shape[:-1]
+        *batch_shape, batch_size = self._read(_at(controls, 0)).shape[:-1]
         features = None
         if self.writes == "latent+frame" and frames is not None:
             features = self.encode(frames)
@@ -228,6 +229,7 @@ class GenerativeTemporalModel(nn.Module):
 
     def encode(self, frames: Tensor) -> Tensor:
         """What the posterior sees of each frame: ``(T, B, *event) -> (T, B, feature_dim)``."""
+        self._check_frames(frames)
         return self.encoder(frames)
 
     def prior(self, context: Tensor) -> TorchDistribution:
@@ -246,7 +248,7 @@ class GenerativeTemporalModel(nn.Module):
         if isinstance(prior, LatentProcess):
             return prior.stand_in(self.posterior_head, features, self.corrects)
         kind, _, step = name.partition("_")
-        if kind != "z" or int(step) >= len(features):
+        if kind != "z" or not step.isdigit() or int(step) >= len(features):
             return prior
         parameters = self.posterior_head(read(), features[int(step)])
         if self.corrects:
@@ -264,7 +266,25 @@ class GenerativeTemporalModel(nn.Module):
             return latent
         return _cat(latent, self.encoder(frame).relu())
 
+    def _read(self, control: Tensor | None) -> Tensor:
+        context = read(control)
+        if context.shape[-1] != self.context_dim:
+            raise ValueError(
+                f"GenerativeTemporalModel: built for contexts of size {self.context_dim}, and the "
+                f"memory in use gives contexts of size {context.shape[-1]}; build the program with "
+                "context_dim=memory.context_dim"
+            )
+        return context
+
     # ------------------------------------------------------------------ its sizes
+
+    def _check_frames(self, frames: Tensor) -> None:
+        event = self.likelihood.event_shape
+        if frames.dim() < 2 or tuple(frames.shape[2:]) != event:
+            raise ValueError(
+                f"GenerativeTemporalModel: frames must have shape (T, B, *{event}), got "
+                f"{tuple(frames.shape)}"
+            )
 
     def _sizes(
         self,
@@ -274,12 +294,7 @@ class GenerativeTemporalModel(nn.Module):
         batch_size: int | None,
     ) -> tuple[int, int]:
         if frames is not None:
-            event = self.likelihood.event_shape
-            if tuple(frames.shape[2:]) != event or frames.dim() < 2:
-                raise ValueError(
-                    f"GenerativeTemporalModel: frames must have shape (T, B, *{event}), got "
-                    f"{tuple(frames.shape)}"
-                )
+            self._check_frames(frames)
         if controls is not None and controls.dim() != 3:
             raise ValueError(
                 "GenerativeTemporalModel: controls must have shape (T, B, control_dim), got "

@@ -33,7 +33,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocat
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_gtm.checkpoint import write_atomically
+from pyro_gtm.files import write_atomically
 
 __all__ = ["attention_over_time", "frame_strips", "kl_per_frame", "save", "training_curves"]
 

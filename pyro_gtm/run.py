@@ -30,9 +30,10 @@ from typing import Any, cast
 import pyro
 import torch
 
-from pyro_gtm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_atomically
+from pyro_gtm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from pyro_gtm.config import Config, read_config
 from pyro_gtm.experiment import Experiment, build_experiment
+from pyro_gtm.files import write_atomically
 from pyro_gtm.infer.training import NonFiniteLossError, training_steps
 
 __all__ = ["Interrupted", "Run", "RunError"]
@@ -41,6 +42,8 @@ Row = dict[str, Any]
 Progress = Callable[[Row], None]
 
 KEPT_CHECKPOINTS = 2
+MAY_CHANGE = ("num_steps", "device", "data_dir")
+"""Settings that a resumed run may be given anew."""
 
 
 class RunError(RuntimeError):
@@ -75,6 +78,8 @@ class Run:
         self.folder = folder
         self.experiment = experiment
         self.step = 0
+        self.exact = True
+        """Whether a resumed run goes on with the very random numbers it would have had."""
         self.rows: list[Row] = []
         self._window_loss = 0.0
         self._window_steps = 0
@@ -115,8 +120,9 @@ class Run:
 
         Args:
             folder: a run folder.
-            **overrides: settings the caller wants; only ``num_steps`` and ``device`` may differ
-                from those the run was started with.
+            **overrides: settings the caller wants; only ``num_steps``, ``device`` and ``data_dir``
+                may differ from those the run was started with.  On another kind of device the
+                run goes on with other chance (:attr:`exact` is then False).
 
         Raises:
             RunError: the folder holds no run, or one with another configuration.
@@ -127,15 +133,15 @@ class Run:
             started_with = getattr(config, name)
             if isinstance(wanted, dict):  # of nested options, only some may be named again
                 wanted = {**started_with, **wanted}
-            if name not in ("num_steps", "device") and wanted != started_with:
+            if name not in MAY_CHANGE and wanted != started_with:
                 raise RunError(
                     f"resume {folder}: the run was started with {name}={started_with!r}, and "
                     f"{wanted!r} was asked for: leave it out, or start another run"
                 )
-        allowed = {k: v for k, v in overrides.items() if k in ("num_steps", "device")}
+        allowed = {name: value for name, value in overrides.items() if name in MAY_CHANGE}
         config = replace(config, **allowed)
         run = cls(folder, build_experiment(config))
-        run._restore()
+        run._restore_chance(run._restore())
         if run.step > config.num_steps:
             raise RunError(
                 f"resume {folder}: num_steps={config.num_steps} is less than the {run.step} steps "
@@ -145,14 +151,22 @@ class Run:
         return run
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto") -> Run:
+    def load(cls, folder: Path, device: str = "auto", data_dir: str | None = None) -> Run:
         """A trained run, for generation or evaluation; nothing in its folder changes.
+
+        Args:
+            folder: a run folder.
+            device: where to load it, whatever it was trained on.
+            data_dir: where its images are now, if not where they were.
 
         Raises:
             RunError: the folder holds no run, or one without a checkpoint.
             CheckpointError: its newest checkpoint is damaged.
         """
-        run = cls(folder, build_experiment(replace(_config_of(folder), device=device)))
+        config = replace(_config_of(folder), device=device)
+        if data_dir is not None:
+            config = replace(config, data_dir=data_dir)
+        run = cls(folder, build_experiment(config))
         run._restore()
         if run.step == 0:
             raise RunError(f"{folder} has no checkpoint yet: train it first")
@@ -251,6 +265,7 @@ class Run:
             "program": experiment.program.state_dict(),
             "memory": experiment.memory.state_dict(),
             "optimizer": experiment.optimizer.get_state(),
+            "device": experiment.device.type,
             "draws": experiment.draws.get_state(),
             "noise": torch.get_rng_state(),
         }
@@ -266,10 +281,11 @@ class Run:
         """The checkpoints there are, oldest first."""
         return sorted((self.folder / "checkpoints").glob("step-*.pt"))
 
-    def _restore(self) -> None:
+    def _restore(self) -> dict[str, Any] | None:
+        """Take up weights, moments, step and metrics of the newest checkpoint, if there is one."""
         paths = self.checkpoints()
         if not paths:
-            return
+            return None
         experiment = self.experiment
         try:
             content = load_checkpoint(paths[-1], experiment.device)
@@ -289,13 +305,25 @@ class Run:
                 "config.json has been changed since, or the memory's code has"
             ) from error
         experiment.optimizer.set_state(content["optimizer"])
-        experiment.draws.set_state(content["draws"].cpu())
-        torch.set_rng_state(content["noise"].cpu())
-        if "cuda_noise" in content and experiment.device.type == "cuda":
-            torch.cuda.set_rng_state(content["cuda_noise"].cpu(), experiment.device)
         self.step = content["step"]
         self._window_loss, self._window_steps = content["window"]
         self.rows = self._read_metrics()
+        return content
+
+    def _restore_chance(self, content: dict[str, Any] | None) -> None:
+        """Go on with the run's random numbers, which no kind of device can hand to another."""
+        if content is None:
+            return
+        experiment = self.experiment
+        self.exact = content["device"] == experiment.device.type
+        if not self.exact:
+            torch.manual_seed(experiment.config.seed + self.step)
+            experiment.draws.manual_seed(experiment.config.seed + self.step)
+            return
+        experiment.draws.set_state(content["draws"].cpu())
+        torch.set_rng_state(content["noise"].cpu())
+        if experiment.device.type == "cuda":
+            torch.cuda.set_rng_state(content["cuda_noise"].cpu(), experiment.device)
 
     def _read_metrics(self) -> list[Row]:
         """The rows up to the present step: a killed run may have written some beyond."""

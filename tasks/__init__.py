@@ -7,7 +7,7 @@ models.
 
 from __future__ import annotations
 
-from pyro_gtm.tasks.base import Sequences, Task, make_task, register_task, task_names
+from pyro_gtm.tasks.base import Sequences, Task, make_task, register_task, task_class, task_names
 from pyro_gtm.tasks.perfect_recall import PerfectRecall
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "Task",
     "make_task",
     "register_task",
+    "task_class",
     "task_names",
 ]

@@ -45,6 +45,8 @@ class Task(ABC):
 
     name: ClassVar[str]
     """What the command line calls the task; set by `register_task`."""
+    debug_options: ClassVar[dict[str, Any]] = {}
+    """Options that make the task as small as it can be and still be itself."""
     control_dim: ClassVar[int] = 0
     """Size of a step's control; 0 where there is none."""
 
@@ -143,6 +145,14 @@ def task_names() -> tuple[str, ...]:
     return tuple(sorted(_TASKS))
 
 
+def task_class(name: str) -> type[Task]:
+    """The class registered as `name`; ValueError if there is none."""
+    if name not in _TASKS:
+        allowed = ", ".join(map(repr, task_names()))
+        raise ValueError(f"The task {name!r} is not known: it must be one of {allowed}.")
+    return _TASKS[name]
+
+
 def make_task(name: str, images: ImageSet, **options: Any) -> Task:
     """The task registered as `name`, over `images`.
 
@@ -155,15 +165,13 @@ def make_task(name: str, images: ImageSet, **options: Any) -> Task:
         ValueError: an unknown name, an option that the task does not take, or an impossible value
             of one that it takes.
     """
-    if name not in _TASKS:
-        allowed = ", ".join(map(repr, task_names()))
-        raise ValueError(f"The task {name!r} is not known: it must be one of {allowed}.")
+    task = task_class(name)
     # The constructor is the one list of a task's options; its first argument is the images.
-    _, *taken = inspect.signature(_TASKS[name]).parameters
+    _, *taken = inspect.signature(task).parameters
     for option in options:
         if option not in taken:
             allowed = ", ".join(map(repr, taken)) or "none"
             raise ValueError(
                 f"The task {name!r} takes no option {option!r}: its options are {allowed}."
             )
-    return _TASKS[name](images, **options)
+    return task(images, **options)

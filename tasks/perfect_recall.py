@@ -6,6 +6,8 @@ runs (list_length, recall_length) = (10, 5), (20, 5) and (50, 5).
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 
 from pyro_gtm.data.images import ImageSet
@@ -35,6 +37,8 @@ class PerfectRecall(Task):
     Raises:
         ValueError: an impossible length.
     """
+
+    debug_options: ClassVar[dict[str, Any]] = {"list_length": 4, "recall_length": 2}
 
     def __init__(self, images: ImageSet, list_length: int = 10, recall_length: int = 5) -> None:
         super().__init__(images)

@@ -10,7 +10,7 @@ import pickle
 import pytest
 import torch
 
-from pyro_gtm import checkpoint
+from pyro_gtm import checkpoint, files
 from pyro_gtm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 
@@ -143,7 +143,7 @@ def test_interrupted_write_leaves_the_file_before(path, monkeypatch, moment):
     def power_cut(*args):
         raise OSError("no power")
 
-    monkeypatch.setattr(checkpoint.os, moment, power_cut)
+    monkeypatch.setattr(files.os, moment, power_cut)
     with pytest.raises(OSError, match="no power"):
         save_checkpoint(path, {"step": 2})
     monkeypatch.undo()
@@ -158,7 +158,7 @@ def test_bytes_are_on_the_disk_before_the_name_is(path, monkeypatch):
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(
-            checkpoint.os, name, lambda *a, name=name, real=real: calls.append(name) or real(*a)
+            files.os, name, lambda *a, name=name, real=real: calls.append(name) or real(*a)
         )
     save_checkpoint(path, {"step": 1})
     assert calls[:2] == ["fsync", "replace"]

@@ -173,3 +173,12 @@ def test_no_such_device(name):
 def test_devices_there_are():
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_two_experiments_in_one_process_can_both_be_evaluated():
+    one, other = (
+        build_experiment(make_config("debug", memory=m)) for m in ("vrnn", "introspective")
+    )
+    for experiment in (one, other, one):
+        batch = experiment.held_out(4)
+        assert experiment.evaluate(batch).kl.shape == batch.labels.shape

@@ -129,17 +129,7 @@ def test_bad_arguments_are_named(layout, arguments, message, make_model):
     with pytest.raises(ValueError, match=message):
         pair.model()(**arguments)
     with pytest.raises(ValueError, match=message):
-        gtm.FilteringGuide(pair.model(), _Encodes(pair.program))(**arguments)
-
-
-class _Encodes:
-    """The program, encoding nothing: so that it is the model that meets a bad frame."""
-
-    def __init__(self, program):
-        self.posterior = lambda name, prior, features: prior
-
-    def encode(self, frames):
-        return frames
+        pair.filtering_guide()(**arguments)
 
 
 def test_one_dimensional_controls_are_named(layout, make_model):
@@ -187,3 +177,13 @@ def _program(**options):
         "likelihood": gtm.Bernoulli((1, 5, 5)),
     }
     return gtm.GenerativeTemporalModel(**{**sizes, **options})
+
+
+def test_memory_of_another_context_size_is_named(layout, make_model, build_memory):
+    pair = make_model("vrnn", layout=layout)
+    wider = build_memory("vrnn", hidden_dim=9)
+    for program in (pair.program.model, pair.program.guide):
+        with pytest.raises(
+            ValueError, match=r"contexts of size 6, and the memory in use .* size 9"
+        ):
+            gtm.use_memory(wider)(program)(FRAMES)

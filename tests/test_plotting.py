@@ -424,7 +424,7 @@ def test_neither_models_nor_pyro_nor_pyplot_are_imported() -> None:
     }
     assert not any(name.startswith("pyro.") or "pyplot" in name for name in imported)
     ours = {name for name in imported if name.startswith("pyro_gtm")}
-    assert ours == {"pyro_gtm.checkpoint.write_atomically"}
+    assert ours == {"pyro_gtm.files.write_atomically"}
 
 
 def test_save_writes_a_whole_png_and_nothing_else(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from pyro_gtm import experiment as experiment_module
 from pyro_gtm import run as run_module
-from pyro_gtm.checkpoint import CheckpointError, load_checkpoint
+from pyro_gtm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from pyro_gtm.config import make_config, read_config
 from pyro_gtm.data import load_images
 from pyro_gtm.infer.training import NonFiniteLossError
@@ -45,7 +45,7 @@ KINDS = {
 def quick(monkeypatch):
     """Images are read once; nothing waits for the disk, which ``test_checkpoint.py`` sees to."""
     monkeypatch.setattr(experiment_module, "load_images", read_once)
-    monkeypatch.setattr("pyro_gtm.checkpoint.os.fsync", lambda descriptor: None)
+    monkeypatch.setattr("pyro_gtm.files.os.fsync", lambda descriptor: None)
 
 
 def tiny(kind="introspective", **overrides):
@@ -213,7 +213,7 @@ def test_no_room_for_a_checkpoint_keeps_the_one_before(tmp_path, whole, monkeypa
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
-        patch.setattr("pyro_gtm.checkpoint.os.fsync", full)
+        patch.setattr("pyro_gtm.files.os.fsync", full)
         run.train()
     assert os.listdir(folder / "checkpoints") == ["step-00000004.pt"]
     assert finish(resume(folder)) == whole()
@@ -549,3 +549,20 @@ def test_load_needs_a_checkpoint(tmp_path):
         Run.load(tmp_path / "run")
     with pytest.raises(RunError, match="holds no run"):
         Run.load(tmp_path / "none")
+
+
+def test_saved_on_another_kind_of_device_it_goes_on_with_other_chance(tmp_path):
+    """A CUDA generator's state has 16 bytes, a CPU one's 5,056: neither can take the other's."""
+    run = Run.start(tmp_path / "run", tiny())
+    with pytest.raises(Interrupted):
+        run.train(at(6, functools.partial(os.kill, os.getpid(), signal.SIGINT)))
+    path = run.checkpoints()[-1]
+    content = load_checkpoint(path)
+    foreign = {"device": "cuda", "draws": torch.zeros(16, dtype=torch.uint8)}
+    save_checkpoint(path, {**content, **foreign})
+
+    assert Run.load(run.folder).step == 6
+    again = resume(run.folder)
+    assert not again.exact
+    again.train()
+    assert again.step == STEPS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,15 +29,16 @@ class lesion_memory(Messenger):
         heads: the heads cut, from 0; all of them if None.
 
     Raises:
-        ValueError: the memory has no such head.
+        ValueError: steps or heads are no collection of whole numbers from 0, or the memory has no
+            such head.
     """
 
     def __init__(
         self, steps: Iterable[int] | None = None, heads: Iterable[int] | None = None
     ) -> None:
         super().__init__()
-        self.steps = None if steps is None else frozenset(steps)
-        self.heads = None if heads is None else sorted(set(heads))
+        self.steps = None if steps is None else _numbers("steps", steps)
+        self.heads = None if heads is None else sorted(_numbers("heads", heads))
 
     def _pyro_gtm_read(self, msg: dict[str, Any]) -> None:
         msg.setdefault("interventions", []).append(self._cut)
@@ -51,3 +53,16 @@ class lesion_memory(Messenger):
             return result
         state, context = memory.cut_reads(result.state, result.context, self.heads)
         return result._replace(state=state, context=context)
+
+
+def _numbers(name: str, given: Iterable[int]) -> frozenset[int]:
+    refusal = ValueError(
+        f"lesion_memory: {name} must be a collection of whole numbers from 0, got {given!r}"
+    )
+    try:
+        numbers = frozenset(operator.index(number) for number in given)
+    except TypeError as error:
+        raise refusal from error
+    if name == "steps" and any(number < 0 for number in numbers):
+        raise refusal  # a head is compared with the memory's heads, once that is known
+    return numbers

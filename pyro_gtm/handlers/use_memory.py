@@ -32,8 +32,8 @@ class use_memory(Messenger):
             frames = program.model(num_steps=20, batch_size=8)
 
     Every entry starts a fresh sequence and every exit frees it, so that one decorated model can be
-    run again and again.  The innermost of nested memories answers.  On entry the memory's
-    weights are registered with ``pyro.module``.
+    run again and again: to train, decorate.  The innermost of nested memories answers.  On entry
+    the memory's weights are registered with ``pyro.module``, unless gradients are off.
 
     Handlers that intervene (:class:`pyro_gtm.lesion_memory`) or look on
     (:class:`pyro_gtm.record_memory`) may stand inside or outside this one, in any order: the step
@@ -102,7 +102,8 @@ class use_memory(Messenger):
             self._state = self.memory.initial_state(self._batch_shape)
         latent = self._latent
         if latent is None:  # before the first write
-            latent = self._state[0].new_zeros(*self._batch_shape, self.memory.latent_dim)
+            weight = next(self.memory.parameters(), torch.empty(0))
+            latent = weight.new_zeros(*self._batch_shape, self.memory.latent_dim)
         wanted = torch.broadcast_shapes(
             self._batch_shape, latent.shape[:-1], () if control is None else control.shape[:-1]
         )

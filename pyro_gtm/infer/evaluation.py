@@ -30,7 +30,7 @@ class Evaluation(NamedTuple):
         """-F_t, the sum of the two: ``(T, B)``."""
         return self.kl + self.reconstruction
 
-    def summary(self, predictable: Tensor) -> dict[str, float | list[float]]:
+    def summary(self, predictable: Tensor) -> dict[str, float | list[float] | None]:
         """The figures that are reported.
 
         Args:
@@ -38,15 +38,15 @@ class Evaluation(NamedTuple):
 
         Returns:
             ``negative_elbo_per_frame`` and ``negative_elbo_per_sequence``, ``kl_per_frame`` (mean
-            over sequences, a list over frames), ``recall_kl`` (mean over predictable frames) and
-            ``last_frame_kl``, all in nats.
+            over sequences, a list over frames), ``recall_kl`` (mean over predictable frames, None
+            if there are none) and ``last_frame_kl``, all in nats.
         """
         return {
             "negative_elbo_per_frame": self.negative_elbo.mean().item(),
             "negative_elbo_per_sequence": self.negative_elbo.sum(0).mean().item(),
             "reconstruction_per_frame": self.reconstruction.mean().item(),
             "kl_per_frame": self.kl.mean(-1).tolist(),
-            "recall_kl": self.kl[predictable].mean().item(),
+            "recall_kl": self.kl[predictable].mean().item() if predictable.any() else None,
             "last_frame_kl": self.kl[-1].mean().item(),
         }
 
@@ -62,8 +62,13 @@ def evaluate(guide: GuideMessenger, frames: Tensor, controls: Tensor | None = No
         guide: an effect-based guide with its model, such as :class:`pyro_gtm.FilteringGuide`.
         frames: ``(T, B, *event)``.
         controls: ``(T, B, control_dim)`` or None.
+
+    Networks with batch normalisation want ``program.eval()`` first, here as everywhere.
+
+    Raises:
+        ValueError: the sites do not make one term a frame and sequence.
     """
-    guide(frames, controls)
+    guide(*(frames,) if controls is None else (frames, controls))
     model_trace, guide_trace = guide.get_traces()
     kls: list[Tensor] = []
     reconstructions: list[Tensor] = []
@@ -77,4 +82,11 @@ def evaluate(guide: GuideMessenger, frames: Tensor, controls: Tensor | None = No
             posterior = cast(TorchDistribution, guide_trace.nodes[name]["fn"])
             terms, value = kls, kl_divergence(posterior, fn)
         terms.append(value if value.dim() > 1 else value.unsqueeze(0))  # ([1 or T], B)
-    return Evaluation(kl=torch.cat(kls), reconstruction=torch.cat(reconstructions))
+    evaluation = Evaluation(kl=torch.cat(kls), reconstruction=torch.cat(reconstructions))
+    if any(terms.shape != frames.shape[:2] for terms in evaluation):
+        raise ValueError(
+            f"evaluate: the program must have one latent and one observed site a frame, with no "
+            f"plate but that of the sequences; for frames {tuple(frames.shape[:2])} it gave a KL "
+            f"of shape {tuple(evaluation.kl.shape)}"
+        )
+    return evaluation

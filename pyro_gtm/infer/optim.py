@@ -88,8 +88,7 @@ class Adam(PyroOptim):
             state = self._awaited.pop(names[p], None)
             if state is not None:
                 self._optimizer.state[p] = {
-                    name: value.to(p.device if value.dim() else "cpu").clone()
-                    for name, value in state.items()
+                    name: value.to(p.device, copy=True) for name, value in state.items()
                 }
 
     def get_state(self) -> dict[str, dict[str, Tensor]]:

@@ -61,7 +61,8 @@ def training_steps(
             frames, controls = draw()
             try:
                 with weigh_latents(step / kl_warmup) if warming else nullcontext():
-                    loss = float(svi.step(frames, controls))
+                    batch = (frames,) if controls is None else (frames, controls)
+                    loss = float(svi.step(*batch))
             except (NonFiniteGradientError, _NonFiniteLoss) as error:
                 raise NonFiniteLossError(step, str(error)) from error
             yield step, loss

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MemoryModule", "MemoryStep", "State"]
+__all__ = ["MemoryModule", "MemoryStep", "State", "check_control", "check_positive"]
 
 State = Any
 """A ``NamedTuple`` of tensors, batch dimensions first: each memory defines its own."""
@@ -104,3 +104,20 @@ class MemoryModule(nn.Module, ABC):
         mask = context.new_ones(self.context_dim)  # (context_dim,)
         mask[: count * width] = keep.expand(count, width).reshape(-1)
         return state, context * mask
+
+
+def check_positive(owner: str, **sizes: int) -> None:
+    """Refuse sizes below one with a sentence that names the argument."""
+    for name, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{owner}: {name} must be a whole number of at least 1, got {size!r}")
+
+
+def check_control(owner: str, control: Tensor | None, control_dim: int) -> None:
+    """Refuse a control where none is expected, a missing one, and one of the wrong size."""
+    given = 0 if control is None else control.shape[-1]
+    if given != control_dim:
+        raise ValueError(
+            f"{owner}: the control must have size control_dim={control_dim}, got "
+            + ("none" if control is None else f"one of size {given}")
+        )

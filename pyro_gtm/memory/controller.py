@@ -7,24 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LSTMController", "check_control", "check_positive"]
-
-
-def check_positive(owner: str, **sizes: int) -> None:
-    """Refuse sizes below one with a sentence that names the argument."""
-    for name, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"{owner}: {name} must be a whole number of at least 1, got {size!r}")
-
-
-def check_control(owner: str, control: Tensor | None, control_dim: int) -> None:
-    """Refuse a control where none is expected, a missing one, and one of the wrong size."""
-    given = 0 if control is None else control.shape[-1]
-    if given != control_dim:
-        raise ValueError(
-            f"{owner}: the control must have size control_dim={control_dim}, got "
-            + ("none" if control is None else f"one of size {given}")
-        )
+__all__ = ["LSTMController"]
 
 
 class LSTMController(nn.Module):

@@ -31,8 +31,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pyro_gtm.memory.base import MemoryModule, MemoryStep
-from pyro_gtm.memory.controller import LSTMController, check_control, check_positive
+from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control, check_positive
+from pyro_gtm.memory.controller import LSTMController
 from pyro_gtm.memory.registry import register_memory
 
 __all__ = ["IntrospectiveMemory", "IntrospectiveState"]

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from pyro_gtm.memory.base import MemoryModule, MemoryStep
-from pyro_gtm.memory.controller import LSTMController, check_control, check_positive
+from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control, check_positive
+from pyro_gtm.memory.controller import LSTMController
 from pyro_gtm.memory.registry import register_memory
 
 __all__ = ["RecurrentMemory", "RecurrentState"]

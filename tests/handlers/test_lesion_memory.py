@@ -96,3 +96,17 @@ def test_gradients_do_not_pass_a_lesion(build_memory):
             gtm.write(latent)
             (gradient,) = torch.autograd.grad(gtm.read().sum(), latent)
         assert bool(gradient.any()) == passes
+
+
+@pytest.mark.parametrize("steps", [12, [-1], [0.5], ["1"]])
+def test_steps_are_whole_numbers_from_0(steps):
+    with pytest.raises(ValueError, match="lesion_memory: steps must be a collection of whole"):
+        gtm.lesion_memory(steps=steps)
+
+
+def test_steps_may_be_a_tensor(make_model, make_frames):
+    """Tensors hash by identity: taken as they are, they would match no step."""
+    model = make_model("vrnn").model()
+    with gtm.record_memory() as tape, gtm.lesion_memory(steps=torch.tensor([1, 3])):
+        model(make_frames(5))
+    assert [context.any().item() for context in tape.contexts[1:]] == [False, True, False, True]

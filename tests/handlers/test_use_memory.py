@@ -124,3 +124,11 @@ def test_second_program_is_refused(make_model, make_frames):
     with pytest.raises(StaleParameterError, match="'program'"):
         mixed(make_frames())
     assert not _PYRO_STACK
+
+
+def test_nothing_is_registered_where_nothing_is_trained(build_memory):
+    """Two memories may take turns in evaluation without clearing the parameter store."""
+    for _ in range(2):
+        with torch.no_grad(), gtm.use_memory(build_memory("vrnn")):
+            gtm.read()
+    assert not list(pyro.get_param_store().keys())

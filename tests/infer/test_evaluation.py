@@ -59,7 +59,7 @@ def test_summary():
     kl = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 7.0]])
     reconstruction = 10 * torch.ones(3, 2)
     predictable = torch.tensor([[False, False], [False, True], [True, True]])
-    summary = gtm.evaluation.Evaluation(kl, reconstruction).summary(predictable)
+    summary = gtm.Evaluation(kl, reconstruction).summary(predictable)
     expected = {
         "negative_elbo_per_frame": 10 + 22 / 6,
         "negative_elbo_per_sequence": 30 + 11,
@@ -70,3 +70,18 @@ def test_summary():
     }
     for name, value in expected.items():
         assert summary[name] == pytest.approx(value), name
+
+
+def test_particles_are_refused(make_model, make_frames, layout):
+    """In a plate of particles there is no one term a frame."""
+    pair, frames = make_model("vrnn", layout=layout), make_frames(4, 3)
+    guide = pair.filtering_guide()
+    in_plate = pyro.plate("particles", 2, dim=-2 if layout == "per_step" else -3)(guide)
+    in_plate.get_traces = guide.get_traces
+    with pytest.raises(ValueError, match="evaluate: the program must have"):
+        gtm.evaluate(in_plate, frames)
+
+
+def test_nothing_predictable_is_no_number():
+    evaluation = gtm.Evaluation(torch.ones(3, 2), torch.ones(3, 2))
+    assert evaluation.summary(torch.zeros(3, 2, dtype=torch.bool))["recall_kl"] is None

@@ -25,7 +25,7 @@ class Spy:
         z = pyro.sample("z", Normal(0.0, 1.0))
         pyro.sample("x", Normal(z, 1.0), obs=torch.tensor(0.0))
 
-    def step(self, frames, controls):
+    def step(self, frames, controls=None):
         return self.loss_and_grads(frames, controls)
 
     def loss_and_grads(self, frames, controls):
@@ -155,11 +155,11 @@ def test_a_bad_batch_leaves_the_parameters_of_the_step_before(memory_name, make_
 def test_an_infinite_loss_with_a_finite_gradient_changes_nothing():
     """A term that is infinite and constant: a user's factor, an impossible observation."""
 
-    def model(frames, controls):
+    def model(frames):
         pyro.sample("x", Normal(pyro.param("mean", torch.tensor(0.0)), 1.0), obs=torch.tensor(1.0))
         pyro.factor("impossible", torch.tensor(-math.inf))
 
-    svi = SVI(model, lambda frames, controls: None, Adam(lr=0.01), TraceMeanField_ELBO())
+    svi = SVI(model, lambda frames: None, Adam(lr=0.01), TraceMeanField_ELBO())
     with pytest.raises(NonFiniteLossError):
         list(training_steps(svi, draw, num_steps=3))
     assert pyro.param("mean").item() == 0.0
