@@ -77,9 +77,15 @@ class _NonFiniteLoss(ArithmeticError):
 
 def _refusing_non_finite(loss_and_grads: Callable[..., float]) -> Callable[..., float]:
     def checked(*args: Any, **kwargs: Any) -> float:
-        loss = loss_and_grads(*args, **kwargs)
+        parameters = dict(pyro.get_param_store().named_parameters())
+        try:
+            loss = loss_and_grads(*args, **kwargs)
+        except ValueError as error:  # what Pyro's validation says of NaN, among other things
+            if all(parameter.isfinite().all() for parameter in parameters.values()):
+                raise
+            raise _NonFiniteLoss("a parameter is not finite") from error
         if not math.isfinite(loss):
-            for _, parameter in pyro.get_param_store().named_parameters():
+            for parameter in parameters.values():
                 parameter.grad = None
             raise _NonFiniteLoss(f"the loss is {loss}")
         return loss

@@ -163,3 +163,14 @@ def test_an_infinite_loss_with_a_finite_gradient_changes_nothing():
     with pytest.raises(NonFiniteLossError):
         list(training_steps(svi, draw, num_steps=3))
     assert pyro.param("mean").item() == 0.0
+
+
+def test_parameters_that_are_not_finite_are_named_in_the_first_step(make_model, make_frames):
+    """A run saved after it diverged: Pyro's validation would speak of a distribution's argument."""
+    pair, frames = make_model("vrnn"), make_frames()
+    svi = learner(pair)
+    list(training_steps(svi, lambda: (frames, None), num_steps=1))
+    with torch.no_grad():
+        pair.program.prior_head.hidden.weight.fill_(math.nan)
+    with pytest.raises(NonFiniteLossError, match="step 2: a parameter is not finite"):
+        list(training_steps(svi, lambda: (frames, None), start=1, num_steps=3))
