@@ -1,0 +1,48 @@
+"""What the figures take: arrays of either kind, and the recall phase as shares."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array: TypeAlias = NDArray[Any]
+ArrayLike: TypeAlias = Array | Tensor
+
+
+def as_array(value: ArrayLike) -> Array:
+    """A NumPy array of whatever holds numbers, a tensor with gradients on a GPU included."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    return np.asarray(value)
+
+
+def as_share(function: str, predictable: ArrayLike, num_frames: int | None = None) -> Array:
+    """``predictable`` as shares, ``(T,)`` of float."""
+    array = as_array(predictable).astype(float)
+    expected = "(T,)" if num_frames is None else f"(T,) = ({num_frames},)"
+    if array.ndim != 1 or not len(array) or num_frames not in (None, len(array)):
+        raise ValueError(f"{function}: predictable must be {expected}, got {array.shape}")
+    if not np.all((array >= 0) & (array <= 1)):
+        raise ValueError(f"{function}: predictable must be bool or shares from 0 to 1")
+    return array
+
+
+def is_graded(share: Array) -> bool:
+    """Whether a frame is predictable in some sequences and not in others."""
+    return bool(np.any((share > 0) & (share < 1)))
+
+
+def runs_of(values: Array) -> list[tuple[int, int, float]]:
+    """First index, last index and value of each run of one value above 0 in ``(T,)``."""
+    starts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    return [
+        (first, end - 1, float(values[first]))
+        for first, end in itertools.pairwise(starts)
+        if values[first] > 0
+    ]

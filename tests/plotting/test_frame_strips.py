@@ -1,0 +1,103 @@
+"""Every frame is shown once, and marks lie round the frames they speak of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from pyro_gtm.plotting import frame_strips
+
+
+def strips(
+    num_frames: int, batch: int = 2, channels: int = 1, size: tuple[int, int] = (4, 4)
+) -> list[np.ndarray]:
+    return list(np.random.default_rng(0).random((3, num_frames, batch, channels, *size)))
+
+
+def by_gid(figure: Figure, pattern: str) -> list[Any]:
+    """The artists whose gid matches, in the order they were drawn."""
+    return figure.findobj(lambda artist: re.fullmatch(pattern, artist.get_gid() or "") is not None)
+
+
+@pytest.mark.parametrize("layout", [(0, 1), (1, 0), (50, 5)])
+def test_frame_strips_shows_every_frame_once(
+    layout: tuple[int, int],
+    recall_after: Callable[[int, int], np.ndarray],
+    assert_reads_well: Callable[[Figure], None],
+) -> None:
+    predictable = recall_after(*layout)
+    num_frames, num_given = len(predictable), layout[0] // 2
+    batch = 1 if num_frames > 30 else 2
+    frames = strips(num_frames, batch)
+    sources = dict(zip(("given", "reconstructed", "generated"), frames, strict=True))
+    figure = frame_strips(*sources.values(), predictable, num_given)
+    (axes,) = figure.axes
+    images = {image.get_gid(): image for image in axes.images}
+    assert len(images) == len(axes.images) == 3 * batch * num_frames
+    for gid, image in images.items():
+        row, sequence, t = gid.split("/")
+        assert np.array_equal(image.get_array(), sources[row][int(t), int(sequence), 0])
+        assert image.get_clim() == (0, 1)
+        faded = row == "generated" and int(t) < num_given
+        assert (image.get_alpha() < 1) == faded
+    assert_reads_well(figure)
+
+
+@pytest.mark.parametrize("layout", [(10, 5), (50, 5)])
+def test_frame_strips_marks_lie_round_their_frames(
+    layout: tuple[int, int], recall_after: Callable[[int, int], np.ndarray]
+) -> None:
+    predictable = recall_after(*layout)
+    num_frames, num_given = len(predictable), layout[0] - 2
+    figure = frame_strips(*strips(num_frames, batch=1), predictable, num_given)
+    images = {image.get_gid(): image for image in figure.axes[0].images}
+
+    def frames_inside(patterns: str, row: str) -> list[int]:
+        found = []
+        for mark in by_gid(figure, patterns):
+            box = mark.get_bbox().padded(1e-6)
+            for t in range(num_frames):
+                x0, x1, y1, y0 = images[f"{row}/0/{t}"].get_extent()
+                if box.x0 <= x0 and x1 <= box.x1 and box.y0 <= y0 and y1 <= box.y1:
+                    found.append(t)
+        return found
+
+    for row in ("given", "reconstructed", "generated"):
+        assert frames_inside("recall/0/.*", row) == list(range(layout[0], num_frames))
+    assert frames_inside(r"generated/0/\d+-\d+", "generated") == list(range(num_given, num_frames))
+    assert frames_inside(r"generated/0/\d+-\d+", "given") == []
+    for ground in by_gid(figure, "recall/.*"):
+        assert ground.zorder < min(image.zorder for image in images.values()), "it hides frames"
+
+    def gap(t: int) -> float:
+        return images[f"given/0/{t + 1}"].get_extent()[0] - images[f"given/0/{t}"].get_extent()[1]
+
+    assert gap(layout[0] - 1) > 3 * gap(layout[0] - 2)
+
+
+def test_frame_strips_in_colour_of_one_sequence(
+    recall_after: Callable[[int, int], np.ndarray], assert_reads_well: Callable[[Figure], None]
+) -> None:
+    given, reconstructed, generated = strips(4, batch=1, channels=3, size=(3, 6))
+    generated = 3 * generated - 1  # clipped, not refused
+    figure = frame_strips(given, reconstructed, generated, recall_after(3, 1), 0)
+    images = {image.get_gid(): image for image in figure.axes[0].images}
+    assert np.array_equal(images["given/0/2"].get_array(), np.moveaxis(given[2, 0], 0, -1))
+    clipped = np.moveaxis(generated[2, 0], 0, -1).clip(0, 1)
+    assert np.array_equal(images["generated/0/2"].get_array(), clipped)
+    x0, x1, y1, y0 = images["given/0/2"].get_extent()
+    assert (x1 - x0) / (y1 - y0) == pytest.approx(2)
+    assert_reads_well(figure)
+
+
+def test_frame_strips_shows_no_more_sequences_than_asked_for(
+    recall_after: Callable[[int, int], np.ndarray],
+) -> None:
+    figure = frame_strips(*strips(3, batch=5), recall_after(2, 1), 3, num_sequences=2)
+    assert {image.get_gid().split("/")[1] for image in figure.axes[0].images} == {"0", "1"}
+    assert not by_gid(figure, r"generated/0/\d+-\d+")  # all were given
