@@ -61,6 +61,8 @@ class Config:
     batch_size: int = 32
     learning_rate: float = 2e-3
     clip_norm: float = 10.0
+    """Greatest global norm of the gradient.  The loss is a sum over frames and sequences and its
+    gradient's norm lies in the thousands, so Adam sees normalised gradients from start to end."""
     seed: int = 0
     device: str = "auto"
     log_every: int = 50
