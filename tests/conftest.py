@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -21,6 +22,11 @@ FEATURE_DIM = 5
 
 # Sizes that keep a memory tiny, where it has more than latent_dim and hidden_dim to choose.
 SMALL: dict[str, dict[str, Any]] = {"introspective": {"slots": 3, "heads": 2}}
+
+
+# These tensors are too small for two threads to share: one is faster, and leaves a core to others.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the scripts that tests start
 
 
 @pytest.fixture(autouse=True)
