@@ -35,14 +35,14 @@ def gaussian(parameters: Tensor) -> dist.Distribution:
 
 @click.command(context_settings={"show_default": True})
 @click.option("--memory", type=click.Choice(gtm.memory_names()), default="introspective")
-@click.option("-n", "--num-steps", type=click.IntRange(1), default=1000)
+@click.option("-n", "--num-steps", type=click.IntRange(1), default=600)
 def main(memory: str, num_steps: int) -> None:
     """Train, then print the KL in the first period and after it."""
+    torch.set_num_threads(1)  # more would only wait for each other over tensors this small
     pyro.set_rng_seed(0)
     module = gtm.make_memory(memory, latent_dim=LATENT, hidden_dim=64)
-    prior, posterior = network(module.context_dim), network(module.context_dim + 1)
-    mean = nn.Linear(LATENT, 1)
-    networks = nn.ModuleList([prior, posterior, mean])
+    size, mean = module.context_dim, nn.Linear(LATENT, 1)
+    networks = nn.ModuleList([prior := network(size), posterior := network(size + 1), mean])
 
     @gtm.use_memory(module)
     def model(x: Tensor) -> None:
