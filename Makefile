@@ -26,7 +26,7 @@ types: ## check types in pyro_gtm and pyro_gtm.tasks
 	ln -s "$(CURDIR)/tasks" build/types/pyro_gtm/tasks
 	MYPYPATH=build/types $(PYTHON) -m mypy -p pyro_gtm
 
-debug-run: ## train the smallest preset from scratch; MEMORY=vrnn, ntm, lru or dnc for another memory
+debug-run: ## train the smallest preset from scratch; MEMORY=vrnn for another memory
 	rm -rf "runs/debug-$(MEMORY)"
 	$(PYTHON) examples/train.py --memory $(MEMORY) --preset debug --output "runs/debug-$(MEMORY)"
 
