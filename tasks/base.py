@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from pyro_gtm.checks import check_positive
 from pyro_gtm.data.images import ImageSet
+from pyro_gtm.registry import Registry
 
 
 class Sequences(NamedTuple):
@@ -81,7 +81,7 @@ class Task(ABC):
         Raises:
             ValueError: a `batch_size` below 1, or a generator of another kind of device.
         """
-        require_positive("batch_size", batch_size)
+        check_positive(type(self).__name__, batch_size=batch_size)
         if generator is not None and generator.device.type != self.device.type:
             raise ValueError(
                 f"generator is on {generator.device}, and must be on {self.device}, "
@@ -108,13 +108,8 @@ class Task(ABC):
         return Sequences(images[index], controls, labels[index], predictable)
 
 
-def require_positive(name: str, value: int) -> None:
-    """Raise ValueError unless the argument called `name` is a whole number of at least 1."""
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
+TASKS: Registry[Task] = Registry("task")
 
-
-_TASKS: dict[str, type[Task]] = {}
 AnyTask = TypeVar("AnyTask", bound=type[Task])
 
 
@@ -127,14 +122,8 @@ def register_task(name: str) -> Callable[[AnyTask], AnyTask]:
     """
 
     def register(task: AnyTask) -> AnyTask:
-        known = _TASKS.get(name, task)
-        if (known.__module__, known.__qualname__) != (task.__module__, task.__qualname__):
-            raise ValueError(
-                f"The task name {name!r} is taken by {known.__qualname__}: give "
-                f"{task.__qualname__} another."
-            )
+        TASKS.register(name)(task)
         task.name = name
-        _TASKS[name] = task
         return task
 
     return register
@@ -142,15 +131,12 @@ def register_task(name: str) -> Callable[[AnyTask], AnyTask]:
 
 def task_names() -> tuple[str, ...]:
     """The names of all registered tasks, in alphabetical order."""
-    return tuple(sorted(_TASKS))
+    return tuple(TASKS.names())
 
 
 def task_class(name: str) -> type[Task]:
     """The class registered as `name`; ValueError if there is none."""
-    if name not in _TASKS:
-        allowed = ", ".join(map(repr, task_names()))
-        raise ValueError(f"The task {name!r} is not known: it must be one of {allowed}.")
-    return _TASKS[name]
+    return TASKS.find(name)
 
 
 def make_task(name: str, images: ImageSet, **options: Any) -> Task:
@@ -165,13 +151,4 @@ def make_task(name: str, images: ImageSet, **options: Any) -> Task:
         ValueError: an unknown name, an option that the task does not take, or an impossible value
             of one that it takes.
     """
-    task = task_class(name)
-    # The constructor is the one list of a task's options; its first argument is the images.
-    _, *taken = inspect.signature(task).parameters
-    for option in options:
-        if option not in taken:
-            allowed = ", ".join(map(repr, taken)) or "none"
-            raise ValueError(
-                f"The task {name!r} takes no option {option!r}: its options are {allowed}."
-            )
-    return task(images, **options)
+    return TASKS.make(name, images, **options)

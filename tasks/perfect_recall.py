@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import torch
 
+from pyro_gtm.checks import check_positive
 from pyro_gtm.data.images import ImageSet
-from pyro_gtm.tasks.base import Sequences, Task, register_task, require_positive
+from pyro_gtm.tasks.base import Sequences, Task, register_task
 
 
 @register_task("perfect_recall")
@@ -42,8 +43,7 @@ class PerfectRecall(Task):
 
     def __init__(self, images: ImageSet, list_length: int = 10, recall_length: int = 5) -> None:
         super().__init__(images)
-        require_positive("list_length", list_length)
-        require_positive("recall_length", recall_length)
+        check_positive("PerfectRecall", list_length=list_length, recall_length=recall_length)
         if recall_length > list_length:
             raise ValueError(
                 f"recall_length={recall_length} must be at most list_length={list_length}: "

@@ -25,6 +25,7 @@ from pyro_gtm import experiment as experiment_module
 from pyro_gtm.config import make_config, read_config
 from pyro_gtm.data import load_images
 from pyro_gtm.experiment import Experiment
+from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -351,7 +352,7 @@ def test_default_folders_never_collide(folder, monkeypatch):
 
 def test_memory_of_a_users_own_trains(folder, monkeypatch):
     """Registered after the command line was imported, as in a script of the user's."""
-    monkeypatch.setattr(gtm.memory.registry, "_MEMORIES", dict(gtm.memory.registry._MEMORIES))
+    monkeypatch.setattr(MEMORIES, "classes", dict(MEMORIES.classes))
     assert_refused(train("--memory last"), "'--memory'", "'last' is not one of")
 
     @gtm.register_memory("last")

@@ -12,6 +12,7 @@ from pyro_gtm import experiment as experiment_module
 from pyro_gtm.config import PRESETS, make_config
 from pyro_gtm.data import load_images
 from pyro_gtm.experiment import build_experiment, frozen, pick_device
+from pyro_gtm.memory.registry import MEMORIES
 
 read_once = functools.lru_cache(load_images)
 
@@ -124,7 +125,7 @@ def test_memory_has_a_slot_for_every_frame_unless_told():
     ("settings", "reason"),
     [
         ({"memory": "none"}, "memory must be one of .*'none'"),
-        ({"task": "none"}, "task 'none'"),
+        ({"task": "none"}, "task must be one of .*'none'"),
         ({"data": "none"}, "image source 'none'"),
         ({"network": "none"}, "network must be one of .*'none'"),
         ({"likelihood": "none"}, "likelihood must be one of .*'none'"),
@@ -152,7 +153,7 @@ def test_impossible_setting_is_named(settings, reason):
 
 def test_memory_of_the_wrong_kind_of_option_is_one_sentence(monkeypatch):
     """A user's memory need not check its arguments as ours do."""
-    monkeypatch.setattr(gtm.memory.registry, "_MEMORIES", dict(gtm.memory.registry._MEMORIES))
+    monkeypatch.setattr(MEMORIES, "classes", dict(MEMORIES.classes))
 
     @gtm.register_memory("trusting")
     class Trusting(gtm.RecurrentMemory):

@@ -18,6 +18,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pyro_gtm.checks import check_positive
+
 __all__ = ["MemoryModule", "MemoryStep", "State", "check_control", "check_positive"]
 
 State = Any
@@ -104,13 +106,6 @@ class MemoryModule(nn.Module, ABC):
         mask = context.new_ones(self.context_dim)  # (context_dim,)
         mask[: count * width] = keep.expand(count, width).reshape(-1)
         return state, context * mask
-
-
-def check_positive(owner: str, **sizes: int) -> None:
-    """Refuse sizes below one with a sentence that names the argument."""
-    for name, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"{owner}: {name} must be a whole number of at least 1, got {size!r}")
 
 
 def check_control(owner: str, control: Tensor | None, control_dim: int) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 import pyro_gtm as gtm
-from pyro_gtm.memory import registry
+from pyro_gtm.memory.registry import MEMORIES
 
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
     """What a test registers does not outlive it."""
-    monkeypatch.setattr(registry, "_MEMORIES", dict(registry._MEMORIES))
+    monkeypatch.setattr(MEMORIES, "classes", dict(MEMORIES.classes))
 
 
 def test_ours_are_known():
