@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -69,25 +72,20 @@ class Experiment:
         return sum(p.numel() for module in modules for p in module.parameters())
 
 
-class frozen:
+@contextmanager
+def frozen(experiment: Experiment, seed: int = EVALUATION_SEED) -> Iterator[None]:
     """Within it, networks are in evaluation mode and chance has a fixed seed of its own."""
-
-    def __init__(self, experiment: Experiment, seed: int = EVALUATION_SEED) -> None:
-        self.modules = (experiment.program, experiment.memory)
-        devices = [experiment.device] if experiment.device.type == "cuda" else []
-        self.fork = torch.random.fork_rng(devices)
-        self.seed = seed
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
-        torch.manual_seed(self.seed)
-        for module in self.modules:
+    modules = (experiment.program, experiment.memory)
+    devices = [experiment.device] if experiment.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        for module in modules:
             module.eval()
-
-    def __exit__(self, *exception: Any) -> None:
-        for module in self.modules:
-            module.train()
-        self.fork.__exit__(*exception)
+        try:
+            yield
+        finally:
+            for module in modules:
+                module.train()
 
 
 def build_experiment(config: Config) -> Experiment:
@@ -180,7 +178,7 @@ def _build_program(
     except (RuntimeError, OverflowError, TypeError) as error:  # larger than any machine
         raise ValueError(
             f"the networks cannot be built with hidden_dim={config.hidden_dim} and "
-            f"latent_dim={config.latent_dim}: {str(error).splitlines()[0]}"
+            f"latent_dim={config.latent_dim}: {_reason(error)}"
         ) from error
 
 
@@ -208,10 +206,16 @@ def _build_memory(config: Config, task: Task) -> MemoryModule:
         return make_memory(config.memory, **options)
     except (RuntimeError, OverflowError, TypeError) as error:  # too large, or of the wrong kind
         given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"memory {config.memory!r} cannot be built with {given}: {reason}"
+            f"memory {config.memory!r} cannot be built with {given}: {_reason(error)}"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a module cannot be built; PyTorch's words for "too large" are for its developers."""
+    if isinstance(error, OverflowError) or re.search("alloc|overflow", str(error), re.IGNORECASE):
+        return "that is more than this machine can hold"
+    return str(error).splitlines()[0]
 
 
 def _check_fits(config: Config, task: Task) -> None:

@@ -51,6 +51,11 @@ class Evaluation(NamedTuple):
         }
 
 
+def arguments(frames: Tensor, controls: Tensor | None) -> tuple[Tensor, ...]:
+    """What a program is called with: one that takes no controls is not told that there are none."""
+    return (frames,) if controls is None else (frames, controls)
+
+
 @torch.no_grad()
 def evaluate(guide: GuideMessenger, frames: Tensor, controls: Tensor | None = None) -> Evaluation:
     """Both terms of the bound for every frame.
@@ -68,7 +73,7 @@ def evaluate(guide: GuideMessenger, frames: Tensor, controls: Tensor | None = No
     Raises:
         ValueError: the sites do not make one term a frame and sequence.
     """
-    guide(*(frames,) if controls is None else (frames, controls))
+    guide(*arguments(frames, controls))
     model_trace, guide_trace = guide.get_traces()
     kls: list[Tensor] = []
     reconstructions: list[Tensor] = []

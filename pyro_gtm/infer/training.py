@@ -12,6 +12,7 @@ from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_gtm.handlers import weigh_latents
+from pyro_gtm.infer.evaluation import arguments
 from pyro_gtm.infer.optim import NonFiniteGradientError
 
 __all__ = ["NonFiniteLossError", "training_steps"]
@@ -61,8 +62,7 @@ def training_steps(
             frames, controls = draw()
             try:
                 with weigh_latents(step / kl_warmup) if warming else nullcontext():
-                    batch = (frames,) if controls is None else (frames, controls)
-                    loss = float(svi.step(*batch))
+                    loss = float(svi.step(*arguments(frames, controls)))
             except (NonFiniteGradientError, _NonFiniteLoss) as error:
                 raise NonFiniteLossError(step, str(error)) from error
             yield step, loss
@@ -77,17 +77,20 @@ class _NonFiniteLoss(ArithmeticError):
 
 def _refusing_non_finite(loss_and_grads: Callable[..., float]) -> Callable[..., float]:
     def checked(*args: Any, **kwargs: Any) -> float:
-        parameters = dict(pyro.get_param_store().named_parameters())
         try:
             loss = loss_and_grads(*args, **kwargs)
         except ValueError as error:  # what Pyro's validation says of NaN, among other things
-            if all(parameter.isfinite().all() for parameter in parameters.values()):
+            if all(parameter.isfinite().all() for parameter in _parameters()):
                 raise
             raise _NonFiniteLoss("a parameter is not finite") from error
         if not math.isfinite(loss):
-            for parameter in parameters.values():
+            for parameter in _parameters():
                 parameter.grad = None
             raise _NonFiniteLoss(f"the loss is {loss}")
         return loss
 
     return checked
+
+
+def _parameters() -> list[Tensor]:
+    return [parameter for _, parameter in pyro.get_param_store().named_parameters()]
