@@ -31,9 +31,13 @@ from pyro_gtm.infer import (
 )
 from pyro_gtm.likelihoods import Bernoulli, Gaussian, Likelihood
 from pyro_gtm.memory import (
+    AddressedMemory,
+    DNCMemory,
     IntrospectiveMemory,
+    LRUMemory,
     MemoryModule,
     MemoryStep,
+    NTMMemory,
     RecurrentMemory,
     make_memory,
     memory_names,
@@ -47,19 +51,23 @@ from pyro_gtm.param_store import StaleParameterError
 __version__ = "0.1.0"
 
 __all__ = [
+    "AddressedMemory",
     "Bernoulli",
     "ConvDecoder",
     "ConvEncoder",
+    "DNCMemory",
     "Evaluation",
     "FilteringGuide",
     "Gaussian",
     "GenerativeTemporalModel",
     "IntrospectiveMemory",
+    "LRUMemory",
     "Likelihood",
     "MLPDecoder",
     "MLPEncoder",
     "MemoryModule",
     "MemoryStep",
+    "NTMMemory",
     "NoMemoryError",
     "NonFiniteLossError",
     "RecurrentMemory",

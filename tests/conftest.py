@@ -21,7 +21,12 @@ HIDDEN_DIM = 6
 FEATURE_DIM = 5
 
 # Sizes that keep a memory tiny, where it has more than latent_dim and hidden_dim to choose.
-SMALL: dict[str, dict[str, Any]] = {"introspective": {"slots": 3, "heads": 2}}
+SMALL: dict[str, dict[str, Any]] = {
+    "introspective": {"slots": 3, "heads": 2},
+    "ntm": {"slots": 4, "heads": 2, "word_size": 2},
+    "lru": {"slots": 4, "heads": 2, "word_size": 2},
+    "dnc": {"slots": 4, "heads": 2, "word_size": 2},
+}
 
 
 # These tensors are too small for two threads to share: one is faster, and leaves a core to others.

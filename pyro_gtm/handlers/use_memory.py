@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from pyro.poutine.messenger import Messenger
@@ -15,10 +15,37 @@ from typing_extensions import Self
 from pyro_gtm.memory import MemoryModule, MemoryStep
 from pyro_gtm.param_store import register_module
 
-__all__ = ["use_memory"]
+__all__ = ["Intervention", "StepInputs", "use_memory"]
 
-Intervention = Callable[[MemoryModule, int, MemoryStep], MemoryStep]
-"""Changes what a step did: given the memory, the step's number and result, returns a result."""
+
+class StepInputs(NamedTuple):
+    """What a step of a memory starts from."""
+
+    state: Any
+    """The state of the step before, of the batch shape of the program."""
+
+    latent: Tensor
+    """What was written last: ``(*batch, latent_dim)``."""
+
+    control: Tensor | None
+    """``(*batch, control_dim)``."""
+
+    writes: bool = True
+    """False to keep the memory from writing."""
+
+
+class Intervention(Protocol):
+    """Changes what a step starts from, or what it did.
+
+    A handler that intervenes appends one to ``msg["interventions"]`` of a read; those nearer to the
+    program are asked first.
+    """
+
+    def before(self, memory: MemoryModule, step: int, inputs: StepInputs) -> StepInputs:
+        """Given the memory, the step's number and inputs, returns inputs."""
+
+    def after(self, memory: MemoryModule, step: int, result: MemoryStep) -> MemoryStep:
+        """Given the memory, the step's number and result, returns a result."""
 
 
 class use_memory(Messenger):
@@ -88,15 +115,13 @@ class use_memory(Messenger):
 
     def _read(self, msg: dict[str, Any], control: Tensor | None = None) -> Tensor:
         if self._context is None:
-            result = self._advance(control)
-            for intervene in msg.get("interventions", ()):
-                result = intervene(self.memory, self._steps, result)
+            result = self._advance(control, msg.get("interventions", ()))
             msg["step"], msg["result"] = self._steps, result
             self._steps += 1
             self._state, self._context, self._latent = result.state, result.context, None
         return self._context
 
-    def _advance(self, control: Tensor | None) -> MemoryStep:
+    def _advance(self, control: Tensor | None, interventions: Sequence[Intervention]) -> MemoryStep:
         if self._state is None:
             self._batch_shape = _plate_shape()
             self._state = self.memory.initial_state(self._batch_shape)
@@ -112,7 +137,14 @@ class use_memory(Messenger):
             self._state = self.memory.expand_state(self._state, wanted)
         if control is not None:
             control = control.expand(*wanted, -1)
-        return self.memory.step(self._state, latent.expand(*wanted, -1), control)
+        inputs = StepInputs(self._state, latent.expand(*wanted, -1), control)
+        for intervention in interventions:
+            inputs = intervention.before(self.memory, self._steps, inputs)
+        step = self.memory.step if inputs.writes else self.memory.step_without_writing
+        result = step(inputs.state, inputs.latent, inputs.control)
+        for intervention in interventions:
+            result = intervention.after(self.memory, self._steps, result)
+        return result
 
     def _write(self, latent: Tensor) -> None:
         if latent.shape[-1] != self.memory.latent_dim:

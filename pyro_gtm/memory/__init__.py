@@ -1,15 +1,26 @@
 """The memories: one file each, one interface, known by name."""
 
+from pyro_gtm.memory.addressed import AddressedMemory
 from pyro_gtm.memory.base import MemoryModule, MemoryStep
+from pyro_gtm.memory.dnc import DNCMemory, DNCState
 from pyro_gtm.memory.introspective import IntrospectiveMemory, IntrospectiveState
+from pyro_gtm.memory.lru import LRUMemory, LRUState
+from pyro_gtm.memory.ntm import NTMMemory, NTMState
 from pyro_gtm.memory.recurrent import RecurrentMemory, RecurrentState
 from pyro_gtm.memory.registry import make_memory, memory_names, register_memory
 
 __all__ = [
+    "AddressedMemory",
+    "DNCMemory",
+    "DNCState",
     "IntrospectiveMemory",
     "IntrospectiveState",
+    "LRUMemory",
+    "LRUState",
     "MemoryModule",
     "MemoryStep",
+    "NTMMemory",
+    "NTMState",
     "RecurrentMemory",
     "RecurrentState",
     "make_memory",

@@ -55,6 +55,9 @@ class MemoryModule(nn.Module, ABC):
     reads_by_age: ClassVar[bool] = False
     """Slot i of its read weights is what was written i + 1 steps ago."""
 
+    controller_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields of the state that belong to the controller; all others are what is remembered."""
+
     def __init__(
         self,
         *,
@@ -82,6 +85,44 @@ class MemoryModule(nn.Module, ABC):
             latent: what was written last, zeros in the first step; ``(*batch, latent_dim)``.
             control: c_t of this step, ``(*batch, control_dim)``, or None if ``control_dim == 0``.
         """
+
+    def step_without_writing(
+        self, state: State, latent: Tensor, control: Tensor | None = None
+    ) -> MemoryStep:
+        """Like :meth:`step`, but what is remembered stays as it is: the lesion of all writing.
+
+        The controller sees the latent and moves on.
+
+        Raises:
+            NotImplementedError: the memory does not define it.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot be kept from writing: it does not define "
+            "step_without_writing"
+        )
+
+    def swap_remembered(self, state: State, first: int, second: int) -> State:
+        """Exchange what two sequences remember, leaving each its controller.
+
+        Args:
+            state: of batch shape ``(*, B)``.
+            first: a sequence, by its index in the last batch dimension.
+            second: another.
+        """
+        lone = self.initial_state(())
+
+        def swapped(tensor: Tensor, dim: int) -> Tensor:
+            order = torch.arange(tensor.shape[dim], device=tensor.device)
+            order[first], order[second] = second, first
+            return tensor.index_select(dim, order)
+
+        return state._replace(
+            **{
+                name: swapped(getattr(state, name), -1 - getattr(lone, name).dim())
+                for name in state._fields
+                if name not in self.controller_fields
+            }
+        )
 
     def expand_state(self, state: State, batch_shape: Sequence[int]) -> State:
         """Broadcast a state to more or larger batch dimensions, such as a plate of particles."""

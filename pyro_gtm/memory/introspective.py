@@ -71,6 +71,7 @@ class IntrospectiveMemory(MemoryModule):
     """
 
     reads_by_age = True
+    controller_fields = ("hidden", "cell")
 
     def __init__(
         self,
@@ -118,22 +119,33 @@ class IntrospectiveMemory(MemoryModule):
     def step(
         self, state: IntrospectiveState, latent: Tensor, control: Tensor | None = None
     ) -> MemoryStep:
+        buffer = torch.cat([latent.unsqueeze(-2), state.buffer[..., :-1, :]], dim=-2)  # (*, L, Z)
+        return self._attend(state._replace(buffer=buffer), latent, control)
+
+    def step_without_writing(
+        self, state: IntrospectiveState, latent: Tensor, control: Tensor | None = None
+    ) -> MemoryStep:
+        """The buffer stands still, so that a slot's age is counted from the last write."""
+        return self._attend(state, latent, control)
+
+    def _attend(
+        self, state: IntrospectiveState, latent: Tensor, control: Tensor | None
+    ) -> MemoryStep:
+        """Move the controller and read the buffer as it is."""
         check_control("IntrospectiveMemory", control, self.control_dim)
         inputs = [latent] if control is None else [latent, control]
         hidden, cell = self.controller(inputs, state.hidden, state.cell)
-        buffer = torch.cat([latent.unsqueeze(-2), state.buffer[..., :-1, :]], dim=-2)  # (*, L, Z)
-
         interface = self.interface(hidden).unflatten(-1, (self.heads, -1))  # (*, R, L + Z)
         logits, gate_logits = interface.split([self.slots, self.latent_dim], dim=-1)
         weights = self._weights(logits)  # (*, R, L)
         gates = gate_logits.sigmoid()  # (*, R, Z)
-        reads = (weights @ buffer) * gates  # (*, R, Z)
+        reads = (weights @ state.buffer) * gates  # (*, R, Z)
 
         context = reads.flatten(-2)  # (*, R * Z)
         if self.append_hidden:
             context = torch.cat([context, hidden], dim=-1)
         return MemoryStep(
-            IntrospectiveState(hidden, cell, buffer),
+            IntrospectiveState(hidden, cell, state.buffer),
             context,
             details={"read_weights": weights, "read_gates": gates},
         )

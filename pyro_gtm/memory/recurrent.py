@@ -65,3 +65,10 @@ class RecurrentMemory(MemoryModule):
         inputs = [latent] if control is None else [latent, control]
         hidden, cell = self.controller(inputs, state.hidden, state.cell)
         return MemoryStep(RecurrentState(hidden, cell), context=hidden, details={})
+
+    def step_without_writing(
+        self, state: RecurrentState, latent: Tensor, control: Tensor | None = None
+    ) -> MemoryStep:
+        """Nothing moves: the controller's state is all that this memory remembers."""
+        check_control("RecurrentMemory", control, self.control_dim)
+        return MemoryStep(state, context=state.hidden, details={})

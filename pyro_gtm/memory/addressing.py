@@ -1,0 +1,320 @@
+"""How content-addressed memories find their slots: pure functions, any leading batch shape.
+
+A memory is a matrix M of N slots with W numbers each.  A *weighting* w says how strongly each slot
+is meant: w[i] >= 0, and the w[i] sum to one (where a slot is always chosen) or to at most one
+(where a gate may decline).  Heads stand in a dimension of their own before the last.
+
+Shapes below leave out ``*batch``, which may be anything and is the same for all arguments::
+
+    memory      M        (N, W)         keys        k   (R, W)
+    weights     w        (R, N)         strengths   β   (R,)
+    usage       u        (N,)           links       L   (N, N)
+
+Sources:
+
+- [NTM] Graves, Wayne and Danihelka 2014 (arXiv 1410.5401), section 3.
+- [LRUA] Santoro et al. 2016 (arXiv 1605.06065), section 3.2.
+- [DNC] Graves et al. 2016 (Nature 538, 471-476), Methods.
+
+Two departures keep numbers finite: the norms in the cosine are sqrt(Σ x² + 1e-6), so that a slot
+full of zeros resembles no key and has a gradient; and usage is moved into [1e-6, 1] before its
+logarithms are summed.  Both constants are those of DeepMind's own implementation of the DNC.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = [
+    "allocate",
+    "content_weights",
+    "decay_usage",
+    "erase_and_add",
+    "follow_links",
+    "free_slots",
+    "interpolate",
+    "least_used",
+    "mix_read_modes",
+    "read_words",
+    "sharpen",
+    "shift",
+    "update_links",
+    "update_precedence",
+    "update_usage",
+]
+
+EPSILON = 1e-6
+"""Added to squared norms; least usage."""
+
+LOG_EPSILON = 1e-16
+"""Least weight in a logarithm: far below the rounding of any weight that matters."""
+
+# ---------------------------------------------------------------------- words
+
+
+def read_words(memory: Tensor, weights: Tensor) -> Tensor:
+    """What is read: r = Σ_i w[i] M[i].  [NTM] eq 2.
+
+    Args:
+        memory: M, ``(*batch, N, W)``.
+        weights: w, ``(*batch, R, N)``.
+
+    Returns:
+        r, ``(*batch, R, W)``.
+    """
+    return weights @ memory
+
+
+def erase_and_add(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -> Tensor:
+    """Write: M[i] <- M[i] ∏_h (1 - w_h[i] e_h) + Σ_h w_h[i] a_h.  [NTM] eqs 3-4, [DNC] write.
+
+    All heads erase before any adds, as [NTM] prescribes for several heads.
+
+    Args:
+        memory: M, ``(*batch, N, W)``.
+        weights: w, ``(*batch, H, N)``.
+        erase: e in [0, 1], ``(*batch, H, W)``.
+        add: a, ``(*batch, H, W)``.
+
+    Returns:
+        The new M, ``(*batch, N, W)``.
+    """
+    if weights.shape[-2] == 1:  # the outer product is the matrix product, without a dimension more
+        kept = 1 - weights.mT @ erase  # (*batch, N, W)
+    else:
+        kept = _product(1 - weights.unsqueeze(-1) * erase.unsqueeze(-2), dim=-3)  # (*batch, N, W)
+    return memory * kept + weights.mT @ add
+
+
+# ---------------------------------------------------------------------- content
+
+
+def content_weights(memory: Tensor, keys: Tensor, strengths: Tensor) -> Tensor:
+    """Look a key up: w[i] = softmax_i(β cos(k, M[i])).  [NTM] eqs 5-6.
+
+    Args:
+        memory: M, ``(*batch, N, W)``.
+        keys: k, ``(*batch, R, W)``.
+        strengths: β >= 0, ``(*batch, R)``.
+
+    Returns:
+        w, ``(*batch, R, N)``, each summing to one.
+    """
+    inverse_norms = (memory.square().sum(dim=-1) + EPSILON).rsqrt()  # (*batch, N)
+    scale = strengths * (keys.square().sum(dim=-1) + EPSILON).rsqrt()  # (*batch, R)
+    # The strength goes onto the keys, which are fewer than the pairs of key and slot.
+    similarity = (keys * scale.unsqueeze(-1)) @ memory.mT  # (*batch, R, N)
+    return (similarity * inverse_norms.unsqueeze(-2)).softmax(dim=-1)
+
+
+# ---------------------------------------------------------------------- location [NTM]
+
+
+def interpolate(content: Tensor, previous: Tensor, gates: Tensor) -> Tensor:
+    """Between content and where the head was before: w = g w_content + (1 - g) w_previous.
+
+    [NTM] eq 7; with other arguments, also the choice of [LRUA] eq 22 and of [DNC]'s write head.
+
+    Args:
+        content: ``(*batch, R, N)``.
+        previous: ``(*batch, R, N)``.
+        gates: g in [0, 1], ``(*batch, R)``.
+
+    Returns:
+        w, ``(*batch, R, N)``.
+    """
+    return previous + gates.unsqueeze(-1) * (content - previous)
+
+
+def shift(weights: Tensor, kernels: Tensor) -> Tensor:
+    """Circular convolution: w'[i] = Σ_o s[o] w[(i - o) mod N], o = -S//2..S//2.  [NTM] eq 8.
+
+    With all of s on o = 1, a head that was at slot i goes to slot i + 1, and from the last to the
+    first.
+
+    Args:
+        weights: w, ``(*batch, R, N)``.
+        kernels: s, a distribution over offsets, from the most negative; ``(*batch, R, S)``, S odd.
+
+    Returns:
+        w', ``(*batch, R, N)``.
+    """
+    reach = kernels.shape[-1] // 2
+    moved = torch.stack(
+        [weights.roll(offset, dims=-1) for offset in range(-reach, reach + 1)], dim=-2
+    )  # (*batch, R, S, N)
+    return (kernels.unsqueeze(-2) @ moved).squeeze(-2)
+
+
+def sharpen(weights: Tensor, exponents: Tensor) -> Tensor:
+    """Undo the blur of shifting: w'[i] = w[i]^γ / Σ_j w[j]^γ.  [NTM] eq 9.
+
+    Computed from logarithms, so that no power underflows to a division of zero by zero.
+
+    Args:
+        weights: w, ``(*batch, R, N)``.
+        exponents: γ >= 1, ``(*batch, R)``.
+
+    Returns:
+        w', ``(*batch, R, N)``, each summing to one.
+    """
+    return (exponents.unsqueeze(-1) * (weights + LOG_EPSILON).log()).softmax(dim=-1)
+
+
+# ---------------------------------------------------------------------- use [LRUA]
+
+
+def decay_usage(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float) -> Tensor:
+    """How much each slot was used of late: u <- γ u + Σ_r w_read + Σ_r w_write.  [LRUA] eq 20.
+
+    Args:
+        usage: u, ``(*batch, N)``.
+        read_weights: ``(*batch, R, N)``.
+        write_weights: ``(*batch, H, N)``.
+        decay: γ in [0, 1].
+
+    Returns:
+        The new u, ``(*batch, N)``.
+    """
+    return decay * usage + read_weights.sum(dim=-2) + write_weights.sum(dim=-2)
+
+
+def least_used(usage: Tensor, count: int) -> Tensor:
+    """One-hot weightings of the ``count`` slots used least, the least first.  [LRUA] eq 21.
+
+    Of slots used equally the one with the lower number comes first, so that there are always
+    exactly ``count`` of them; read literally, the source's indicator would have all that tie.
+    Not differentiable.
+
+    Args:
+        usage: u, ``(*batch, N)``.
+        count: at most N.
+
+    Returns:
+        ``(*batch, count, N)``.
+    """
+    order = usage.argsort(dim=-1, stable=True)[..., :count]  # (*batch, count)
+    return F.one_hot(order, usage.shape[-1]).to(usage.dtype)
+
+
+# ---------------------------------------------------------------------- use [DNC]
+
+
+def free_slots(usage: Tensor, read_weights: Tensor, free_gates: Tensor) -> Tensor:
+    """Free what was read and is needed no more: u <- u ∏_r (1 - f_r w_r[i]).  [DNC] ψ.
+
+    Args:
+        usage: u, ``(*batch, N)``.
+        read_weights: w of the step before, ``(*batch, R, N)``.
+        free_gates: f in [0, 1], ``(*batch, R)``.
+
+    Returns:
+        The new u, ``(*batch, N)``.
+    """
+    return usage * _product(1 - free_gates.unsqueeze(-1) * read_weights, dim=-2)
+
+
+def update_usage(usage: Tensor, write_weights: Tensor) -> Tensor:
+    """Count what was written: u <- u + w - u ∘ w.  [DNC] usage vector.
+
+    Args:
+        usage: u in [0, 1], ``(*batch, N)``.
+        write_weights: w of the step before, ``(*batch, N)``.
+
+    Returns:
+        The new u in [0, 1], ``(*batch, N)``.
+    """
+    return 1 - (1 - usage) * (1 - write_weights)
+
+
+def allocate(usage: Tensor) -> Tensor:
+    """Where there is room: a[φ_j] = (1 - u[φ_j]) ∏_{i<j} u[φ_i], φ sorting u upwards.  [DNC] eq 1.
+
+    All of it goes to the freest slot if that is quite free, none of it anywhere if no slot is.
+    Of slots used equally the one with the lower number comes first.  The product is a sum of
+    logarithms, which neither underflows nor has zeros to divide by in its gradient.
+
+    Args:
+        usage: u in [0, 1], ``(*batch, N)``.
+
+    Returns:
+        a, ``(*batch, N)``, summing to at most one.
+    """
+    in_use = EPSILON + (1 - EPSILON) * usage
+    ascending, order = in_use.sort(dim=-1, stable=True)  # (*batch, N) each
+    fuller = F.pad(ascending.log().cumsum(dim=-1)[..., :-1], (1, 0))  # Σ_{i<j} log u[φ_i]
+    return torch.zeros_like(usage).scatter(-1, order, (1 - ascending) * fuller.exp())
+
+
+# ---------------------------------------------------------------------- time [DNC]
+
+
+def update_links(links: Tensor, precedence: Tensor, write_weights: Tensor) -> Tensor:
+    """L[i, j] <- (1 - w[i] - w[j]) L[i, j] + w[i] p[j], L[i, i] = 0.  [DNC] temporal links.
+
+    L[i, j] is how much slot i was the next to be written after slot j.  Its size, and the time it
+    takes, grow with the square of N.
+
+    Args:
+        links: L, ``(*batch, N, N)``.
+        precedence: p of the step before, ``(*batch, N)``.
+        write_weights: w, ``(*batch, N)``.
+
+    Returns:
+        The new L, ``(*batch, N, N)``.
+    """
+    to, since = write_weights.unsqueeze(-1), write_weights.unsqueeze(-2)  # (N, 1), (1, N)
+    updated = (1 - to - since) * links + to * precedence.unsqueeze(-2)  # (*batch, N, N)
+    itself = torch.eye(links.shape[-1], dtype=torch.bool, device=links.device)
+    return updated.masked_fill(itself, 0.0)
+
+
+def update_precedence(precedence: Tensor, write_weights: Tensor) -> Tensor:
+    """How much each slot was the last to be written: p <- (1 - Σ_i w[i]) p + w.  [DNC].
+
+    Args:
+        precedence: p, ``(*batch, N)``.
+        write_weights: w, ``(*batch, N)``.
+
+    Returns:
+        The new p, ``(*batch, N)``, summing to at most one.
+    """
+    return (1 - write_weights.sum(dim=-1, keepdim=True)) * precedence + write_weights
+
+
+def follow_links(links: Tensor, read_weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Go on in the order of writing, or back: f = L w, b = Lᵀ w.  [DNC].
+
+    Args:
+        links: L, ``(*batch, N, N)``.
+        read_weights: w of the step before, ``(*batch, R, N)``.
+
+    Returns:
+        f and b, ``(*batch, R, N)`` each, summing to at most one.
+    """
+    return read_weights @ links.mT, read_weights @ links
+
+
+def mix_read_modes(backward: Tensor, content: Tensor, forward: Tensor, modes: Tensor) -> Tensor:
+    """w = π[1] b + π[2] c + π[3] f.  [DNC] read weighting.
+
+    Args:
+        backward: b, ``(*batch, R, N)``.
+        content: c, ``(*batch, R, N)``.
+        forward: f, ``(*batch, R, N)``.
+        modes: π, a distribution over the three, in this order; ``(*batch, R, 3)``.
+
+    Returns:
+        w, ``(*batch, R, N)``.
+    """
+    return modes[..., 0:1] * backward + modes[..., 1:2] * content + modes[..., 2:3] * forward
+
+
+def _product(factors: Tensor, dim: int) -> Tensor:
+    """The product of factors in [0, 1] along ``dim``.
+
+    ``torch.prod`` would look for zeros when it goes backwards, and wait for the device to answer.
+    """
+    return factors.clamp(min=LOG_EPSILON).log().sum(dim=dim).exp()

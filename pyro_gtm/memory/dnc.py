@@ -1,0 +1,212 @@
+"""The Differentiable Neural Computer's memory: allocated slots, linked in the order of writing.
+
+Sources: Graves et al. 2016 (Nature 538, 471-476), Methods, and DeepMind's implementation of it
+(github.com/google-deepmind/dnc), as the DNC-GTMM of Gemici et al. 2017 (arXiv 1702.04649),
+equations 13-16.
+
+One step, with one head that writes and R heads that read::
+
+    usage     u_t = (u_{t-1} + w_w - u_{t-1} ∘ w_w) ∘ ∏_r (1 - f_r w_r),  w_w and w_r of t - 1
+    allocate  a[φ_j] = (1 - u_t[φ_j]) ∏_{i<j} u_t[φ_i],  φ sorting u_t upwards
+    write     w_w = g_w (g_a a + (1 - g_a) C(M_{t-1}, k_w, β_w))
+              M_t[i] = M_{t-1}[i] (1 - w_w[i] e) + w_w[i] v
+    link      L_t[i, j] = (1 - w_w[i] - w_w[j]) L_{t-1}[i, j] + w_w[i] p_{t-1}[j],  L_t[i, i] = 0
+              p_t = (1 - Σ_i w_w[i]) p_{t-1} + w_w
+    read      w_r = π_1 L_tᵀ w_r + π_2 C(M_t, k_r, β_r) + π_3 L_t w_r,  w_r on the right of t - 1
+              φ_t^r = Σ_i w_r[i] M_t[i]
+
+with C(M, k, β) = softmax_i(β cos(k, M[i])), the strengths β = 1 + softplus, all gates sigmoids and
+π a softmax.  The links make time and memory grow with the square of the slots.
+
+DeepMind's implementation differs in two points, which are those of the publication here: there the
+strengths are softplus, without the 1, and no gradient flows through w_w into the usage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pyro_gtm.memory.addressed import AddressedMemory
+from pyro_gtm.memory.addressing import (
+    allocate,
+    content_weights,
+    erase_and_add,
+    follow_links,
+    free_slots,
+    interpolate,
+    mix_read_modes,
+    read_words,
+    update_links,
+    update_precedence,
+    update_usage,
+)
+from pyro_gtm.memory.base import check_positive
+from pyro_gtm.memory.registry import register_memory
+
+__all__ = ["DNCMemory", "DNCState"]
+
+
+class DNCState(NamedTuple):
+    """State of a :class:`DNCMemory`."""
+
+    hidden: Tensor
+    """h_t: ``(*batch, hidden_dim)``."""
+
+    cell: Tensor
+    """The LSTM's cell: ``(*batch, hidden_dim)``."""
+
+    memory: Tensor
+    """M_t: ``(*batch, N, W)``."""
+
+    usage: Tensor
+    """u_t: ``(*batch, N)``."""
+
+    links: Tensor
+    """L_t: ``(*batch, N, N)``."""
+
+    precedence: Tensor
+    """p_t: ``(*batch, N)``."""
+
+    read_weights: Tensor
+    """w_r: ``(*batch, R, N)``."""
+
+    write_weights: Tensor
+    """w_w: ``(*batch, N)``."""
+
+    reads: Tensor
+    """φ_t, fed to the controller in the next step: ``(*batch, R, W)``."""
+
+
+@register_memory("dnc")
+class DNCMemory(AddressedMemory):
+    """N slots, allocated when they are free and linked in the order of writing.
+
+    Details of a step: ``read_weights`` ``(*batch, R, N)``; ``write_weights`` ``(*batch, 1, N)``;
+    ``usage`` u_t ``(*batch, N)``; ``allocation_gates`` g_a, ``write_gates`` g_w ``(*batch, 1)``;
+    ``free_gates`` f ``(*batch, R)``; ``read_modes`` π ``(*batch, R, 3)``: backward, content,
+    forward; ``link_sharpness`` ``(*batch, N)``, the greatest link into each slot, which is near one
+    where it is known after which other slot it was written; ``memory`` M_t ``(*batch, N, W)``.
+
+    Args:
+        latent_dim: Z, size of what the program writes each step.
+        slots: N.
+        heads: R, how many heads read.
+        word_size: W; that of the latent if None.
+        hidden_dim: width of the LSTM.
+        control_dim: size of the control.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        slots: int = 16,
+        heads: int = 3,
+        word_size: int | None = None,
+        hidden_dim: int = 128,
+        control_dim: int = 0,
+    ) -> None:
+        word_size = latent_dim if word_size is None else word_size
+        check_positive(
+            "DNCMemory",
+            latent_dim=latent_dim,
+            slots=slots,
+            heads=heads,
+            word_size=word_size,
+            hidden_dim=hidden_dim,
+        )
+        super().__init__(
+            {
+                "read_keys": (heads, word_size),
+                "read_strengths": (heads, 1),
+                "read_modes": (heads, 3),
+                "free_gates": (heads, 1),
+                "write_keys": (1, word_size),
+                "write_strengths": (1, 1),
+                "allocation_gates": (1, 1),
+                "write_gates": (1, 1),
+                "erase": (1, word_size),
+                "add": (1, word_size),
+            },
+            latent_dim=latent_dim,
+            slots=slots,
+            heads=heads,
+            word_size=word_size,
+            hidden_dim=hidden_dim,
+            control_dim=control_dim,
+        )
+
+    def initial_state(self, batch_shape: Sequence[int] = ()) -> DNCState:
+        hidden = self.controller.initial(batch_shape)
+        return DNCState(
+            hidden=hidden,
+            cell=self.controller.initial(batch_shape),
+            memory=hidden.new_zeros(*batch_shape, self.slots, self.word_size),
+            usage=hidden.new_zeros(*batch_shape, self.slots),
+            links=hidden.new_zeros(*batch_shape, self.slots, self.slots),
+            precedence=hidden.new_zeros(*batch_shape, self.slots),
+            read_weights=hidden.new_zeros(*batch_shape, self.heads, self.slots),
+            write_weights=hidden.new_zeros(*batch_shape, self.slots),
+            reads=hidden.new_zeros(*batch_shape, self.heads, self.word_size),
+        )
+
+    def access(
+        self, state: DNCState, emitted: Mapping[str, Tensor], writes: bool = True
+    ) -> tuple[DNCState, dict[str, Tensor]]:
+        free_gates = emitted["free_gates"].squeeze(-1).sigmoid()  # (*, R)
+        allocation_gates = emitted["allocation_gates"].squeeze(-1).sigmoid()  # (*, 1)
+        write_gates = emitted["write_gates"].squeeze(-1).sigmoid()  # (*, 1)
+        if not writes:
+            write_gates = torch.zeros_like(write_gates)
+
+        usage = update_usage(state.usage, state.write_weights)
+        usage = free_slots(usage, state.read_weights, free_gates)  # (*, N)
+        similar = content_weights(
+            state.memory, emitted["write_keys"], _oneplus(emitted["write_strengths"])
+        )  # (*, 1, N)
+        free = allocate(usage).unsqueeze(-2)  # (*, 1, N)
+        written = write_gates.unsqueeze(-1) * interpolate(free, similar, allocation_gates)
+        memory = erase_and_add(
+            state.memory, written, emitted["erase"].sigmoid(), emitted["add"]
+        )  # (*, N, W)
+
+        write_weights = written.squeeze(-2)  # (*, N)
+        links = update_links(state.links, state.precedence, write_weights)  # (*, N, N)
+        precedence = update_precedence(state.precedence, write_weights)  # (*, N)
+
+        modes = emitted["read_modes"].softmax(dim=-1)  # (*, R, 3)
+        forward, backward = follow_links(links, state.read_weights)  # (*, R, N)
+        content = content_weights(
+            memory, emitted["read_keys"], _oneplus(emitted["read_strengths"])
+        )  # (*, R, N)
+        read_weights = mix_read_modes(backward, content, forward, modes)  # (*, R, N)
+        reads = read_words(memory, read_weights)  # (*, R, W)
+        state = state._replace(
+            memory=memory,
+            usage=usage,
+            links=links,
+            precedence=precedence,
+            read_weights=read_weights,
+            write_weights=write_weights,
+            reads=reads,
+        )
+        return state, {
+            "read_weights": read_weights,
+            "write_weights": written,
+            "usage": usage,
+            "allocation_gates": allocation_gates,
+            "write_gates": write_gates,
+            "free_gates": free_gates,
+            "read_modes": modes,
+            "link_sharpness": links.detach().amax(dim=-1),
+            "memory": memory,
+        }
+
+
+def _oneplus(emitted: Tensor) -> Tensor:
+    """1 + log(1 + exp(x)), the last dimension of size one taken away."""
+    return 1 + F.softplus(emitted.squeeze(-1))

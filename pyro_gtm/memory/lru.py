@@ -1,0 +1,167 @@
+"""Least-recently-used access: look up by content, write where nobody has been for long.
+
+Sources: Santoro et al. 2016 (arXiv 1605.06065), section 3.2, as the LRU-GTMM of Gemici et al. 2017
+(arXiv 1702.04649), equations 13-16.
+
+One step, for each of R heads that read and write::
+
+    w_lu       one-hot at the least used slots by u_{t-1}, one for each head          (21)
+    w_w        = σ(α) w_r(t-1) + (1 - σ(α)) w_lu                                     (22)
+    M_t[i]     = M_{t-1}[i] + Σ_r w_w[i] a_r, the least used slots zeroed before      (23)
+    w_r        = softmax_i(β cos(k, M_t[i]))                                      (17-18)
+    φ_t^r      = Σ_i w_r[i] M_t[i]                                                   (19)
+    u_t        = γ u_{t-1} + Σ_r w_r + Σ_r w_w                                       (20)
+
+Deviations from the source:
+
+- What is written is a vector a_r of its own, not the key: what is written and read in the same step
+  with the same key would find itself.
+- Each head has a slot of its own among the least used, in order, where the source's one indicator
+  marks the same R slots for all heads.
+- Keys have a strength β = 1 + softplus, without which a look-up among N slots cannot put more than
+  e² times as much weight on the best of them as on the worst.
+- α is emitted for each head and step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pyro_gtm.memory.addressed import AddressedMemory
+from pyro_gtm.memory.addressing import (
+    content_weights,
+    decay_usage,
+    interpolate,
+    least_used,
+    read_words,
+)
+from pyro_gtm.memory.base import check_positive
+from pyro_gtm.memory.registry import register_memory
+
+__all__ = ["LRUMemory", "LRUState"]
+
+
+class LRUState(NamedTuple):
+    """State of an :class:`LRUMemory`."""
+
+    hidden: Tensor
+    """h_t: ``(*batch, hidden_dim)``."""
+
+    cell: Tensor
+    """The LSTM's cell: ``(*batch, hidden_dim)``."""
+
+    memory: Tensor
+    """M_t: ``(*batch, N, W)``."""
+
+    usage: Tensor
+    """u_t: ``(*batch, N)``."""
+
+    read_weights: Tensor
+    """w_r: ``(*batch, R, N)``."""
+
+    reads: Tensor
+    """φ_t, fed to the controller in the next step: ``(*batch, R, W)``."""
+
+
+@register_memory("lru")
+class LRUMemory(AddressedMemory):
+    """N slots, looked up by content and written where they were used least.
+
+    Details of a step: ``read_weights`` ``(*batch, R, N)``; ``write_weights`` ``(*batch, R, N)``;
+    ``usage`` u_t ``(*batch, N)``; ``write_gates`` σ(α) ``(*batch, R)``, 1 to write where the head
+    has read and 0 to write to the least used slot; ``memory`` M_t ``(*batch, N, W)``.
+
+    Args:
+        latent_dim: Z, size of what the program writes each step.
+        slots: N, at least as many as heads.
+        heads: R, how many heads read and write.
+        word_size: W; that of the latent if None.
+        hidden_dim: width of the LSTM.
+        control_dim: size of the control.
+        usage_decay: γ, how much of the usage lasts to the next step.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        slots: int = 16,
+        heads: int = 3,
+        word_size: int | None = None,
+        hidden_dim: int = 128,
+        control_dim: int = 0,
+        usage_decay: float = 0.99,
+    ) -> None:
+        word_size = latent_dim if word_size is None else word_size
+        check_positive(
+            "LRUMemory",
+            latent_dim=latent_dim,
+            slots=slots,
+            heads=heads,
+            word_size=word_size,
+            hidden_dim=hidden_dim,
+        )
+        if slots < heads:
+            raise ValueError(
+                f"LRUMemory: slots must be at least heads={heads}, since each head writes to a "
+                f"slot of its own; got {slots}"
+            )
+        if not 0 <= usage_decay <= 1:
+            raise ValueError(f"LRUMemory: usage_decay must lie in [0, 1], got {usage_decay!r}")
+        super().__init__(
+            {
+                "keys": (heads, word_size),
+                "strengths": (heads, 1),
+                "gates": (heads, 1),
+                "add": (heads, word_size),
+            },
+            latent_dim=latent_dim,
+            slots=slots,
+            heads=heads,
+            word_size=word_size,
+            hidden_dim=hidden_dim,
+            control_dim=control_dim,
+        )
+        self.usage_decay = usage_decay
+
+    def initial_state(self, batch_shape: Sequence[int] = ()) -> LRUState:
+        hidden = self.controller.initial(batch_shape)
+        return LRUState(
+            hidden=hidden,
+            cell=self.controller.initial(batch_shape),
+            memory=hidden.new_full((*batch_shape, self.slots, self.word_size), 1e-6),
+            usage=hidden.new_zeros(*batch_shape, self.slots),
+            read_weights=hidden.new_zeros(*batch_shape, self.heads, self.slots),
+            reads=hidden.new_zeros(*batch_shape, self.heads, self.word_size),
+        )
+
+    def access(
+        self, state: LRUState, emitted: Mapping[str, Tensor], writes: bool = True
+    ) -> tuple[LRUState, dict[str, Tensor]]:
+        gates = emitted["gates"].squeeze(-1).sigmoid()  # (*, R)
+        unused = least_used(state.usage, self.heads)  # (*, R, N)
+        write_weights = interpolate(state.read_weights, unused, gates)  # (*, R, N)
+        memory = state.memory
+        if writes:
+            kept = 1 - unused.sum(dim=-2)  # (*, N)
+            memory = memory * kept.unsqueeze(-1) + write_weights.mT @ emitted["add"]  # (*, N, W)
+        else:
+            write_weights = torch.zeros_like(write_weights)
+
+        read_weights = content_weights(
+            memory, emitted["keys"], 1 + F.softplus(emitted["strengths"].squeeze(-1))
+        )  # (*, R, N)
+        reads = read_words(memory, read_weights)  # (*, R, W)
+        usage = decay_usage(state.usage, read_weights, write_weights, self.usage_decay)
+        state = state._replace(memory=memory, usage=usage, read_weights=read_weights, reads=reads)
+        return state, {
+            "read_weights": read_weights,
+            "write_weights": write_weights,
+            "usage": usage,
+            "write_gates": gates,
+            "memory": memory,
+        }
