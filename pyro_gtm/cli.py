@@ -1,18 +1,21 @@
-"""The command line: ``pyro-gtm train`` and ``pyro-gtm generate``.
+"""The command line: ``pyro-gtm train`` and ``pyro-gtm generate``, or ``python -m pyro_gtm``.
 
 ``examples/train.py`` and ``examples/generate.py`` are the same commands.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import re
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import torch
@@ -26,6 +29,7 @@ from pyro_gtm.data import BINARISATIONS, IMAGE_SOURCES, MissingDataError, load_i
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.likelihoods import LIKELIHOODS
 from pyro_gtm.memory import memory_names
+from pyro_gtm.model import DecoderInput, Posterior, Writes
 from pyro_gtm.nets import NETWORKS
 from pyro_gtm.plotting import save
 from pyro_gtm.report import draw_figures, draw_strips, frames_before_recall, summary_table
@@ -33,6 +37,13 @@ from pyro_gtm.run import FolderTakenError, Interrupted, Run, RunError
 from pyro_gtm.tasks import task_names
 
 __all__ = ["generate", "main", "train"]
+
+
+MODULES = "pyro_gtm.modules"
+"""Where click's context keeps what ``--import`` named."""
+
+SILENCE = 30.0
+"""Seconds after which a run whose output is no terminal says where it is."""
 
 
 class Refused(click.ClickException):
@@ -46,9 +57,30 @@ def _refusing_bad_input() -> Iterator[None]:
     try:
         yield
     except (ValueError, MissingDataError, RunError, CheckpointError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(_as_typed(str(error))) from error
     except OSError as error:
         raise Refused(f"{error.filename} cannot be used: {error.strerror}") from error
+
+
+def _as_typed(message: str) -> str:
+    """The library's sentence, with the settings called by the options that gave them."""
+    ctx = click.get_current_context()
+    # A memory may have an option of the same name, and then the sentence may be about that.
+    ambiguous = dict(ctx.params.get("memory_options", ()))
+    for option in ctx.command.params:
+        name, flag = str(option.name), max(option.opts, key=len)
+        typed = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if not typed or name in ambiguous or not isinstance(option, click.Option):
+            continue
+        alone, end = r"(?<![\w'/-])", r"(?![\w'/-])"
+        if option.is_flag:
+            setting = f"{alone}{name}=True{end}"
+        elif "_" in name:
+            setting = f"(?:task option )?{alone}{name}{end}"
+        else:  # "memory" is a word too: meant are "memory=..." anywhere and "memory ..." in front
+            setting = f"^{name}(?= )|{alone}{name}(?==)"
+        message = re.sub(setting, flag, message)
+    return message
 
 
 class Registered(click.Choice):
@@ -60,6 +92,23 @@ class Registered(click.Choice):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         self.choices = tuple(self.names())
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(
+                f"{error.message.rstrip('.')} (for one of your own, --import the module that "
+                "registers it).",
+                param,
+                ctx,
+            )
+
+
+class NamedPath(click.Path):
+    """A path that is not empty: Python takes "" for the present folder."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == "":
+            self.fail("the name is empty.", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -82,6 +131,28 @@ class Setting(click.ParamType):
         return name, {"true": True, "false": False}.get(text.lower(), text)
 
 
+def _import(ctx: click.Context, param: click.Parameter, modules: tuple[str, ...]) -> None:
+    ctx.meta[MODULES] = modules
+    if modules and os.getcwd() not in sys.path:  # it is not, for an installed command
+        sys.path.insert(0, os.getcwd())
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except (ImportError, ValueError) as error:  # ValueError: it registers a name that is taken
+            raise click.BadParameter(f"{module!r} cannot be imported: {error}") from error
+
+
+import_option = click.option(
+    "--import",
+    multiple=True,
+    metavar="MODULE",
+    is_eager=True,  # before the names of memories and tasks are looked up
+    expose_value=False,
+    callback=_import,
+    help="A module, perhaps in this folder, that registers a memory or task; repeatable.",
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="pyro_gtm")
 def main() -> None:
@@ -89,6 +160,7 @@ def main() -> None:
 
 
 @main.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@import_option
 @click.option(
     "--memory", type=Registered(memory_names), default="introspective", help="Which memory."
 )
@@ -97,7 +169,7 @@ def main() -> None:
     "--preset",
     type=click.Choice(list(PRESETS)),
     default="small",
-    help="Seconds, minutes, or as published.",
+    help="Seconds, minutes, or as published (which wants a GPU).",
 )
 @click.option(
     "-n", "--num-steps", type=click.IntRange(min=1), help="Gradient steps. [default: the preset's]"
@@ -149,24 +221,27 @@ def main() -> None:
     help="Steps over which the weight of the KL grows to 1. [default: 0]",
 )
 @click.option(
-    "--network", type=click.Choice(NETWORKS), help="Encoder and decoder. [default: the preset's]"
+    "--network",
+    type=click.Choice(NETWORKS),
+    help="Encoder and decoder; conv wants a GPU: on two CPU cores it takes about 5 s a step and "
+    "30 s an evaluation, hours for the preset small. [default: the preset's]",
 )
 @click.option(
     "--likelihood", type=click.Choice(list(LIKELIHOODS)), help="Of a frame. [default: bernoulli]"
 )
 @click.option(
     "--writes",
-    type=click.Choice(["latent", "latent+frame"]),
+    type=click.Choice(get_args(Writes)),
     help="What the memory is given. [default: latent]",
 )
 @click.option(
     "--decoder-input",
-    type=click.Choice(["latent+context", "latent"]),
+    type=click.Choice(get_args(DecoderInput)),
     help="What the decoder sees. [default: the preset's]",
 )
 @click.option(
     "--posterior",
-    type=click.Choice(["correction", "direct"]),
+    type=click.Choice(get_args(Posterior)),
     help="A correction of the prior, or networks of its own. [default: the preset's]",
 )
 @click.option("--latent-dim", type=click.IntRange(min=1), help="Size of z. [default: the preset's]")
@@ -182,8 +257,8 @@ def main() -> None:
     default="digits",
     help="Images: 5,000 that come with a package, or full MNIST from a folder.",
 )
-@click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of --data mnist.")
-@click.option("--download", is_flag=True, help="Fetch what --data-dir lacks.")
+@click.option("--data-dir", type=NamedPath(file_okay=False), help="Folder of --data mnist.")
+@click.option("--download", is_flag=True, help="Fetch what --data-dir lacks; needs pooch.")
 @click.option(
     "--binarise",
     type=click.Choice(BINARISATIONS),
@@ -201,12 +276,12 @@ def main() -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=NamedPath(path_type=Path),
     help="Folder of the run. [default: a new one in runs/]",
 )
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path),
+    type=NamedPath(path_type=Path),
     metavar="FOLDER",
     help="Continue the run in FOLDER, exactly.",
 )
@@ -215,7 +290,7 @@ def train(ctx: click.Context, /, **flags: Any) -> None:
     """Train a model and show what it remembers.
 
     Leaves a folder with the configuration, metrics, checkpoints, a summary and figures.  Ctrl-C
-    saves and stops; --resume continues.
+    saves and stops, a second Ctrl-C stops at once; --resume continues.
     """
     given = {
         name: value
@@ -225,13 +300,16 @@ def train(ctx: click.Context, /, **flags: Any) -> None:
     output, resume = given.pop("output", None), given.pop("resume", None)
     download, threads = given.pop("download", False), given.pop("threads", None)
     given["memory_options"] = dict(given.get("memory_options", ()))
-    given["task_options"] = dict(given.get("task_options", ())) | {
-        name: given.pop(name) for name in ("list_length", "recall_length") if name in given
-    }
+    lengths = {name: given.pop(name) for name in ("list_length", "recall_length") if name in given}
+    task_options = dict(given.get("task_options", ()))
+    given["task_options"] = task_options | lengths
     if "data_dir" in given:  # a run may be resumed from another folder
         given["data_dir"] = os.path.abspath(given["data_dir"])
     given = {name: value for name, value in given.items() if value != {}}
     with _refusing_bad_input():
+        for name in task_options.keys() & lengths.keys():
+            flag = f"--{name.replace('_', '-')}"
+            raise Refused(f"{flag} and --task-option {name} are the same setting: give one of them")
         if resume is not None:
             if output is not None:
                 raise ValueError("--resume names the folder of the run: leave --output out")
@@ -256,7 +334,8 @@ def train(ctx: click.Context, /, **flags: Any) -> None:
             "with other random numbers than it would have had."
         )
     command = ctx.command_path if ctx.parent else f"python {shlex.quote(sys.argv[0])}"
-    _train(run, f"{command} --resume {shlex.quote(str(run.folder))}")
+    imports = "".join(f" --import {shlex.quote(module)}" for module in ctx.meta[MODULES])
+    _train(run, f"{command} --resume {shlex.quote(str(run.folder))}{imports}")
 
 
 def _train(run: Run, resume_command: str) -> None:
@@ -266,18 +345,38 @@ def _train(run: Run, resume_command: str) -> None:
         f"{config.task}, {config.memory} memory, {run.experiment.num_parameters:,} parameters, "
         f"on {run.experiment.device}; run folder {run.folder}"
     )
+    if config.network == "conv" and run.experiment.device.type == "cpu":
+        click.echo(
+            "Warning: conv networks are slow on a CPU, about 5 s a step and 30 s an evaluation at "
+            "the default sizes on two cores: choose --network mlp, fewer --num-steps or a GPU.",
+            err=True,
+        )
     try:
         with _progress_bar(config.num_steps, run.step) as progress:
-            run.train(progress)
+            run.train(progress, progress.stopping)
+        summary = run.write_summary(time.monotonic() - begun, run.step - begun_at)
+        figures = draw_figures(run)
     except Interrupted as interruption:
         click.echo(
             f"Stopped after step {interruption.step:,}; everything is saved. Continue with\n"
             f"  {resume_command}"
         )
         raise SystemExit(128 + interruption.signal) from None
+    except KeyboardInterrupt:
+        saved = run.saved_step
+        kept = "no checkpoint was saved" if saved is None else f"step {saved:,} was saved last"
+        click.echo(
+            f"Stopped at once after step {run.step:,}; {kept}. "
+            f"{'Begin again' if saved is None else 'Continue from it'} with\n  {resume_command}"
+        )
+        raise SystemExit(128 + signal.SIGINT) from None
     except NonFiniteLossError as error:
         checkpoints = run.checkpoints()
-        kept = f"the last good checkpoint is {checkpoints[-1]}" if checkpoints else "none was saved"
+        kept = (
+            f"the last good checkpoint is {checkpoints[-1]}"
+            if checkpoints
+            else "no checkpoint was saved"
+        )
         raise click.ClickException(
             f"{error}; {kept}. A smaller --learning-rate may help."
         ) from error
@@ -286,8 +385,6 @@ def _train(run: Run, resume_command: str) -> None:
             f"{error.filename or run.folder} cannot be written: {error.strerror}. Make room and "
             f"continue with {resume_command}"
         ) from error
-    summary = run.write_summary(time.monotonic() - begun, run.step - begun_at)
-    figures = draw_figures(run)
     click.echo("\n" + summary_table(summary))
     click.echo(f"\nFigures, metrics and checkpoints are in {run.folder}:")
     for path in figures:
@@ -299,7 +396,8 @@ def _train(run: Run, resume_command: str) -> None:
 
 
 @main.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN_FOLDER")
+@import_option
+@click.argument("run", type=NamedPath(path_type=Path), metavar="RUN_FOLDER")
 @click.option(
     "--num-given", type=click.IntRange(min=1), help="Frames given. [default: all before the recall]"
 )
@@ -316,13 +414,13 @@ def _train(run: Run, resume_command: str) -> None:
 @click.option("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda, ...")
 @click.option(
     "--data-dir",
-    type=click.Path(file_okay=False),
+    type=NamedPath(file_okay=False),
     help="Where the images are now, if they have moved.",
 )
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NamedPath(path_type=Path, dir_okay=False),
     help="The picture. [default: RUN_FOLDER/figures/generated.png]",
 )
 def generate(
@@ -375,39 +473,57 @@ def _start_in_fresh_folder(config: Config) -> Run:
 
 
 class _Progress:
-    """A bar on a terminal; elsewhere, a line for each evaluation."""
+    """A bar on a terminal; elsewhere, a line for each row of metrics, and one in a long silence."""
 
-    def __init__(self, bar: Any) -> None:
+    def __init__(self, bar: Any, total: int, done: int) -> None:
         self.bar = bar
+        self.total, self.done = total, done
+        self.begun = self.spoken = time.monotonic()
         self.shown: dict[str, str] = {}
 
     def __call__(self, row: dict[str, Any]) -> None:
         if "split" not in row:
             self.bar.update(1)
+            if time.monotonic() - self.spoken > SILENCE:
+                self._say(row["step"], f"negative bound {row['loss']:7.2f}  (this batch)")
             return
+        bound = row["negative_elbo_per_frame"]
         if row["split"] == "train":
-            self.shown["loss"] = f"{row['negative_elbo_per_frame']:.1f}"
+            self.shown["negative bound"] = f"{bound:.1f}"
+            self._say(row["step"], f"negative bound {bound:7.2f}  (training)")
         else:
             recall = "none" if row["recall_kl"] is None else f"{row['recall_kl']:.2f}"
-            self.shown["recall KL"] = recall
-            self.shown["last frame"] = f"{row['last_frame_kl']:.2f}"
-            if self.bar.disable:
-                click.echo(
-                    f"step {row['step']:>7,}  negative ELBO {row['negative_elbo_per_frame']:7.2f}  "
-                    f"recall KL {recall:>6}  last frame {row['last_frame_kl']:6.2f}  "
-                    "(nats a frame)"
-                )
+            last = f"{row['last_frame_kl']:.2f}"
+            self.shown |= {"recall KL": recall, "last-frame KL": last}
+            self._say(
+                row["step"],
+                f"negative bound {bound:7.2f}  recall KL {recall:>6}  last-frame KL {last:>6}  "
+                "(held out, nats a frame)",
+            )
         self.bar.set_postfix(self.shown, refresh=False)
+
+    def stopping(self) -> None:
+        """Answer Ctrl-C; called from a signal handler, perhaps while a line is being written."""
+        with suppress(RuntimeError):  # Python refuses to write within a write
+            click.echo(
+                ("" if self.bar.disable else "\n")
+                + "Stopping after this step; press Ctrl-C again to stop at once.",
+                err=True,
+            )
+
+    def _say(self, step: int, figures: str) -> None:
+        if not self.bar.disable:
+            return
+        self.spoken = time.monotonic()
+        remaining = (self.spoken - self.begun) / max(1, step - self.done) * (self.total - step)
+        left = f"  ETA {tqdm.format_interval(remaining)}" if remaining else ""
+        click.echo(f"step {step:>7,}  {figures}{left}")
 
 
 @contextmanager
 def _progress_bar(total: int, done: int) -> Iterator[_Progress]:
     bar = tqdm(total=total, initial=done, disable=None, unit="step", dynamic_ncols=True)
     try:
-        yield _Progress(bar)
+        yield _Progress(bar, total, done)
     finally:
         bar.close()
-
-
-if __name__ == "__main__":
-    main()

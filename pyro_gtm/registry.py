@@ -59,8 +59,14 @@ class Registry(Generic[T]):
                     self.register(name)(point.load())
                     break
             else:
+                or_install = (
+                    ""
+                    if self.group is None
+                    else f", or register it as an entry point in the group {self.group}"
+                )
                 raise ValueError(
-                    f"{self.kind} must be one of {', '.join(self.names())}; got {name!r}"
+                    f"{self.kind} must be one of {', '.join(self.names())}; got {name!r}: import "
+                    f"the module that registers it (--import on the command line){or_install}"
                 )
         return self.classes[name]
 

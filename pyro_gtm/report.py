@@ -97,10 +97,10 @@ def summary_table(summary: dict[str, Any]) -> str:
     speed = "not known" if pace is None else f"{pace:.1f} steps a second"
     recall = "no" if summary["recall_kl"] is None else f"{summary['recall_kl']:.2f}"
     rows = [
-        ("negative ELBO", f"{summary['negative_elbo_per_frame']:.2f} nats a frame"),
+        ("negative bound", f"{summary['negative_elbo_per_frame']:.2f} nats a frame"),
         ("", f"{summary['negative_elbo_per_sequence']:.1f} nats a sequence"),
-        ("KL, predictable frames", f"{recall} nats a frame"),
-        ("KL, last frame", f"{summary['last_frame_kl']:.2f} nats"),
+        ("recall KL", f"{recall} nats a frame"),
+        ("last-frame KL", f"{summary['last_frame_kl']:.2f} nats"),
         ("parameters", f"{summary['parameters']:,}"),
         ("speed", f"{speed} on {summary['device']}"),
     ]

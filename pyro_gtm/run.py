@@ -11,7 +11,8 @@
 
 A checkpoint holds every source of chance beside the weights and the optimiser's moments, so a
 resumed run writes the same metrics, bit for bit on one CPU machine, as one that was never
-interrupted.  Times are not among the metrics for that reason: speed is in the summary.
+interrupted, given the same number of threads: it decides in which order PyTorch adds up.  Times
+are not among the metrics for that reason: speed is in the summary.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -129,14 +130,14 @@ class Run:
             CheckpointError: its newest checkpoint is damaged, or of another configuration.
         """
         config = _config_of(folder)
-        for name, wanted in overrides.items():
-            started_with = getattr(config, name)
-            if isinstance(wanted, dict):  # of nested options, only some may be named again
-                wanted = {**started_with, **wanted}
-            if name not in MAY_CHANGE and wanted != started_with:
+        started_with = _flat(asdict(config))
+        for name, wanted in _flat(overrides).items():
+            same = name in started_with and started_with[name] == wanted
+            if name not in MAY_CHANGE and not same:
+                had = f"with {name}={started_with[name]!r}" if name in started_with else "otherwise"
                 raise RunError(
-                    f"resume {folder}: the run was started with {name}={started_with!r}, and "
-                    f"{wanted!r} was asked for: leave it out, or start another run"
+                    f"resume {folder}: the run was started {had}, and {name}={wanted!r} was asked "
+                    "for: leave it out, or start another run"
                 )
         allowed = {name: value for name, value in overrides.items() if name in MAY_CHANGE}
         config = replace(config, **allowed)
@@ -174,14 +175,20 @@ class Run:
 
     # ------------------------------------------------------------------ training
 
-    def train(self, progress: Progress = lambda row: None) -> None:
+    def train(
+        self,
+        progress: Progress = lambda row: None,
+        on_signal: Callable[[], None] = lambda: None,
+    ) -> None:
         """Train to ``config.num_steps``, logging, evaluating and saving on the way.
 
         Args:
             progress: is given every row of metrics, and ``{"step": n, "loss": nats}`` each step.
+            on_signal: is called at once, between any two instructions, when a signal asks to stop.
 
         Raises:
             Interrupted: on SIGINT or SIGTERM, after the step in hand and a checkpoint.
+            KeyboardInterrupt: on a SIGINT after that, at once.
             NonFiniteLossError: the loss or gradient is NaN or infinite, or the loss on held-out
                 sequences; the last checkpoint stays.
         """
@@ -189,7 +196,7 @@ class Run:
         frames_in_batch = config.batch_size * experiment.training_task.num_steps
         self._cut_metrics()
         with (
-            _stop_signals() as stop,
+            _stop_signals(on_signal) as stop,
             open(self.folder / "metrics.jsonl", "a") as metrics,
             warnings.catch_warnings(),
         ):
@@ -280,6 +287,12 @@ class Run:
     def checkpoints(self) -> list[Path]:
         """The checkpoints there are, oldest first."""
         return sorted((self.folder / "checkpoints").glob("step-*.pt"))
+
+    @property
+    def saved_step(self) -> int | None:
+        """The step of the newest checkpoint; None before the first."""
+        paths = self.checkpoints()
+        return int(paths[-1].stem.partition("-")[2]) if paths else None
 
     def _restore(self) -> dict[str, Any] | None:
         """Take up weights, moments, step and metrics of the newest checkpoint, if there is one."""
@@ -383,6 +396,18 @@ def _config_of(folder: Path) -> Config:
         raise RunError(str(error)) from error
 
 
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Nested options beside the rest: ``task_options={"size": 3}`` as ``task option size``."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            kind = name.removesuffix("s").replace("_", " ")
+            flat |= {f"{kind} {option}": choice for option, choice in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
 @contextmanager
 def _refusing_folder(folder: Path) -> Iterator[None]:
     try:
@@ -392,13 +417,14 @@ def _refusing_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[list[int]]:
+def _stop_signals(on_signal: Callable[[], None]) -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM instead of dying of the first; a second SIGINT does kill."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        on_signal()
 
     try:
         before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -241,10 +241,38 @@ def test_stopped_run_says_how_to_go_on(number, code, folder, monkeypatch):
     monkeypatch.setattr(Experiment, "draw", stop_at_seven)
     result = train("--output 'a run'")
     assert result.exit_code == code
-    *_, sentence, command = result.output.splitlines()
+    *_, answer, sentence, command = result.output.splitlines()
+    assert answer == "Stopping after this step; press Ctrl-C again to stop at once."
     assert sentence == "Stopped after step 7; everything is saved. Continue with"
     assert shlex.split(command)[1:] == ["train", "--resume", "a run"]
     assert Run.load(folder / "a run").step == 7
+
+
+@pytest.mark.parametrize(
+    ("step", "kept", "advice"),
+    [
+        (7, "no checkpoint was saved", "Begin again with"),
+        (23, "step 20 was saved last", "Continue from it with"),
+    ],
+)
+def test_second_ctrl_c_says_what_is_kept(step, kept, advice, folder, monkeypatch):
+    draw, drawn = Experiment.draw, []
+
+    def stop_twice(self):
+        drawn.append(1)
+        if len(drawn) == step:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return draw(self)
+
+    monkeypatch.setattr(Experiment, "draw", stop_twice)
+    result = train("--output run")
+    assert result.exit_code == 130
+    *_, answer, sentence, command = result.output.splitlines()
+    assert answer == "Stopping after this step; press Ctrl-C again to stop at once."
+    assert sentence == f"Stopped at once after step {step - 1}; {kept}. {advice}"
+    assert shlex.split(command)[1:] == ["train", "--resume", "run"]
+    assert call("train --resume run").exit_code == 0, "from the beginning too"
 
 
 # ------------------------------------------------------------------------------ what it leaves
@@ -290,7 +318,9 @@ def test_summary_has_what_other_programs_read(memory, finished):
     assert summary["recall_kl"] == pytest.approx(sum(kl[-2:]) / 2, rel=1e-5)
     per_frame = summary["negative_elbo_per_frame"]
     assert summary["negative_elbo_per_sequence"] == pytest.approx(6 * per_frame, rel=1e-5)
-    assert f"negative ELBO           {per_frame:.2f} nats a frame" in output
+    assert f"negative bound          {per_frame:.2f} nats a frame" in output
+    assert f"recall KL               {summary['recall_kl']:.2f} nats a frame" in output
+    assert f"last-frame KL           {summary['last_frame_kl']:.2f} nats" in output
     assert f"{summary['parameters']:,}" in output
 
 
@@ -353,7 +383,7 @@ def test_default_folders_never_collide(folder, monkeypatch):
 def test_memory_of_a_users_own_trains(folder, monkeypatch):
     """Registered after the command line was imported, as in a script of the user's."""
     monkeypatch.setattr(MEMORIES, "classes", dict(MEMORIES.classes))
-    assert_refused(train("--memory last"), "'--memory'", "'last' is not one of")
+    assert_refused(train("--memory last"), "'--memory'", "'last' is not one of", "--import")
 
     @gtm.register_memory("last")
     class LastLatent(gtm.MemoryModule):
@@ -382,6 +412,81 @@ def test_memory_of_a_users_own_trains(folder, monkeypatch):
     assert call("generate run").exit_code == 0
 
 
+def test_memory_of_a_module_that_is_named(folder):
+    """To train, to resume as printed, and to generate; forgotten, it is asked for."""
+    (folder / "my_memories.py").write_text(
+        "import pyro_gtm as gtm\n\n\n"
+        "@gtm.register_memory('mine')\nclass Mine(gtm.RecurrentMemory):\n    pass\n"
+    )
+
+    def execute(line):
+        return subprocess.run(
+            f"python -m pyro_gtm {line}",
+            shell=True,
+            cwd=folder,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+        )
+
+    train = "train --import my_memories --memory mine --preset debug -o run"
+    said = interrupted(
+        ["sh", "-c", f"exec python -m pyro_gtm {train} -n 100000"],
+        folder,
+        folder / "run",
+        20,
+        signal.SIGINT,
+        130,
+    )
+    *_, command = said.splitlines()
+    assert command == "  python -m pyro_gtm train --resume run --import my_memories"
+    (folder / "output.txt").unlink()
+    result = execute("generate run")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    for words in (
+        "got 'mine': import the module that registers it",
+        "--import",
+        "entry point in the group pyro_gtm.memories",
+    ):
+        assert words in result.stderr
+    result = execute("generate run --import my_memories")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_output_to_a_file_says_where_the_run_is(finished):
+    """Each row of metrics, and how long the rest will take."""
+    run, output = finished()
+    lines = [line for line in output.splitlines() if line.startswith("step ")]
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == len(rows)
+    for line, row in zip(lines, rows, strict=True):
+        bound = f"negative bound {row['negative_elbo_per_frame']:7.2f}"
+        assert line.startswith(f"step {row['step']:>7,}  {bound}")
+        assert ("(training)" in line) == (row["split"] == "train")
+        assert ("last-frame KL" in line) == ("recall KL" in line) == (row["split"] == "test")
+        assert ("  ETA 00:0" in line) == (row["step"] < 21)
+
+
+def test_long_silence_is_broken(monkeypatch):
+    monkeypatch.setattr(cli, "SILENCE", 0.0)
+    result = train("-n 3")
+    lines = [line for line in result.output.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in lines] == ["1", "2", "3", "3", "3"]
+    assert "(this batch)" in lines[0] and "(training)" in lines[3]
+
+
+def test_conv_on_the_cpu_is_warned_of(monkeypatch):
+    def stop(run, *callbacks):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "train", stop)
+    result = train("--network conv --device cpu -o conv")
+    assert result.output.count("Warning: ") == 1
+    assert "conv networks are slow on a CPU" in result.output
+    assert "Warning" not in train("-o mlp").output
+
+
 def test_resumed_run_may_name_its_options_again(finished, folder):
     copy_of(finished().folder, folder / "run")
     before = (folder / "run" / "metrics.jsonl").read_bytes()
@@ -408,25 +513,31 @@ def test_resumed_run_may_name_its_options_again(finished, folder):
         ("--decoder-input nope", ["'--decoder-input'", "'nope'"]),
         ("--posterior nope", ["'--posterior'", "'nope'"]),
         ("--latent-dim 0", ["--latent-dim"]),
-        ("--latent-dim 1000000000000", ["latent_dim=1000000000000"]),
+        (
+            "--latent-dim 1000000000000",
+            ["--latent-dim=1000000000000", "more than this machine can hold"],
+        ),
         ("--hidden-dim 0", ["--hidden-dim"]),
-        ("--hidden-dim 1000000000000", ["hidden_dim=1000000000000"]),
+        (
+            "--hidden-dim 1000000000000",
+            ["--hidden-dim=1000000000000", "more than this machine can hold"],
+        ),
         ("--nope", ["--nope"]),
         ("nope", ["nope"]),
         ("-n -1", ["--num-steps", "-1"]),
         ("-n 0", ["--num-steps", "0"]),
         ("-n many", ["--num-steps", "'many'"]),
         ("-b -3", ["--batch-size", "-3"]),
-        ("-b 1000000000000", ["1000000000000 sequences", "batch_size"]),
+        ("-b 1000000000000", ["1000000000000 sequences", "--batch-size"]),
         ("-lr 0", ["--learning-rate"]),
         ("-lr -1", ["--learning-rate"]),
-        ("-lr inf", ["learning_rate", "inf"]),
-        ("-lr nan", ["learning_rate", "nan"]),
+        ("-lr inf", ["--learning-rate", "inf"]),
+        ("-lr nan", ["--learning-rate", "nan"]),
         ("--kl-warmup -1", ["--kl-warmup"]),
         ("--seed -1", ["--seed"]),
         ("--seed 4294967296", ["--seed"]),
         ("--list-length 0", ["--list-length"]),
-        ("--recall-length 5", ["recall_length=5", "list_length=4"]),
+        ("--recall-length 5", ["--recall-length=5", "list_length=4"]),
         ("--list-length 1000000000", ["1000000002 frames", "list"]),
         ("--memory-option slots", ["--memory-option", "'slots'", "NAME=VALUE"]),
         ("--memory-option =3", ["--memory-option", "'=3'", "NAME=VALUE"]),
@@ -441,18 +552,29 @@ def test_resumed_run_may_name_its_options_again(finished, folder):
         ("--memory-option attention=maybe", ["attention", "'maybe'"]),
         ("--memory-option latent_dim=3", ["latent_dim"]),
         ("--memory-option control_dim=3", ["control_dim"]),
-        ("--binarise none", ["likelihood='bernoulli'", "binarise='none'"]),
+        ("--memory-option hidden_dim=0 --hidden-dim 9", ["Memory: hidden_dim must", "got 0"]),
+        ("--task-option size=3", ["no option 'size'", "list_length", "recall_length"]),
+        (
+            "--list-length 3 --task-option list_length=4",
+            ["--list-length and --task-option list_length are the same", "give one of them"],
+        ),
+        ("--import no.such.module", ["--import", "'no.such.module'", "No module named 'no'"]),
+        ("--import ''", ["--import", "''", "Empty module name"]),
+        ("--binarise none", ["likelihood='bernoulli'", "--binarise='none'"]),
         ("--data mnist", ["--data-dir"]),
         ("--data mnist --data-dir missing", ["train-images", "missing", "--download"]),
         ("--data mnist --data-dir file", ["--data-dir", "'file' is a file"]),
-        ("--data-dir full", ["'digits'", "data_dir='", "full'"]),
-        ("--download", ["'digits'", "download=True"]),
-        ("--device nonsense", ["device", "'nonsense'"]),
-        ("--device meta", ["device", "'meta'"]),
-        ("--output full", ["output full is not empty", "--resume full"]),
-        ("--output file", ["output file cannot be written"]),
-        ("--output file/below", ["output file/below cannot be written"]),
+        ("--data-dir full", ["'digits'", "--data-dir='", "full'"]),
+        ("--download", ["'digits'", "data_dir=None and --download must be left out"]),
+        ("--device nonsense", ["--device must", "'nonsense'"]),
+        ("--device meta", ["--device must", "'meta'"]),
+        ("--output full", ["--output full is not empty", "--resume full"]),
+        ("--output file", ["--output file cannot be written"]),
+        ("--output file/below", ["--output file/below cannot be written"]),
         (f"--output {'x' * 300}", ["cannot be written", "too long"]),
+        ("--output ''", ["--output", "the name is empty"]),
+        ("--resume ''", ["--resume", "the name is empty"]),
+        ("--data-dir ''", ["--data-dir", "the name is empty"]),
         ("--resume missing", ["missing holds no run", "config.json"]),
         ("--resume full", ["full holds no run", "config.json"]),
         ("--resume file", ["file holds no run"]),
@@ -497,14 +619,20 @@ def test_missing_package_of_digits_is_named(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("-n 20", ["resume run", "num_steps=20", "21 steps already taken"]),
-        ("--memory vrnn", ["resume run", "memory='introspective'", "'vrnn'"]),
-        ("--seed 1", ["resume run", "seed=0"]),
-        ("--preset small", ["resume run", "preset='debug'"]),
-        ("--list-length 5", ["resume run", "list_length"]),
-        ("--memory-option heads=3", ["resume run", "heads"]),
-        ("--data-dir .", ["'digits'", "data_dir='"]),
-        ("--download", ["'digits'"]),
+        ("-n 20", ["--resume run", "--num-steps=20", "21 steps already taken"]),
+        ("--memory vrnn", ["--resume run", "--memory='introspective'", "'vrnn'"]),
+        ("--seed 1", ["--resume run", "--seed=0"]),
+        ("--preset small", ["--resume run", "--preset='debug'"]),
+        (
+            "--list-length 5",
+            ["--resume run", "with --list-length=4, and", "--list-length=5 was asked for"],
+        ),
+        (
+            "--memory-option heads=3",
+            ["--resume run", "memory option heads=2, and", "heads=3 was asked for"],
+        ),
+        ("--data-dir .", ["'digits'", "--data-dir='"]),
+        ("--download", ["'digits'", "--download must be left out"]),
         ("--output run", ["--resume", "--output"]),
     ],
 )
@@ -549,7 +677,9 @@ def test_damaged_checkpoint_is_named(command, finished, folder):
 
 def test_divergence_is_one_sentence(folder):
     result = train("-lr 1e30 -o run")
-    before = assert_one_sentence(result, 1, "step 2", "nan", "none was saved", "--learning-rate")
+    before = assert_one_sentence(
+        result, 1, "step 2", "nan", "no checkpoint was saved", "--learning-rate"
+    )
     assert len(before) == 1 and before[0].endswith("run folder run"), before
     assert train("-lr 1e30 -n 1 -o other").exit_code == 1
 
@@ -619,7 +749,9 @@ def test_generate_is_seeded(finished, folder):
         ("generate run --num-sequences 0", ["--num-sequences"]),
         ("generate run --num-sequences 1000000000000", ["--num-sequences"]),
         ("generate run --seed 4294967296", ["--seed"]),
-        ("generate run --device nonsense", ["device", "'nonsense'"]),
+        ("generate run --device nonsense", ["--device must", "'nonsense'"]),
+        ("generate run --output ''", ["--output", "the name is empty"]),
+        ("generate ''", ["RUN_FOLDER", "the name is empty"]),
         ("generate run --output missing/picture.png", ["missing/picture.png", "missing is not"]),
         ("generate run --output run", ["--output", "'run' is a directory"]),
         ("generate", ["RUN_FOLDER"]),

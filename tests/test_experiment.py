@@ -145,11 +145,11 @@ def test_memory_has_a_slot_for_every_frame_unless_told():
         ({"hidden_dim": 10**23}, r"built with hidden_dim=10{23} .*: that is more than this mach"),
         (
             {"memory_options": {"hidden_dim": 10**12}},
-            r"with .*hidden_dim=10{12}, .* can hold",
+            r"cannot be built with .*hidden_dim=10{12}, .* can hold",
         ),
         (
             {"memory_options": {"slots": 10**40}},
-            r"be built with .*slots=10{40}: .* can hold",
+            r"cannot be built with .*slots=10{40}: .* can hold",
         ),
         ({"batch_size": 10**12}, "1000000000000 sequences .*batch_size"),
         ({"task_options": {"list_length": 10**9}}, "1000000002 frames .*list"),

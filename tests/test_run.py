@@ -234,10 +234,16 @@ def test_second_ctrl_c_does_not_wait_for_the_step(tmp_path, whole):
 
     def twice():
         send(signal.SIGINT)()
+        answered.append("at once")
         send(signal.SIGINT)()
 
+    answered = []
+    run = Run.start(folder, tiny())
+    assert run.saved_step is None
     with pytest.raises(KeyboardInterrupt):
-        Run.start(folder, tiny()).train(at(7, twice))
+        run.train(at(7, twice), lambda: answered.append("stopping"))
+    assert answered == ["stopping", "at once"]
+    assert (run.step, run.saved_step) == (7, 4)
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert finish(resume(folder)) == whole()
 
@@ -533,11 +539,14 @@ def test_resume_takes_what_the_run_was_started_with(tmp_path):
     for name, value in (
         ("seed", 1),
         ("memory", "vrnn"),
-        ("task_options", {"list_length": 3}),
         ("learning_rate", 0.5),
     ):
         with pytest.raises(RunError, match=f"started with {name}=.* leave it out"):
             Run.resume(folder, **{name: value})
+    with pytest.raises(RunError, match=r"with task option list_length=2, and .*=3 was asked for"):
+        Run.resume(folder, task_options={"list_length": 3})
+    with pytest.raises(RunError, match=r"otherwise, and memory option slots=9 was asked for"):
+        Run.resume(folder, memory_options={"slots": 9})
     with pytest.raises(RunError, match="num_steps=1 is less than the 2 steps already taken"):
         Run.resume(folder, num_steps=1)
     assert read_config(folder / "config.json").num_steps == STEPS, "a refusal changes nothing"
