@@ -65,7 +65,7 @@ def main(memory: str, num_steps: int) -> None:
         pyro.enable_validation(step == 1)  # checks everything once, then costs nothing
         loss = svi.step(draw(BATCH)) / (BATCH * STEPS)
         if step % 100 == 0:
-            click.echo(f"step {step:5d}  negative ELBO {loss:6.2f} nats a step")
+            click.echo(f"step {step:5d}  negative bound {loss:6.2f} nats a step")
 
     q = pyro.poutine.trace(guide).get_trace(x := draw(256))
     p = pyro.poutine.trace(pyro.poutine.replay(model, q)).get_trace(x)
