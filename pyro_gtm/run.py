@@ -22,7 +22,7 @@ import math
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
@@ -194,11 +194,19 @@ class Run:
         """
         config, experiment = self.experiment.config, self.experiment
         frames_in_batch = config.batch_size * experiment.training_task.num_steps
+        taken = training_steps(
+            experiment.svi,
+            experiment.draw,
+            num_steps=config.num_steps,
+            start=self.step,
+            kl_warmup=config.kl_warmup,
+        )
         self._cut_metrics()
         with (
             _stop_signals(on_signal) as stop,
             open(self.folder / "metrics.jsonl", "a") as metrics,
             warnings.catch_warnings(),
+            closing(taken) as steps,
         ):
             # Pyro warns of a loss that is NaN; here that is an error, with the step's number.
             warnings.filterwarnings("ignore", "Encountered NaN", UserWarning)
@@ -209,13 +217,6 @@ class Run:
                 metrics.flush()
                 progress(row)
 
-            steps = training_steps(
-                experiment.svi,
-                experiment.draw,
-                num_steps=config.num_steps,
-                start=self.step,
-                kl_warmup=config.kl_warmup,
-            )
             for step, loss in steps:
                 self.step = step
                 self._window_loss += loss / frames_in_batch

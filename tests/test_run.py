@@ -14,6 +14,7 @@ import threading
 
 import pytest
 import torch
+from pyro.infer.util import is_validation_enabled
 
 from pyro_gtm import experiment as experiment_module
 from pyro_gtm import run as run_module
@@ -260,6 +261,15 @@ def test_handlers_are_put_back(tmp_path):
     run = Run.start(tmp_path / "run", tiny())
     stop(run, 2)
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_validation_is_put_back_though_the_exception_lives_on(tmp_path):
+    """Not when the garbage collector comes by, perhaps in the middle of another run."""
+    run = Run.start(tmp_path / "run", tiny())
+    with pytest.raises(Interrupted) as caught:
+        run.train(at(3, send(signal.SIGINT)))
+    assert caught.value.step == 3
+    assert is_validation_enabled()
 
 
 def test_trains_outside_the_main_thread(tmp_path, whole):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from typing import Any
 
@@ -34,12 +34,13 @@ class NonFiniteLossError(ArithmeticError):
 
 def training_steps(
     svi: SVI, draw: Draw, *, num_steps: int, start: int = 0, kl_warmup: int = 0
-) -> Iterator[tuple[int, float]]:
+) -> Generator[tuple[int, float], None, None]:
     """Take gradient steps ``start + 1 .. num_steps``, giving the number and loss of each.
 
     The loss is the negative bound summed over the batch, in nats.  Pyro's validation of
     distributions and shapes is on for the first step only: it costs more than the mathematics and
-    finds what it finds at once.  Validation is set back to what it was when the loop ends.
+    finds what it finds at once.  Validation is set back to what it was when the loop ends; where
+    its body may raise, wrap the generator in ``contextlib.closing`` to have that happen at once.
 
     Args:
         svi: the inference, its optimiser a :class:`pyro_gtm.infer.Adam`.
