@@ -1,6 +1,6 @@
-"""The command line: ``pyro-gtm train`` and ``pyro-gtm generate``, or ``python -m pyro_gtm``.
+"""The command line: ``pyro-gtm train``, ``compare`` and ``generate``, or ``python -m pyro_gtm``.
 
-``examples/train.py`` and ``examples/generate.py`` are the same commands.
+``examples/train.py``, ``compare_memories.py`` and ``generate.py`` are the same commands.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from pyro_gtm import __version__
 from pyro_gtm.checkpoint import CheckpointError
+from pyro_gtm.comparison import Comparison, markdown_table
 from pyro_gtm.config import ELBOS, MAX_SEED, PRESETS, Config, make_config, read_config
 from pyro_gtm.data import BINARISATIONS, IMAGE_SOURCES, MissingDataError, load_images
 from pyro_gtm.infer.training import NonFiniteLossError
@@ -36,7 +37,7 @@ from pyro_gtm.report import draw_figures, draw_strips, frames_before_recall, sum
 from pyro_gtm.run import FolderTakenError, Interrupted, Run, RunError
 from pyro_gtm.tasks import task_names
 
-__all__ = ["generate", "main", "train"]
+__all__ = ["compare", "generate", "main", "train"]
 
 
 MODULES = "pyro_gtm.modules"
@@ -292,24 +293,10 @@ def train(ctx: click.Context, /, **flags: Any) -> None:
     Leaves a folder with the configuration, metrics, checkpoints, a summary and figures.  Ctrl-C
     saves and stops, a second Ctrl-C stops at once; --resume continues.
     """
-    given = {
-        name: value
-        for name, value in flags.items()
-        if value is not None and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    }
+    given = _settings(ctx, flags)
     output, resume = given.pop("output", None), given.pop("resume", None)
     download, threads = given.pop("download", False), given.pop("threads", None)
-    given["memory_options"] = dict(given.get("memory_options", ()))
-    lengths = {name: given.pop(name) for name in ("list_length", "recall_length") if name in given}
-    task_options = dict(given.get("task_options", ()))
-    given["task_options"] = task_options | lengths
-    if "data_dir" in given:  # a run may be resumed from another folder
-        given["data_dir"] = os.path.abspath(given["data_dir"])
-    given = {name: value for name, value in given.items() if value != {}}
     with _refusing_bad_input():
-        for name in task_options.keys() & lengths.keys():
-            flag = f"--{name.replace('_', '-')}"
-            raise Refused(f"{flag} and --task-option {name} are the same setting: give one of them")
         if resume is not None:
             if output is not None:
                 raise ValueError("--resume names the folder of the run: leave --output out")
@@ -336,6 +323,116 @@ def train(ctx: click.Context, /, **flags: Any) -> None:
     command = ctx.command_path if ctx.parent else f"python {shlex.quote(sys.argv[0])}"
     imports = "".join(f" --import {shlex.quote(module)}" for module in ctx.meta[MODULES])
     _train(run, f"{command} --resume {shlex.quote(str(run.folder))}{imports}")
+
+
+def _settings(ctx: click.Context, flags: dict[str, Any]) -> dict[str, Any]:
+    """What was given on the command line, by the names of :class:`Config`'s settings and ours."""
+    given = {
+        name: value
+        for name, value in flags.items()
+        if value is not None and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    given["memory_options"] = dict(given.get("memory_options", ()))
+    lengths = {name: given.pop(name) for name in ("list_length", "recall_length") if name in given}
+    task_options = dict(given.get("task_options", ()))
+    for name in task_options.keys() & lengths.keys():
+        flag = f"--{name.replace('_', '-')}"
+        raise Refused(f"{flag} and --task-option {name} are the same setting: give one of them")
+    given["task_options"] = task_options | lengths
+    if "data_dir" in given:  # a run may be resumed from another folder
+        given["data_dir"] = os.path.abspath(given["data_dir"])
+    return {name: value for name, value in given.items() if value != {}}
+
+
+@main.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@import_option
+@click.option(
+    "--memory",
+    "memories",
+    type=Registered(memory_names),
+    multiple=True,
+    help="A memory to compare; repeatable. [default: all]",
+)
+@click.option(
+    "--task",
+    "tasks",
+    type=Registered(task_names),
+    multiple=True,
+    default=["perfect_recall"],
+    help="A task to compare them on; repeatable.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(1, MAX_SEED), default=3, help="Runs of each, 0, 1, ..."
+)
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Runs at a time.")
+@click.option(
+    "-o",
+    "--output",
+    type=NamedPath(path_type=Path, file_okay=False),
+    default=Path("runs/comparison"),
+    help="Folder of the runs, the tables and the figures; given again, finished runs are kept.",
+)
+@click.pass_context
+def compare(ctx: click.Context, /, **flags: Any) -> None:
+    """Train several memories with several seeds, and put them side by side.
+
+    Leaves a table, a figure for each task and a folder for each run.  Ctrl-C saves and stops; the
+    same command continues.  All other options are those of train.
+    """
+    given = _settings(ctx, flags)
+    given = {name: value for name, value in given.items() if name in TRAINING}
+    with _refusing_bad_input():
+        configs = [
+            make_config(**{**given, "task": task, "memory": memory, "seed": seed})
+            for task in flags["tasks"]
+            for memory in flags["memories"] or memory_names()
+            for seed in range(flags["seeds"])
+        ]
+        comparison = Comparison(flags["output"], configs)
+        waiting = sum(not comparison.finished(name) for name in comparison.configs)
+        click.echo(f"{len(configs)} runs, {waiting} of them to be trained, in {flags['output']}")
+
+        def tell(name: str, summary: dict[str, Any]) -> None:
+            recall, bound = summary["recall_kl"], summary["negative_elbo_per_frame"]
+            kl = "" if recall is None else f"recall KL {recall:.2f} nats a frame, "
+            click.echo(f"{name}: {kl}negative bound {bound:.2f} nats a frame")
+
+        try:
+            comparison.train(flags["jobs"], tell)
+        except KeyboardInterrupt:
+            click.echo("Stopped; begun runs are saved. The same command continues.")
+            raise SystemExit(128 + signal.SIGINT) from None
+        paths = comparison.write()
+    click.echo("\n" + markdown_table(comparison.results()) + "\n")
+    for path in paths:
+        click.echo(f"  {path}")
+
+
+TRAINING = {
+    "preset",
+    "num_steps",
+    "batch_size",
+    "learning_rate",
+    "list_length",
+    "recall_length",
+    "task_options",
+    "elbo",
+    "kl_warmup",
+    "network",
+    "likelihood",
+    "writes",
+    "decoder_input",
+    "posterior",
+    "latent_dim",
+    "hidden_dim",
+    "data",
+    "data_dir",
+    "binarise",
+    "device",
+}
+"""Options of train that compare has too: all that do not tell its runs apart."""
+
+compare.params += [option for option in train.params if option.name in TRAINING]
 
 
 def _train(run: Run, resume_command: str) -> None:

@@ -139,10 +139,22 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 MEMORY_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
-    "debug": {"vrnn": {"hidden_dim": 16}, "introspective": {"hidden_dim": 16, "heads": 2}},
+    "debug": {
+        "vrnn": {"hidden_dim": 16},
+        "introspective": {"hidden_dim": 16, "heads": 2},
+        "ntm": {"hidden_dim": 16, "heads": 2},
+        "lru": {"hidden_dim": 16},
+        "dnc": {"hidden_dim": 16, "heads": 2},
+    },
     "small": {},
     # Widths that bring every model to the paper's 1.87 million parameters (Table 1), within 1.5 %.
-    "paper": {"vrnn": {"hidden_dim": 336}, "introspective": {"hidden_dim": 317, "heads": 5}},
+    "paper": {
+        "vrnn": {"hidden_dim": 336},
+        "introspective": {"hidden_dim": 317, "heads": 5},
+        "ntm": {"hidden_dim": 246, "heads": 4},
+        "lru": {"hidden_dim": 296},
+        "dnc": {"hidden_dim": 212, "heads": 4},
+    },
 }
 
 

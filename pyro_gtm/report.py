@@ -21,8 +21,9 @@ def draw_figures(run: Run) -> list[Path]:
     """Draw all figures of a trained run into its folder.
 
     Returns:
-        ``training.png``, ``kl_per_frame.png``, ``frames.png`` and, for a memory that
-        attends by position, ``attention.png``.
+        ``training.png``, ``kl_per_frame.png``, ``frames.png`` and ``attention.png``, this for a
+        memory that attends: averaged over sequences for one that does so by position; for one
+        that records what it writes too, in the first sequence.
     """
     experiment = run.experiment
     folder = run.folder / "figures"
@@ -45,6 +46,11 @@ def draw_figures(run: Run) -> list[Path]:
         gates = tape["read_gates"].mean(1) if "read_gates" in tape.names else None
         figures["attention"] = plotting.attention_over_time(
             tape["read_weights"].mean(1), recalled, gates
+        )
+    elif {"read_weights", "write_weights"} <= set(tape.names):
+        # Each sequence may use slots of its own, so that an average would blur them.
+        figures["attention"] = plotting.memory_over_time(
+            {name: tape[name][:, 0] for name in tape.names}, batch.predictable[:, 0]
         )
     paths = []
     for name, figure in figures.items():

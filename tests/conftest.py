@@ -23,9 +23,9 @@ FEATURE_DIM = 5
 # Sizes that keep a memory tiny, where it has more than latent_dim and hidden_dim to choose.
 SMALL: dict[str, dict[str, Any]] = {
     "introspective": {"slots": 3, "heads": 2},
-    "ntm": {"slots": 4, "heads": 2, "word_size": 2},
-    "lru": {"slots": 4, "heads": 2, "word_size": 2},
-    "dnc": {"slots": 4, "heads": 2, "word_size": 2},
+    "ntm": {"slots": 4, "heads": 2, "word_size": 5},
+    "lru": {"slots": 4, "heads": 2, "word_size": 5},
+    "dnc": {"slots": 4, "heads": 2, "word_size": 5},
 }
 
 

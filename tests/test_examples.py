@@ -21,6 +21,7 @@ SCRIPTS = [*ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/*.py")]
 SMOKE_RUNS = {
     "examples/train.py": ("--preset debug -n 2 --output new", "new/figures/attention.png"),
     "examples/generate.py": ("run", "run/figures/generated.png"),
+    "examples/what_does_it_remember.py": ("run", "run/figures/what_it_remembers.png"),
     "examples/compose_your_own.py": ("--memory vrnn -n 1", "nats a step: "),
     "benchmarks/step_time.py": ("--turns 1 -T 3 -b 2 --width 8", "naive pair, validated"),
 }
@@ -35,7 +36,7 @@ def execute(*command, folder):
 
 @pytest.fixture
 def folder(tmp_path):
-    """An empty folder, but for the trained run of which ``generate.py`` is given the name."""
+    """An empty folder, but for a trained run: scripts that take one are given its name."""
     config = make_config("debug", num_steps=1, eval_sequences=3, memory="vrnn")
     Run.start(tmp_path / "run", config).train()
     return tmp_path
@@ -68,7 +69,9 @@ def test_console_command_explains_itself(tmp_path):
         assert word in result.output
 
 
-@pytest.mark.parametrize("script", ["train", "generate", "compose_your_own"])
+@pytest.mark.parametrize(
+    "script", ["train", "generate", "what_does_it_remember", "compose_your_own"]
+)
 def test_example_opens_with_a_command_to_run(script):
     """The docstring's commands name the script where it lies."""
     text = (ROOT / "examples" / f"{script}.py").read_text()
@@ -77,3 +80,12 @@ def test_example_opens_with_a_command_to_run(script):
 
 def test_composing_ones_own_takes_less_than_80_lines():
     assert len((ROOT / "examples" / "compose_your_own.py").read_text().splitlines()) < 80
+
+
+def test_remembering_without_a_run_says_how_to_make_one(tmp_path):
+    script = ROOT / "examples" / "what_does_it_remember.py"
+    result = execute(sys.executable, script, "nowhere", folder=tmp_path)
+    assert result.returncode == 2
+    *_, sentence = result.stderr.splitlines()
+    assert "nowhere holds no run" in sentence
+    assert "python examples/train.py -o nowhere" in sentence

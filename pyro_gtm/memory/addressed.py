@@ -24,15 +24,42 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control
+from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control, check_positive
 from pyro_gtm.memory.controller import LSTMController
 
-__all__ = ["AddressedMemory"]
+__all__ = ["MARK_SIZE", "AddressedMemory", "Initialisation", "LearnedStarts"]
+
+Initialisation = Literal["prepared", "plain"]
+
+RATE_OF_STARTS = 20.0
+"""How much faster than other weights the logits of a head's start are learned: an optimiser that
+moves every weight by some 0.002 in a step would need thousands of steps to choose a slot."""
+
+MARK_SIZE = 16
+"""Room that words have beside the latent, where their content is all they are found by."""
+
+MARK_SCALE = 10.0
+"""How much larger than usual the weights from h_t to a mark start, so that marks can be told apart
+beside the latents in the same words."""
+
+
+class LearnedStarts(nn.Module):
+    """Where each of R heads starts among N slots: a learned weighting, near uniform at first.
+
+    Called with no arguments, returns the weights, ``(R, N)``.
+    """
+
+    def __init__(self, heads: int, slots: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.randn(heads, slots) * 0.1 / RATE_OF_STARTS)
+
+    def forward(self) -> Tensor:
+        return (RATE_OF_STARTS * self.logits).softmax(dim=-1)
 
 
 class AddressedMemory(MemoryModule):
@@ -44,12 +71,15 @@ class AddressedMemory(MemoryModule):
 
     Args:
         interface: for each part what one of ``count`` heads emits, as ``(count, size)``.
+        biases: what ``initialisation="prepared"`` adds to the biases of some parts: numbers, nested
+            or not, to be broadcast to ``(count, size)``.
         latent_dim: Z, size of what the program writes each step.
         slots: N, how many words the memory holds.
         heads: R, how many reads there are in a step.
-        word_size: W, size of a word; that of the latent if None.
+        word_size: W, size of a word.
         hidden_dim: width of the LSTM.
         control_dim: size of the control.
+        initialisation: ``"prepared"`` or ``"plain"``, see :meth:`_prepare`.
     """
 
     controller_fields = ("hidden", "cell")
@@ -57,6 +87,7 @@ class AddressedMemory(MemoryModule):
     def __init__(
         self,
         interface: Mapping[str, tuple[int, int]],
+        biases: Mapping[str, Any],
         *,
         latent_dim: int,
         slots: int,
@@ -64,7 +95,21 @@ class AddressedMemory(MemoryModule):
         word_size: int,
         hidden_dim: int,
         control_dim: int,
+        initialisation: Initialisation,
     ) -> None:
+        name = type(self).__name__
+        check_positive(
+            name,
+            latent_dim=latent_dim,
+            slots=slots,
+            heads=heads,
+            word_size=word_size,
+            hidden_dim=hidden_dim,
+        )
+        if initialisation not in ("prepared", "plain"):
+            raise ValueError(
+                f"{name}: initialisation must be 'prepared' or 'plain', got {initialisation!r}"
+            )
         super().__init__(
             latent_dim=latent_dim,
             control_dim=control_dim,
@@ -74,10 +119,44 @@ class AddressedMemory(MemoryModule):
         self.slots = slots
         self.heads = heads
         self.word_size = word_size
-        self.controller = LSTMController(latent_dim + control_dim + heads * word_size, hidden_dim)
+        self.controller = LSTMController(
+            latent_dim + control_dim + heads * word_size,
+            hidden_dim,
+            horizon=slots if initialisation == "prepared" else None,
+        )
         self.parts = dict(interface)
-        sizes = [count * size for count, size in self.parts.values()]
-        self.interface = nn.Linear(hidden_dim + latent_dim, sum(sizes))
+        self.sizes = [count * size for count, size in self.parts.values()]
+        self.interface = nn.Linear(hidden_dim + latent_dim, sum(self.sizes))
+        if initialisation == "prepared":
+            self._prepare(biases)
+
+    @torch.no_grad()
+    def _prepare(self, biases: Mapping[str, Any]) -> None:
+        """Make a young memory one that stores each latent as it is, and keeps it.
+
+        A network whose interface starts at random writes a little of everything everywhere, and has
+        to learn to store, to keep and to find before any of them pays.  Here a word starts as
+        [z_{t-1}, a mark made from h_t], as far as it has room, and keys look for marks if there
+        are any.
+        """
+        hidden_dim, latent_dim = self.controller.hidden_dim, self.latent_dim
+        weights = self.interface.weight.split(self.sizes)
+        shifts = self.interface.bias.split(self.sizes)
+        for name, weight, bias in zip(self.parts, weights, shifts, strict=True):
+            count, size = self.parts[name]
+            bias.view(count, size).add_(torch.tensor(biases.get(name, 0.0)))
+            finds = name.endswith("keys") and self.word_size > latent_dim
+            if name != "add" and not finds:
+                continue
+            from_hidden, from_latent = weight.view(count, size, -1).split(
+                [hidden_dim, latent_dim], dim=-1
+            )
+            from_hidden[:, :latent_dim] = 0
+            from_hidden[:, latent_dim:] *= MARK_SCALE
+            from_latent.zero_()
+            bias.view(count, size)[:, :latent_dim] = 0
+            if name == "add":
+                from_latent.copy_(torch.eye(size, latent_dim))
 
     def step(self, state: Any, latent: Tensor, control: Tensor | None = None) -> MemoryStep:
         return self._advance(state, latent, control, writes=True)
@@ -121,12 +200,8 @@ class AddressedMemory(MemoryModule):
             inputs.append(control)
         hidden, cell = self.controller(inputs, state.hidden, state.cell)
         vector = self.interface(torch.cat([hidden, latent], dim=-1))
-        shapes = self.parts.values()
-        parts = vector.split([count * size for count, size in shapes], dim=-1)
-        emitted = {
-            name: part.unflatten(-1, shape)
-            for name, part, shape in zip(self.parts, parts, shapes, strict=True)
-        }  # (*batch, count, size) each
+        parts = zip(self.parts.items(), vector.split(self.sizes, dim=-1), strict=True)
+        emitted = {name: part.unflatten(-1, shape) for (name, shape), part in parts}
         state, details = self.access(state, emitted, writes)
         context = torch.cat([state.reads.flatten(-2), hidden], dim=-1)  # (*batch, R * W + H)
         return MemoryStep(state._replace(hidden=hidden, cell=cell), context, details)

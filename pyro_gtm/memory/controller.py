@@ -17,9 +17,14 @@ class LSTMController(nn.Module):
     the weights are laid out and initialised as in :class:`torch.nn.LSTMCell` (uniform in
     ±1/sqrt(hidden_dim)), except that there is one bias instead of a redundant pair, and that the
     forget gate's starts at one, so that a young controller remembers (Jozefowicz et al. 2015).
+
+    With a ``horizon``, units start with spans of memory from 1 to ``horizon`` steps, the forget
+    gates' biases being log(span) and the input gates' its negative (Tallec and Ollivier 2018, arXiv
+    1804.11188), and with candidates of their own bias, drawn from N(0, 1).  Together that makes a
+    young controller a clock: how far each unit has come says what time it is.
     """
 
-    def __init__(self, input_dim: int, hidden_dim: int) -> None:
+    def __init__(self, input_dim: int, hidden_dim: int, horizon: int | None = None) -> None:
         super().__init__()
         self.hidden_dim = hidden_dim
         self.gates = nn.Linear(input_dim + hidden_dim, 4 * hidden_dim)
@@ -27,7 +32,13 @@ class LSTMController(nn.Module):
         nn.init.uniform_(self.gates.weight, -bound, bound)
         with torch.no_grad():
             self.gates.bias.zero_()
-            self.gates.bias[hidden_dim : 2 * hidden_dim] = 1.0
+            into, forget, candidate, _ = self.gates.bias.chunk(4)  # views, (hidden_dim,) each
+            if horizon is None:
+                forget.fill_(1.0)
+            else:
+                forget.uniform_(1.0, max(horizon - 1, 1)).log_()
+                into.copy_(-forget)
+                candidate.normal_()
 
     def initial(self, batch_shape: Sequence[int]) -> Tensor:
         """Zeros for the hidden and the cell state: ``(*batch_shape, hidden_dim)``."""

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyro_gtm.memory.addressed import AddressedMemory
+from pyro_gtm.memory.addressed import MARK_SIZE, AddressedMemory, Initialisation, LearnedStarts
 from pyro_gtm.memory.addressing import (
     allocate,
     content_weights,
@@ -45,7 +45,6 @@ from pyro_gtm.memory.addressing import (
     update_precedence,
     update_usage,
 )
-from pyro_gtm.memory.base import check_positive
 from pyro_gtm.memory.registry import register_memory
 
 __all__ = ["DNCMemory", "DNCState"]
@@ -96,9 +95,11 @@ class DNCMemory(AddressedMemory):
         latent_dim: Z, size of what the program writes each step.
         slots: N.
         heads: R, how many heads read.
-        word_size: W; that of the latent if None.
+        word_size: W; Z + 16 if None, which leaves room for a mark to be found by.
         hidden_dim: width of the LSTM.
         control_dim: size of the control.
+        initialisation: ``"prepared"``, a young memory that stores and keeps each latent, or
+            ``"plain"``, an interface drawn at random.
     """
 
     def __init__(
@@ -109,16 +110,9 @@ class DNCMemory(AddressedMemory):
         word_size: int | None = None,
         hidden_dim: int = 128,
         control_dim: int = 0,
+        initialisation: Initialisation = "prepared",
     ) -> None:
-        word_size = latent_dim if word_size is None else word_size
-        check_positive(
-            "DNCMemory",
-            latent_dim=latent_dim,
-            slots=slots,
-            heads=heads,
-            word_size=word_size,
-            hidden_dim=hidden_dim,
-        )
+        word_size = latent_dim + MARK_SIZE if word_size is None else word_size
         super().__init__(
             {
                 "read_keys": (heads, word_size),
@@ -132,24 +126,43 @@ class DNCMemory(AddressedMemory):
                 "erase": (1, word_size),
                 "add": (1, word_size),
             },
+            # Write all of each word to a fresh slot, free none, and read on in order.
+            {
+                "read_modes": (0.0, 0.0, 5.0),
+                "free_gates": -4.0,
+                "allocation_gates": 7.0,
+                "write_gates": 5.0,
+            },
             latent_dim=latent_dim,
             slots=slots,
             heads=heads,
             word_size=word_size,
             hidden_dim=hidden_dim,
             control_dim=control_dim,
+            initialisation=initialisation,
         )
+        self.in_a_ring = initialisation == "prepared"
+        if self.in_a_ring:
+            self.read_starts = LearnedStarts(heads, slots)
 
     def initial_state(self, batch_shape: Sequence[int] = ()) -> DNCState:
         hidden = self.controller.initial(batch_shape)
+        if self.in_a_ring:
+            slots = torch.eye(self.slots).to(hidden)  # (N, N)
+            links, precedence = slots.roll(1, dims=0), slots[-1]  # (N, N), (N,)
+            read_weights = self.read_starts()  # (R, N)
+        else:
+            links = hidden.new_zeros(self.slots, self.slots)
+            precedence = hidden.new_zeros(self.slots)
+            read_weights = hidden.new_zeros(self.heads, self.slots)
         return DNCState(
             hidden=hidden,
             cell=self.controller.initial(batch_shape),
             memory=hidden.new_zeros(*batch_shape, self.slots, self.word_size),
             usage=hidden.new_zeros(*batch_shape, self.slots),
-            links=hidden.new_zeros(*batch_shape, self.slots, self.slots),
-            precedence=hidden.new_zeros(*batch_shape, self.slots),
-            read_weights=hidden.new_zeros(*batch_shape, self.heads, self.slots),
+            links=links.expand(*batch_shape, *links.shape),
+            precedence=precedence.expand(*batch_shape, *precedence.shape),
+            read_weights=read_weights.expand(*batch_shape, *read_weights.shape),
             write_weights=hidden.new_zeros(*batch_shape, self.slots),
             reads=hidden.new_zeros(*batch_shape, self.heads, self.word_size),
         )

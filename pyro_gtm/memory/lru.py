@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyro_gtm.memory.addressed import AddressedMemory
+from pyro_gtm.memory.addressed import MARK_SIZE, AddressedMemory, Initialisation
 from pyro_gtm.memory.addressing import (
     content_weights,
     decay_usage,
@@ -40,7 +40,6 @@ from pyro_gtm.memory.addressing import (
     least_used,
     read_words,
 )
-from pyro_gtm.memory.base import check_positive
 from pyro_gtm.memory.registry import register_memory
 
 __all__ = ["LRUMemory", "LRUState"]
@@ -79,10 +78,13 @@ class LRUMemory(AddressedMemory):
     Args:
         latent_dim: Z, size of what the program writes each step.
         slots: N, at least as many as heads.
-        heads: R, how many heads read and write.
-        word_size: W; that of the latent if None.
+        heads: R, how many heads read and write.  Each takes a slot of its own in every step, so
+            with R heads N slots are used up after N / R steps.
+        word_size: W; Z + 16 if None, which leaves room for a mark to be found by.
         hidden_dim: width of the LSTM.
         control_dim: size of the control.
+        initialisation: ``"prepared"``, a young memory that stores and keeps each latent, or
+            ``"plain"``, an interface drawn at random.
         usage_decay: γ, how much of the usage lasts to the next step.
     """
 
@@ -90,20 +92,29 @@ class LRUMemory(AddressedMemory):
         self,
         latent_dim: int,
         slots: int = 16,
-        heads: int = 3,
+        heads: int = 1,
         word_size: int | None = None,
         hidden_dim: int = 128,
         control_dim: int = 0,
         usage_decay: float = 0.99,
+        initialisation: Initialisation = "prepared",
     ) -> None:
-        word_size = latent_dim if word_size is None else word_size
-        check_positive(
-            "LRUMemory",
+        word_size = latent_dim + MARK_SIZE if word_size is None else word_size
+        super().__init__(
+            {
+                "keys": (heads, word_size),
+                "strengths": (heads, 1),
+                "gates": (heads, 1),
+                "add": (heads, word_size),
+            },
+            {"strengths": 3.0, "gates": -5.0},  # look up sharply, write to the least used slot
             latent_dim=latent_dim,
             slots=slots,
             heads=heads,
             word_size=word_size,
             hidden_dim=hidden_dim,
+            control_dim=control_dim,
+            initialisation=initialisation,
         )
         if slots < heads:
             raise ValueError(
@@ -112,20 +123,6 @@ class LRUMemory(AddressedMemory):
             )
         if not 0 <= usage_decay <= 1:
             raise ValueError(f"LRUMemory: usage_decay must lie in [0, 1], got {usage_decay!r}")
-        super().__init__(
-            {
-                "keys": (heads, word_size),
-                "strengths": (heads, 1),
-                "gates": (heads, 1),
-                "add": (heads, word_size),
-            },
-            latent_dim=latent_dim,
-            slots=slots,
-            heads=heads,
-            word_size=word_size,
-            hidden_dim=hidden_dim,
-            control_dim=control_dim,
-        )
         self.usage_decay = usage_decay
 
     def initial_state(self, batch_shape: Sequence[int] = ()) -> LRUState:

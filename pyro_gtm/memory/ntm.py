@@ -20,8 +20,11 @@ Choices where the sources differ or are silent:
   lets one computation serve them all.
 - M_0 is 1e-6 everywhere, which Collier and Beel 2018 (arXiv 1807.08518) found to train best of
   several ways; or ``initial_memory="learned"``.
-- Every head starts at the first slot.  With a constant M_0 nothing else would tell one slot from
-  another: the computation is the same for all slots under a circular shift.
+- A head that writes starts at the first slot: with a constant M_0 nothing else would tell one slot
+  from another, since the computation is the same under a circular shift of all.  Where each head
+  that reads starts is learned, from near uniform.  Heads that all move one slot on in each step
+  then read at a constant lag, which is what the learned start decides.
+- ``initialisation="prepared"`` (:class:`AddressedMemory`): gates start at location, shifts at +1.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pyro_gtm.memory.addressed import AddressedMemory
+from pyro_gtm.memory.addressed import AddressedMemory, Initialisation, LearnedStarts
 from pyro_gtm.memory.addressing import (
     content_weights,
     erase_and_add,
@@ -86,6 +89,8 @@ class NTMMemory(AddressedMemory):
         word_size: W; that of the latent if None.
         hidden_dim: width of the LSTM that moves the heads.
         control_dim: size of the control.
+        initialisation: ``"prepared"``, a young memory that stores and keeps each latent, or
+            ``"plain"``, an interface drawn at random.
         initial_memory: M_0, ``"constant"`` or ``"learned"``.
     """
 
@@ -99,17 +104,10 @@ class NTMMemory(AddressedMemory):
         hidden_dim: int = 128,
         control_dim: int = 0,
         initial_memory: Literal["constant", "learned"] = "constant",
+        initialisation: Initialisation = "prepared",
     ) -> None:
         word_size = latent_dim if word_size is None else word_size
-        check_positive(
-            "NTMMemory",
-            latent_dim=latent_dim,
-            slots=slots,
-            heads=heads,
-            write_heads=write_heads,
-            word_size=word_size,
-            hidden_dim=hidden_dim,
-        )
+        check_positive("NTMMemory", write_heads=write_heads)
         if initial_memory not in ("constant", "learned"):
             raise ValueError(
                 f"NTMMemory: initial_memory must be 'constant' or 'learned', got {initial_memory!r}"
@@ -124,14 +122,22 @@ class NTMMemory(AddressedMemory):
                 "erase": (write_heads, word_size),
                 "add": (write_heads, word_size),
             },
+            # Heads go by location, one slot on in each step; those that read start out blurred.
+            {
+                "gates": -4.0,
+                "shifts": (0.0, 0.0, 5.0),
+                "exponents": [[-4.0]] * heads + [[1.0]] * write_heads,
+            },
             latent_dim=latent_dim,
             slots=slots,
             heads=heads,
             word_size=word_size,
             hidden_dim=hidden_dim,
             control_dim=control_dim,
+            initialisation=initialisation,
         )
         self.write_heads = write_heads
+        self.read_starts = LearnedStarts(heads, slots)
         constant = torch.full((slots, word_size), 1e-6)
         self.initial_memory: Tensor
         if initial_memory == "learned":
@@ -141,14 +147,13 @@ class NTMMemory(AddressedMemory):
 
     def initial_state(self, batch_shape: Sequence[int] = ()) -> NTMState:
         hidden = self.controller.initial(batch_shape)
-        heads = self.heads + self.write_heads
-        weights = hidden.new_zeros(*batch_shape, heads, self.slots)
-        weights[..., 0] = 1
+        at_first = F.one_hot(torch.zeros(self.write_heads, dtype=torch.long), self.slots)  # (H, N)
+        weights = torch.cat([self.read_starts(), at_first.to(hidden)])  # (R + H, N)
         return NTMState(
             hidden=hidden,
             cell=self.controller.initial(batch_shape),
             memory=self.initial_memory.expand(*batch_shape, self.slots, self.word_size),
-            weights=weights,
+            weights=weights.expand(*batch_shape, *weights.shape),
             reads=hidden.new_zeros(*batch_shape, self.heads, self.word_size),
         )
 

@@ -7,18 +7,27 @@ from contextlib import ExitStack
 
 import pyro
 import pytest
+import torch
 
 import pyro_gtm as gtm
 
+LESIONS = {
+    "cut a step": lambda: gtm.lesion_memory(steps=[2]),
+    "cut a head": lambda: gtm.lesion_memory(heads=[0]),
+    "cut a head in steps": lambda: gtm.lesion_memory(steps=[1, 3], heads=[0]),
+    "freeze": lambda: gtm.lesion_memory.freeze_writes(from_step=2),
+    "swap": lambda: gtm.lesion_memory.swap(0, 2, at_step=2),
+}
 
-@pytest.mark.parametrize("steps, heads", [([2], None), (None, [0]), ([1, 3], [0])])
-def test_all_nestings_agree(memory_name, layout, steps, heads, make_model):
+
+@pytest.mark.parametrize("lesion", LESIONS)
+def test_all_nestings_agree(memory_name, layout, lesion, make_model):
     """Six nestings of three handlers: identical tapes and frames."""
     pair = make_model(memory_name, layout=layout)
     handlers = {
         "use": lambda: gtm.use_memory(pair.memory),
         "record": gtm.record_memory,
-        "lesion": lambda: gtm.lesion_memory(steps=steps, heads=heads),
+        "lesion": LESIONS[lesion],
     }
     runs = []
     for order in itertools.permutations(handlers):
@@ -37,6 +46,51 @@ def test_all_nestings_agree(memory_name, layout, steps, heads, make_model):
         assert tape.names == first_tape.names
         for name in tape.names:
             assert tape[name].equal(first_tape[name])
+
+
+def test_three_lesions_of_one_step_in_every_order(memory_name, build_memory):
+    """All 120 nestings: each lesion has its effect, and the order leaves no trace."""
+    memory, latents = build_memory(memory_name), torch.randn(4, 3, 3)
+    handlers = {
+        "use": lambda: gtm.use_memory(memory),
+        "record": gtm.record_memory,
+        "cut": LESIONS["cut a step"],
+        "freeze": LESIONS["freeze"],
+        "swap": LESIONS["swap"],
+    }
+
+    def contexts(order):
+        with ExitStack() as stack:
+            entered = {name: stack.enter_context(handlers[name]()) for name in order}
+            for latent in latents:
+                gtm.read()
+                gtm.write(latent)
+            return entered["record"].contexts
+
+    first = contexts(handlers)
+    heads, width = memory.read_shape
+    assert not first[2, :, : heads * width].any()
+    for missing in ("cut", "freeze", "swap"):
+        assert not contexts([name for name in handlers if name != missing]).equal(first)
+    for order in itertools.permutations(handlers):
+        assert contexts(order).equal(first)
+
+
+@pytest.mark.parametrize("first, second", [(2, 4), (4, 2)])
+def test_of_two_freezes_the_earlier_counts(first, second, memory_name, make_model, make_frames):
+    pair, frames = make_model(memory_name), make_frames()
+
+    def contexts(*steps):
+        pyro.set_rng_seed(7)
+        with ExitStack() as stack:
+            tape = stack.enter_context(gtm.record_memory())
+            for step in steps:
+                stack.enter_context(gtm.lesion_memory.freeze_writes(from_step=step))
+            pair.model()(frames)
+        return tape.contexts
+
+    assert contexts(first, second).equal(contexts(2))
+    assert not contexts(2).equal(contexts(4))
 
 
 def test_two_lesions_cut_both(make_model, make_frames):

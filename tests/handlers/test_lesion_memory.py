@@ -1,4 +1,4 @@
-"""A lesion zeroes the reads it names, and nothing else."""
+"""A lesion zeroes reads, stops writes or swaps memories as it was told, and does nothing else."""
 
 from __future__ import annotations
 
@@ -110,3 +110,138 @@ def test_steps_may_be_a_tensor(make_model, make_frames):
     with gtm.record_memory() as tape, gtm.lesion_memory(steps=torch.tensor([1, 3])):
         model(make_frames(5))
     assert [context.any().item() for context in tape.contexts[1:]] == [False, True, False, True]
+
+
+# ---------------------------------------------------------------------- other lesions
+
+
+def by_hand(memory, from_step=STEPS + 1, swapped_at=None):
+    """What :func:`unrolled` does, without handlers; sequences 0 and 2 are swapped."""
+    torch.manual_seed(9)
+    latents = [torch.zeros(B, memory.latent_dim), *torch.randn(STEPS, B, memory.latent_dim)]
+    state, contexts = memory.initial_state((B,)), []
+    for t, latent in enumerate(latents):
+        if t == swapped_at:
+            state = memory.swap_remembered(state, 0, 2)
+        step = memory.step if t < from_step else memory.step_without_writing
+        state, context, _ = step(state, latent)
+        contexts.append(context)
+    return torch.stack(contexts[:STEPS]), state
+
+
+def assert_same_run(found, expected):
+    torch.testing.assert_close(found[0], expected[0])
+    for one, other in zip(found[1], expected[1], strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("from_step", [0, 1, 3, STEPS, STEPS + 1])
+def test_freezes_writes_from_the_named_step(memory_name, from_step, build_memory):
+    memory = build_memory(memory_name)
+    frozen = unrolled(memory, gtm.lesion_memory.freeze_writes(from_step=from_step))
+    assert_same_run(frozen, by_hand(memory, from_step=from_step))
+    intact, state = unrolled(memory)
+    assert frozen[0][:from_step].equal(intact[:from_step])
+    same = all(one.equal(other) for one, other in zip(frozen[1], state, strict=True))
+    assert same == (from_step > STEPS)
+
+
+@pytest.mark.parametrize("from_step", [2, 3])
+def test_a_frozen_buffer_ends_with_the_latent_two_steps_before(from_step, build_memory):
+    """The write of a step is that of the latent of the step before."""
+    _, state = unrolled(
+        build_memory("introspective"), gtm.lesion_memory.freeze_writes(from_step=from_step)
+    )
+    torch.manual_seed(9)
+    latents = torch.randn(STEPS, B, 3)
+    assert state.buffer[:, 0].equal(latents[from_step - 2])
+
+
+def test_a_frozen_vrnn_stands_still(build_memory):
+    contexts, _ = unrolled(build_memory("vrnn"), gtm.lesion_memory.freeze_writes(from_step=2))
+    assert contexts[2:].equal(contexts[1].expand(STEPS - 2, -1, -1))
+    assert not contexts[1].equal(contexts[0])
+
+
+def test_freezes_from_the_start_unless_told_otherwise(memory_name, build_memory):
+    memory = build_memory(memory_name)
+    default = unrolled(memory, gtm.lesion_memory.freeze_writes())
+    assert default[0].equal(unrolled(memory, gtm.lesion_memory.freeze_writes(from_step=0))[0])
+
+
+def test_a_memory_that_cannot_be_kept_from_writing_says_so():
+    class Stubborn(gtm.RecurrentMemory):
+        step_without_writing = gtm.MemoryModule.step_without_writing
+
+    message = "^Stubborn cannot be kept from writing: it does not define step_without_writing$"
+    with gtm.use_memory(Stubborn(3)), gtm.lesion_memory.freeze_writes(from_step=1):
+        gtm.read()
+        gtm.write(torch.randn(B, 3))
+        with pytest.raises(NotImplementedError, match=message):
+            gtm.read()
+
+
+@pytest.mark.parametrize("at_step", [1, 3, STEPS])
+def test_swaps_two_sequences_before_the_named_step(memory_name, at_step, build_memory):
+    memory = build_memory(memory_name)
+    swapped = unrolled(memory, gtm.lesion_memory.swap(0, 2, at_step=at_step))
+    assert_same_run(swapped, by_hand(memory, swapped_at=at_step))
+    intact, _ = unrolled(memory)
+    assert swapped[0][:at_step].equal(intact[:at_step])
+    assert swapped[0][:, 1].equal(intact[:, 1])  # the third sequence notices nothing
+    if at_step == 3:  # in step 1 nothing is remembered yet that differs
+        assert (swapped[0][3] != intact[3]).any(-1).tolist() == [True, False, True]
+
+
+def test_each_goes_on_with_the_memory_of_the_other(build_memory):
+    """In a buffer: older latents are the other's, those from the exchange on its own."""
+    memory = build_memory("introspective", slots=STEPS)
+    _, intact = unrolled(memory)
+    _, state = unrolled(memory, gtm.lesion_memory.swap(2, 0, at_step=4))
+    theirs = intact.buffer[[2, 1, 0]]
+    assert state.buffer[:, :2].equal(intact.buffer[:, :2])  # of steps 3 and 4
+    assert state.buffer[:, 2:].equal(theirs[:, 2:])
+    assert not state.buffer[0, 2:].equal(intact.buffer[0, 2:])
+
+
+def test_swaps_in_the_last_batch_dimension(memory_name, build_memory):
+    """In every particle the same two sequences, as if the particle were alone."""
+    memory, latents = build_memory(memory_name), torch.randn(3, 2, B, 3)
+
+    def last_context(latents):
+        with gtm.use_memory(memory), gtm.lesion_memory.swap(1, 2, at_step=2):
+            for latent in latents:
+                gtm.read()
+                gtm.write(latent)
+            return gtm.read()
+
+    together = last_context(latents)
+    for particle in range(2):
+        torch.testing.assert_close(together[particle], last_context(latents[:, particle]))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: gtm.lesion_memory.freeze_writes(-1), "freeze_writes: from_step must .*, got -1"),
+        (lambda: gtm.lesion_memory.freeze_writes(1.5), "freeze_writes: from_step must .*, got 1.5"),
+        (lambda: gtm.lesion_memory.freeze_writes("2"), "freeze_writes: from_step must .*, got '2'"),
+        (lambda: gtm.lesion_memory.swap(-1, 0, 3), "swap: first must be a whole .*, got -1"),
+        (lambda: gtm.lesion_memory.swap(0, 0.5, 3), "swap: second must be a whole .*, got 0.5"),
+        (lambda: gtm.lesion_memory.swap(0, 1, None), "swap: at_step must be a .*, got None"),
+        (lambda: gtm.lesion_memory.swap(1, 1, 3), "swap: first and second are both 1"),
+    ],
+)
+def test_bad_arguments_of_other_lesions_are_refused(make, message):
+    with pytest.raises(ValueError, match=rf"^lesion_memory\.{message}$"):
+        make()
+
+
+@pytest.mark.parametrize("shape, count", [((), 0), ((B,), B), ((4, B), B)], ids=str)
+def test_sequences_that_are_not_in_the_batch_are_refused(memory_name, shape, count, build_memory):
+    message = rf"swap: first=0 and second=3 must lie below .* in a batch, {count}$"
+    with gtm.use_memory(build_memory(memory_name)), gtm.lesion_memory.swap(0, 3, at_step=1):
+        gtm.read()
+        gtm.write(torch.randn(*shape, 3))
+        with pytest.raises(ValueError, match=message):
+            gtm.read()

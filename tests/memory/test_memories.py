@@ -108,15 +108,72 @@ def test_batch_may_grow_inside_a_program(memory_name, build_memory):
 
 
 def test_cut_reads(memory_name, build_memory):
+    """In the context, and in the state where it carries them; nothing else changes."""
     memory = build_memory(memory_name)
     state, contexts = unroll(memory, torch.randn(4, 2, 3))
     heads, width = memory.read_shape
     for cut in (None, [heads - 1], []):
-        _, after = memory.cut_reads(state, contexts[-1], cut)
+        state_after, after = memory.cut_reads(state, contexts[-1], cut)
         expected = contexts[-1].clone()
         reads = expected[:, : heads * width].view(2, heads, width)
         reads[:, slice(None) if cut is None else cut] = 0
         assert after.equal(expected)
+        for name, field in state_after._asdict().items():
+            assert field.equal(reads if name == "reads" else getattr(state, name))
+
+
+HEADS = {"weights", "read_weights", "write_weights", "usage", "reads"}
+"""Fields that say where heads are and what they did there; any other is what is stored."""
+
+
+def test_step_without_writing_stores_nothing(memory_name, build_memory):
+    """Whatever comes: what is stored stays as it is to the bit, while the controller moves on."""
+    memory = build_memory(memory_name)
+    before, _ = unroll(memory, torch.randn(4, 2, 3))
+    after = before
+    for latent in torch.randn(5, 2, 3):
+        after = memory.step_without_writing(after, latent).state
+    for name, field in after._asdict().items():
+        if name in memory.controller_fields:
+            assert not field.equal(getattr(before, name))
+        elif name not in HEADS:
+            assert field.equal(getattr(before, name))
+
+
+def test_nothing_written_is_nothing_read(memory_name, build_memory):
+    """Without a write from the start, reads are as empty as the memory was, whatever comes."""
+    memory = build_memory(memory_name)
+    state, (heads, width) = memory.initial_state((2,)), memory.read_shape
+    for latent in 10 * torch.randn(5, 2, 3):
+        state, context, _ = memory.step_without_writing(state, latent)
+        assert context[:, : heads * width].abs().max() <= 2e-6  # NTM and LRU start from 1e-6
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3)], ids=str)
+def test_swap_remembered(memory_name, shape, build_memory):
+    """All but the controller changes places; twice is not at all; others notice nothing."""
+    memory = build_memory(memory_name)
+    state, _ = unroll(memory, torch.randn(4, *shape, 3))
+    swapped = memory.swap_remembered(state, 0, 2)
+    dim = len(shape) - 1
+    for name, field in swapped._asdict().items():
+        own = getattr(state, name)
+        theirs = own.index_select(dim, torch.tensor([2, 1, 0]))
+        assert name in HEADS or not own.equal(theirs)
+        assert field.equal(own if name in memory.controller_fields else theirs)
+    back = memory.swap_remembered(swapped, 2, 0)
+    assert all(one.equal(other) for one, other in zip(back, state, strict=True))
+
+    latent = torch.randn(*shape, 3)
+    changed = memory.step(swapped, latent).context != memory.step(state, latent).context
+    assert changed.any(-1).equal(torch.tensor([True, False, True]).expand(shape))
+
+
+@pytest.mark.parametrize("shape", [(), (3,)], ids=str)
+def test_only_sequences_that_there_are_can_be_swapped(memory_name, shape, build_memory):
+    memory = build_memory(memory_name)
+    with pytest.raises(IndexError):
+        memory.swap_remembered(memory.initial_state(shape), 0, 3)
 
 
 def test_untouched_memory_has_finite_gradients(memory_name, build_memory):
@@ -128,6 +185,38 @@ def test_untouched_memory_has_finite_gradients(memory_name, build_memory):
     for tensor in (latents, *memory.parameters()):
         assert tensor.grad is None or tensor.grad.isfinite().all()
     assert latents.grad.any()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e5], ids=["no interface", "extreme interface"])
+def test_finite_from_nothing_and_at_extremes(memory_name, scale, build_memory):
+    """A state of zeros in every field, read with zero keys or with strengths of some 1e4."""
+    memory = build_memory(memory_name)
+    with torch.no_grad():
+        for name, parameter in memory.named_parameters():
+            if not name.startswith("controller."):
+                parameter.normal_(std=scale)
+    start = memory.initial_state((20,))
+    start = type(start)(*(torch.zeros_like(field).requires_grad_() for field in start))
+    latents = torch.randn(5, 20, 3, requires_grad=True)
+    state, contexts = unroll(memory, latents, state=start)
+    assert contexts.isfinite().all()
+    assert all(field.isfinite().all() for field in state)
+    (contexts.sum() + sum(field.sum() for field in state)).backward()
+    for tensor in (latents, *start, *memory.parameters()):
+        assert tensor.grad is None or tensor.grad.isfinite().all()
+    assert latents.grad.any()
+
+
+def test_long_sequences_stay_finite(memory_name, build_memory):
+    """Values and gradients over 400 steps, in single precision."""
+    memory, latents = build_memory(memory_name), torch.randn(400, 2, 3, requires_grad=True)
+    state, contexts = unroll(memory, latents)
+    assert contexts.isfinite().all()
+    assert all(field.isfinite().all() for field in state)
+    contexts.sum().backward()
+    for tensor in (latents, *memory.parameters()):
+        assert tensor.grad.isfinite().all()
+    assert all(step.any() for step in latents.grad)
 
 
 @pytest.mark.usefixtures("float64")

@@ -14,7 +14,15 @@ import torch
 from matplotlib.figure import Figure
 
 from pyro_gtm import plotting
-from pyro_gtm.plotting import attention_over_time, frame_strips, kl_per_frame, save, training_curves
+from pyro_gtm.plotting import (
+    attention_over_time,
+    frame_strips,
+    kl_per_frame,
+    memory_over_time,
+    recall_under_interventions,
+    save,
+    training_curves,
+)
 
 
 def test_tensors_are_as_good_as_arrays(assert_reads_well: Callable[[Figure], None]) -> None:
@@ -34,11 +42,19 @@ def test_tensors_are_as_good_as_arrays(assert_reads_well: Callable[[Figure], Non
     figure = attention_over_time(weights, predictable, weights)
     assert np.array_equal(figure.axes[0].images[0].get_array(), weights[:, 0].detach().numpy().T)
 
+    figure = memory_over_time({"read_weights": weights, "write_weights": weights}, predictable)
+    assert np.array_equal(figure.axes[1].images[0].get_array(), weights[:, 0].detach().numpy().T)
+
+    figure = recall_under_interventions({"cut": curve}, {"A": frames[0][:, 0]}, predictable)
+    assert np.array_equal(figure.axes[0].lines[0].get_ydata(), curve.detach().numpy())
+
 
 P3, P4 = np.arange(3) >= 2, np.arange(4) >= 3  # the last frame is recalled
 FRAMES = np.zeros((4, 2, 1, 3, 3))
 WEIGHTS = np.ones((4, 2, 3)) / 3
 ROW = {"step": 1.0, "negative_elbo_per_frame": 1.0}
+DETAILS = {"read_weights": WEIGHTS, "write_weights": WEIGHTS[:, :1]}
+CURVES, ROWS = {"cut": np.ones(4)}, {"A": FRAMES[:, 0]}
 
 
 @pytest.mark.parametrize(
@@ -67,6 +83,19 @@ ROW = {"step": 1.0, "negative_elbo_per_frame": 1.0}
         (lambda: attention_over_time(WEIGHTS, P3), "predictable"),
         (lambda: attention_over_time(WEIGHTS, P4, WEIGHTS[..., 0]), "gates"),
         (lambda: attention_over_time(WEIGHTS, P4, WEIGHTS[:, :1]), "gates"),
+        (lambda: memory_over_time({"read_weights": WEIGHTS}, P4), "details must have write_weig"),
+        (lambda: memory_over_time(DETAILS | {"read_weights": WEIGHTS[0]}, P4), "read_weights"),
+        (lambda: memory_over_time(DETAILS | {"write_weights": WEIGHTS[0]}, P4), "write_weights"),
+        (lambda: memory_over_time(DETAILS | {"write_weights": WEIGHTS[1:]}, P4), "write_weights"),
+        (lambda: memory_over_time(DETAILS | {"write_weights": WEIGHTS[..., 1:]}, P4), "write_we"),
+        (lambda: memory_over_time(DETAILS, P3), "predictable"),
+        (lambda: recall_under_interventions({}, ROWS, P4), "curves"),
+        (lambda: recall_under_interventions(CURVES, {}, P4), "rows"),
+        (lambda: recall_under_interventions(CURVES, ROWS, P3), r"curves\['cut'\]"),
+        (lambda: recall_under_interventions(CURVES, {"A": FRAMES}, P4), r"rows\['A'\]"),
+        (lambda: recall_under_interventions(CURVES, {"A": FRAMES[1:, 0]}, P4), r"rows\['A'\]"),
+        (lambda: recall_under_interventions(CURVES, ROWS, P4, {"B": 2}), "num_given"),
+        (lambda: recall_under_interventions(CURVES, ROWS, P4, {"A": 5}), r"num_given\['A'\]"),
     ],
 )
 def test_a_wrong_argument_is_named(draw: Callable[[], Figure], argument: str) -> None:
@@ -81,6 +110,8 @@ def draw_all() -> Iterator[Figure]:
     yield kl_per_frame({"dnc": np.ones(3)}, P3)
     yield frame_strips(FRAMES, FRAMES, FRAMES, P4, 1)
     yield attention_over_time(WEIGHTS, P4)
+    yield memory_over_time(DETAILS, P4)
+    yield recall_under_interventions(CURVES, ROWS, P4)
 
 
 def test_nothing_global_is_touched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
