@@ -48,9 +48,6 @@ __all__ = [
 EPSILON = 1e-6
 """Added to squared norms; least usage."""
 
-TIE = 1e-2
-"""Usage that differs by less counts as equal when slots are put in order."""
-
 LOG_EPSILON = 1e-16
 """Least weight in a logarithm: far below the rounding of any weight that matters."""
 
@@ -232,23 +229,23 @@ def update_usage(usage: Tensor, write_weights: Tensor) -> Tensor:
     return 1 - (1 - usage) * (1 - write_weights)
 
 
-def allocate(usage: Tensor) -> Tensor:
+def allocate(usage: Tensor, tie: float = 0.0) -> Tensor:
     """Where there is room: a[φ_j] = (1 - u[φ_j]) ∏_{i<j} u[φ_i], φ sorting u upwards.  [DNC] eq 1.
 
     All of it goes to the freest slot if that is quite free, none of it anywhere if no slot is.
-    Of slots used equally, to two decimals, the one with the lower number comes first: without that
-    tolerance the order of fresh slots would hang on rounding, and differ from machine to machine.
-    The product is a sum of logarithms, which neither underflows nor has zeros to divide by in its
-    gradient.
+    Of slots used equally the one with the lower number comes first.  The product is a sum of
+    logarithms, which neither underflows nor has zeros to divide by in its gradient.
 
     Args:
         usage: u in [0, 1], ``(*batch, N)``.
+        tie: for the order, usage is rounded to multiples of this; 0 as published.
 
     Returns:
         a, ``(*batch, N)``, summing to at most one.
     """
     in_use = EPSILON + (1 - EPSILON) * usage
-    order = (in_use / TIE).round().argsort(dim=-1, stable=True)  # (*batch, N)
+    rank = (in_use / tie).round() if tie else in_use
+    order = rank.argsort(dim=-1, stable=True)  # (*batch, N)
     ascending = in_use.gather(-1, order)  # (*batch, N), up to ties
     fuller = F.pad(ascending.log().cumsum(dim=-1)[..., :-1], (1, 0))  # Σ_{i<j} log u[φ_i]
     return torch.zeros_like(usage).scatter(-1, order, (1 - ascending) * fuller.exp())

@@ -20,6 +20,17 @@ with C(M, k, β) = softmax_i(β cos(k, M[i])), the strengths β = 1 + softplus, 
 
 DeepMind's implementation differs in two points, which are those of the publication here: there the
 strengths are softplus, without the 1, and no gradient flows through w_w into the usage.
+
+Deviations:
+
+- Slots whose usage differs by less than ``tie`` are allocated in the order of their numbers.  As
+  published, every write makes the next free slot some 1e-6 less free than the others, and rounding
+  decides between these: which slot is taken differs from sequence to sequence, and from machine to
+  machine.
+- With ``initialisation="prepared"`` the slots begin as if they had once been written in order and
+  then freed: L_0[i, i - 1] = 1 and p_0 is at the last.  Where each read head begins is learned, from
+  near uniform, and modes begin with forward: heads that go on in order read at a constant lag, which
+  their learned start decides.  As published, all of these are zeros (``"plain"``).
 """
 
 from __future__ import annotations
@@ -100,6 +111,8 @@ class DNCMemory(AddressedMemory):
         control_dim: size of the control.
         initialisation: ``"prepared"``, a young memory that stores and keeps each latent, or
             ``"plain"``, an interface drawn at random.
+        tie: usage that is the same when rounded to multiples of this counts as equal in the
+            allocation, so that of fresh slots the lowest is taken; 0 as published.
     """
 
     def __init__(
@@ -111,6 +124,7 @@ class DNCMemory(AddressedMemory):
         hidden_dim: int = 128,
         control_dim: int = 0,
         initialisation: Initialisation = "prepared",
+        tie: float = 0.01,
     ) -> None:
         word_size = latent_dim + MARK_SIZE if word_size is None else word_size
         super().__init__(
@@ -141,15 +155,19 @@ class DNCMemory(AddressedMemory):
             control_dim=control_dim,
             initialisation=initialisation,
         )
-        self.in_a_ring = initialisation == "prepared"
-        if self.in_a_ring:
+        if not 0 <= tie < 1:
+            raise ValueError(f"DNCMemory: tie must lie in [0, 1), got {tie!r}")
+        self.tie = tie
+        self.starts_in_order = initialisation == "prepared"
+        if self.starts_in_order:
             self.read_starts = LearnedStarts(heads, slots)
 
     def initial_state(self, batch_shape: Sequence[int] = ()) -> DNCState:
         hidden = self.controller.initial(batch_shape)
-        if self.in_a_ring:
+        if self.starts_in_order:
             slots = torch.eye(self.slots).to(hidden)  # (N, N)
-            links, precedence = slots.roll(1, dims=0), slots[-1]  # (N, N), (N,)
+            links = slots.roll(1, dims=0).tril()  # (N, N): from each slot to the next, but the last
+            precedence = slots[-1]  # (N,)
             read_weights = self.read_starts()  # (R, N)
         else:
             links = hidden.new_zeros(self.slots, self.slots)
@@ -181,7 +199,7 @@ class DNCMemory(AddressedMemory):
         similar = content_weights(
             state.memory, emitted["write_keys"], _oneplus(emitted["write_strengths"])
         )  # (*, 1, N)
-        free = allocate(usage).unsqueeze(-2)  # (*, 1, N)
+        free = allocate(usage, self.tie).unsqueeze(-2)  # (*, 1, N)
         written = write_gates.unsqueeze(-1) * interpolate(free, similar, allocation_gates)
         memory = erase_and_add(
             state.memory, written, emitted["erase"].sigmoid(), emitted["add"]
