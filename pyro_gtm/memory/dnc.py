@@ -28,9 +28,9 @@ Deviations:
   decides between these: which slot is taken differs from sequence to sequence, and from machine to
   machine.
 - With ``initialisation="prepared"`` the slots begin as if they had once been written in order and
-  then freed: L_0[i, i - 1] = 1 and p_0 is at the last.  Where each read head begins is learned, from
-  near uniform, and modes begin with forward: heads that go on in order read at a constant lag, which
-  their learned start decides.  As published, all of these are zeros (``"plain"``).
+  then freed: L_0[i, i - 1] = 1 and p_0 is at the last.  Where each read head begins is learned,
+  from near uniform, and modes begin with forward: heads that go on in order read at a constant lag,
+  which their learned start decides.  As published, all of these are zeros (``"plain"``).
 """
 
 from __future__ import annotations

@@ -139,12 +139,15 @@ def update_usage(usage, write_weights):
     return [u + w - u * w for u, w in zip(usage, write_weights, strict=True)]
 
 
-def allocate(usage):
+def allocate(usage, tie=0):
     u = [EPSILON + (1 - EPSILON) * u_i for u_i in usage]
+    rank = [torch.round(u_i / tie) for u_i in u] if tie else u
     slots = range(len(u))
     return [
         (1 - u[i])
-        * prod(torch.where(precedes(u, j, i), u[j], torch.ones_like(u[j])) for j in slots if j != i)
+        * prod(
+            torch.where(precedes(rank, j, i), u[j], torch.ones_like(u[j])) for j in slots if j != i
+        )
         for i in slots
     ]
 
@@ -232,7 +235,7 @@ def dnc(memory, state, emitted):
     ((g_a,),), ((g_w,),) = emitted["allocation_gates"], emitted["write_gates"]
     g_a, g_w = sigmoid(g_a), sigmoid(g_w)
     u = free_slots(update_usage(u, state["write_weights"]), state["read_weights"], f)
-    a = allocate(u)
+    a = allocate(u, memory.tie)
     ((beta,),) = emitted["write_strengths"]
     (c,) = content_weights(M, emitted["write_keys"], [1 + softplus(beta)])
     writing = [g_w * (g_a * a_i + (1 - g_a) * c_i) for a_i, c_i in zip(a, c, strict=True)]

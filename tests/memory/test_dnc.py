@@ -16,8 +16,9 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "dnc.json").read_text())
 
 
 def make(**options):
-    sizes = {"latent_dim": 2, "slots": 3, "heads": 2, "word_size": 2, "hidden_dim": 3, **options}
-    return gtm.DNCMemory(**sizes)
+    """As published, unless told otherwise."""
+    sizes = {"latent_dim": 2, "slots": 3, "heads": 2, "word_size": 2, "hidden_dim": 3}
+    return gtm.DNCMemory(**{"initialisation": "plain", "tie": 0.0, **sizes, **options})
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,8 @@ def make(**options):
         ((2, 3), True, {"slots": 5, "word_size": 3, "control_dim": 2}),
         ((2, 3), True, {"slots": 14, "heads": 1}),
         ((), True, {"slots": 1, "heads": 1, "word_size": 4}),
+        ((3,), False, {"slots": 7, "initialisation": "prepared", "tie": 0.01}),
+        ((2, 3), True, {"slots": 5, "heads": 3, "tie": 0.1}),
     ],
     ids=str,
 )
@@ -217,6 +220,34 @@ def test_a_rewritten_slot_leaves_the_order_it_had():
     close(step(mode=FORWARD), torch.zeros(4))
     step(key=items[3])
     close(step(mode=BACKWARD), items[2])
+
+
+def test_fresh_slots_are_taken_in_order():
+    """As built by default, in every sequence alike: the lowest of those as good as free."""
+    memory = gtm.DNCMemory(latent_dim=8, slots=12)
+    state = memory.initial_state((5,))
+    for slot in range(12):
+        state, _, details = memory.step(state, torch.randn(5, 8))
+        written = details["write_weights"][:, 0]
+        assert written.argmax(-1).eq(slot).all() and written.amax(-1).min() > 0.9
+
+
+def test_a_head_that_goes_on_in_order_reads_at_a_constant_lag():
+    """As built by default, once it has learned where to start: here, seven slots behind."""
+    memory, latents = gtm.DNCMemory(latent_dim=8, slots=12, heads=1), torch.randn(12, 5, 8)
+    with torch.no_grad():
+        memory.read_starts.logits[0, 12 - 7 - 1] = 2.0
+    state = memory.initial_state((5,))
+    for t, latent in enumerate(latents):
+        state, _, details = memory.step(state, latent)
+        weights = details["read_weights"][:, 0]  # (5, slots)
+        assert weights.argmax(-1).eq((t - 7) % 12).all() and weights.amax(-1).min() > 0.6
+
+
+@pytest.mark.parametrize("tie", [-0.1, 1.0])
+def test_impossible_ties_are_named(tie):
+    with pytest.raises(ValueError, match=r"tie must lie in \[0, 1\), got"):
+        make(tie=tie)
 
 
 @pytest.mark.parametrize("option", ["slots", "heads", "word_size"])

@@ -135,10 +135,10 @@ def test_where_heads_start():
     weights = memory.initial_state((5,)).weights
     assert weights[:, 2:].equal(torch.eye(3)[0].expand(5, 2, 3))
     starts, slots = memory.read_starts, torch.full((2, 3), 1 / 3)
-    assert weights[:, :2].equal(starts.softmax(-1).expand(5, 2, 3))
-    torch.testing.assert_close(weights[0, :2], slots, rtol=0, atol=0.05)  # near uniform
+    assert weights[:, :2].equal(starts().expand(5, 2, 3))
+    torch.testing.assert_close(weights[0, :2], slots, rtol=0, atol=0.1)  # near uniform
     memory.step(memory.initial_state((5,)), torch.randn(5, 2)).context.sum().backward()
-    assert starts.grad.any()
+    assert starts.logits.grad.any()
 
 
 def test_unknown_initial_memory_is_named():
