@@ -20,9 +20,9 @@ def test_given_frames_are_returned_and_others_generated(memory_name, layout, mak
     assert set(generated.unique().tolist()) == {0.0, 1.0}
 
 
-def test_layouts_generate_alike_but_for_the_order_of_noise(make_model):
+def test_layouts_generate_alike_but_for_the_order_of_noise(memory_name, make_model):
     """Same latents, so the same distribution over frames."""
-    pair, logits = make_model("introspective"), []
+    pair, logits = make_model(memory_name), []
     z = torch.randn(4, 2, 3)
     for layout in ("stacked", "per_step"):
         data = {"z": z} if layout == "stacked" else {f"z_{t}": z[t] for t in range(4)}
@@ -124,16 +124,16 @@ CONTROLS = torch.zeros(4, 3, 2)
         ({"num_steps": 3, "batch_size": -1}, "batch_size must be at least 1, got -1"),
     ],
 )
-def test_bad_arguments_are_named(layout, arguments, message, make_model):
-    pair = make_model("introspective", layout=layout, control_dim=2)
+def test_bad_arguments_are_named(memory_name, layout, arguments, message, make_model):
+    pair = make_model(memory_name, layout=layout, control_dim=2)
     with pytest.raises(ValueError, match=message):
         pair.model()(**arguments)
     with pytest.raises(ValueError, match=message):
         pair.filtering_guide()(**arguments)
 
 
-def test_one_dimensional_controls_are_named(layout, make_model):
-    pair = make_model("introspective", layout=layout, control_dim=2)
+def test_one_dimensional_controls_are_named(memory_name, layout, make_model):
+    pair = make_model(memory_name, layout=layout, control_dim=2)
     with pytest.raises(ValueError, match="controls"):
         pair.model()(FRAMES, torch.zeros(4))
 

@@ -66,9 +66,9 @@ def test_guide_conditioned_on_latents(memory_name, layout, make_model, make_fram
     torch.testing.assert_close(log_joint(guide, frames), drawn.log_prob_sum())
 
 
-def test_one_latent_is_intervened_on(make_model, make_frames):
+def test_one_latent_is_intervened_on(memory_name, make_model, make_frames):
     """Per step: frames after the intervention see it, those before do not."""
-    pair = make_model("introspective", layout="per_step")
+    pair = make_model(memory_name, layout="per_step")
     traces = []
     for data in ({}, {"z_2": torch.ones(B, Z)}):
         pyro.set_rng_seed(1)
@@ -79,9 +79,9 @@ def test_one_latent_is_intervened_on(make_model, make_frames):
     assert not any(one[t].equal(two[t]) for t in range(2, T))
 
 
-def test_a_frame_is_imputed(make_model, make_frames):
+def test_a_frame_is_imputed(memory_name, make_model, make_frames):
     """Per step: a frame in the middle is left out and drawn, those around it are observed."""
-    pair, frames = make_model("introspective", layout="per_step"), make_frames(T, B)
+    pair, frames = make_model(memory_name, layout="per_step"), make_frames(T, B)
     data = {f"x_{t}": frames[t] for t in range(T) if t != 2}
     model = poutine.condition(pair.model(), data=data)
     trace = poutine.trace(model).get_trace(num_steps=T, batch_size=B)
@@ -118,8 +118,8 @@ def test_predictive_from_posterior_samples(memory_name, layout, parallel, make_m
     assert all(found[name].shape[0] == 4 for name in names)
 
 
-def test_predictive_with_a_filtering_guide(layout, make_model, make_frames):
-    pair, frames = make_model("introspective", layout=layout), make_frames(T, B)
+def test_predictive_with_a_filtering_guide(memory_name, layout, make_model, make_frames):
+    pair, frames = make_model(memory_name, layout=layout), make_frames(T, B)
     predictive = Predictive(pair.model(), guide=pair.filtering_guide(), num_samples=3)
     samples = predictive(frames)
     names = ["x"] if layout == "stacked" else [f"x_{t}" for t in range(T)]
@@ -128,17 +128,17 @@ def test_predictive_with_a_filtering_guide(layout, make_model, make_frames):
         assert (found[0] if layout == "stacked" else torch.stack(found)).equal(frames)
 
 
-def test_importance_sampling(make_model, make_frames):
+def test_importance_sampling(memory_name, make_model, make_frames):
     """Another of Pyro's inference algorithms; its evidence is above the bound."""
-    pair, frames = make_model("introspective", layout="per_step"), make_frames(3, 1)
+    pair, frames = make_model(memory_name, layout="per_step"), make_frames(3, 1)
     importance = Importance(pair.model(), pair.ordinary_guide(), num_samples=60).run(frames)
     bound = -Trace_ELBO(num_particles=60).loss(pair.model(), pair.ordinary_guide(), frames)
     assert importance.get_log_normalizer() > bound
 
 
-def test_masked_frames_add_nothing(layout, make_model, make_frames):
+def test_masked_frames_add_nothing(memory_name, layout, make_model, make_frames):
     """A mask around the program leaves the unmasked sequences as they were."""
-    pair, frames = make_model("introspective", layout=layout), make_frames(T, B)
+    pair, frames = make_model(memory_name, layout=layout), make_frames(T, B)
     mask, losses = torch.tensor([True, False, True]), []
     other = frames.clone()
     other[:, 1] = 1 - other[:, 1]

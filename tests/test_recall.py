@@ -16,14 +16,22 @@ EVENT_SHAPE = (1, 4, 4)
 RECALLED = [3, 4]  # of five steps
 
 
-@pytest.fixture
-def trained():
-    """An introspective model that has learnt to recall two of three random patterns."""
+@pytest.fixture(
+    params=[
+        ("introspective", 250),
+        ("ntm", 250),
+        pytest.param(("dnc", 600), marks=pytest.mark.slow),
+    ],
+    ids=lambda param: param[0],
+)
+def trained(request):
+    """A model that has learnt, in so many steps, to recall two of three random patterns."""
+    name, num_steps = request.param
     patterns = torch.rand(16, *EVENT_SHAPE).round()
     task = PerfectRecall(
         ImageSet(patterns, torch.arange(16)), list_length=3, recall_length=len(RECALLED)
     )
-    memory = gtm.IntrospectiveMemory(latent_dim=4, slots=4, heads=2, hidden_dim=16)
+    memory = gtm.make_memory(name, latent_dim=4, slots=5, heads=2, hidden_dim=16)
     program = gtm.GenerativeTemporalModel(
         context_dim=memory.context_dim,
         latent_dim=4,
@@ -33,7 +41,7 @@ def trained():
     )
     guide = gtm.FilteringGuide(gtm.use_memory(memory)(program.model), program)
     svi = SVI(guide.model, guide, Adam(lr=0.01), TraceMeanField_ELBO())
-    for _ in training_steps(svi, lambda: task.sample(32)[:2], num_steps=250):
+    for _ in training_steps(svi, lambda: task.sample(32)[:2], num_steps=num_steps):
         pass
     return program, memory, guide, task.sample(200)
 

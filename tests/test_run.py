@@ -16,6 +16,7 @@ import pytest
 import torch
 from pyro.infer.util import is_validation_enabled
 
+import pyro_gtm as gtm
 from pyro_gtm import experiment as experiment_module
 from pyro_gtm import run as run_module
 from pyro_gtm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -28,8 +29,7 @@ read_once = functools.lru_cache(load_images)
 
 STEPS = 12  # logs after 5, 10, 12; evaluations after 6, 12; checkpoints after 4, 8, 12
 KINDS = {
-    "introspective": {},
-    "vrnn": {"memory": "vrnn"},
+    **{name: {"memory": name} for name in gtm.memory_names()},
     "mean-field": {"elbo": "mean-field"},
     "kl-warmup": {"kl_warmup": 9},
     "gaussian": {
@@ -365,7 +365,7 @@ def test_same_seed_same_run_other_seed_another(tmp_path, whole):
     assert other["state"]["program"] != whole()["state"]["program"]
 
 
-@pytest.mark.parametrize("kind", ["introspective", "vrnn"])
+@pytest.mark.parametrize("kind", gtm.memory_names())
 def test_evaluation_does_not_disturb_training(kind, tmp_path, whole):
     run = Run.start(tmp_path / "run", tiny(kind, eval_every=1, eval_sequences=3))
     finish(run)

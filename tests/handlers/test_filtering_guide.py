@@ -31,8 +31,8 @@ def test_fewer_frames_are_kept_and_the_rest_drawn_from_the_prior(
         assert set(samples[f"x_{t}"].unique().tolist()) <= {0.0, 1.0}
 
 
-def test_no_frames_is_the_prior(layout, make_model):
-    pair = make_model("introspective", layout=layout)
+def test_no_frames_is_the_prior(memory_name, layout, make_model):
+    pair = make_model(memory_name, layout=layout)
     pyro.set_rng_seed(1)
     samples = pair.filtering_guide()(num_steps=T, batch_size=B)
     pyro.set_rng_seed(1)
@@ -62,9 +62,9 @@ def test_forgets_the_frames_after_an_exception(make_model, make_frames):
     assert guide.get_traces()[1].nodes["z"]["fn"].features is None
 
 
-def test_works_inside_other_handlers(layout, make_model, make_frames):
+def test_works_inside_other_handlers(memory_name, layout, make_model, make_frames):
     """Recorded from outside, as in a figure of what a trained model does."""
-    pair = make_model("introspective", layout=layout)
+    pair = make_model(memory_name, layout=layout)
     frames, guide = make_frames(T), pair.filtering_guide()
     with gtm.record_memory() as tape, gtm.lesion_memory(steps=[T - 1]):
         samples = guide(frames)
@@ -72,4 +72,5 @@ def test_works_inside_other_handlers(layout, make_model, make_frames):
         samples["z"] if layout == "stacked" else torch.stack([samples[f"z_{t}"] for t in range(T)])
     )
     assert tape.latents.equal(latents)
-    assert not tape.contexts[-1].any()
+    heads, width = pair.memory.read_shape
+    assert not tape.contexts[-1, ..., : heads * width].any()

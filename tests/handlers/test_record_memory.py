@@ -43,14 +43,14 @@ def test_names_and_shapes_of_the_introspective_memory(build_memory):
     assert tape["read_gates"].shape == (4, 2, 2, 3)  # T, B, heads, latent_dim
 
 
-def test_particles_come_after_time(layout, make_model, make_frames):
-    pair = make_model("introspective", layout=layout)
+def test_particles_come_after_time(memory_name, layout, make_model, make_frames):
+    pair = make_model(memory_name, layout=layout)
     bound = Trace_ELBO(num_particles=6, vectorize_particles=True)
     with gtm.record_memory() as tape:
         bound.loss(pair.model(), pair.filtering_guide(), make_frames())
     batch = (6, 1, 3) if layout == "stacked" else (6, 3)
     assert tape.contexts.shape == (5, *batch, pair.memory.context_dim)
-    assert tape["read_weights"].shape == (5, *batch, 2, 3)
+    assert all(tape[name].shape[: 1 + len(batch)] == (5, *batch) for name in tape.names)
 
 
 def test_second_run_starts_the_tape_anew(build_memory):
@@ -78,8 +78,8 @@ def test_detach(detach, build_memory):
         assert gradient[0].any()
 
 
-def test_watching_changes_nothing(layout, make_model, make_frames):
-    pair, frames, losses = make_model("introspective", layout=layout), make_frames(), []
+def test_watching_changes_nothing(memory_name, layout, make_model, make_frames):
+    pair, frames, losses = make_model(memory_name, layout=layout), make_frames(), []
     for watched in (False, True):
         pyro.set_rng_seed(1)
         with gtm.record_memory() if watched else pyro.poutine.trace():

@@ -39,8 +39,8 @@ def test_batch_shape_may_change_between_entries(memory_name, build_memory):
             assert read_after(*torch.randn(3, *shape, 3)).shape[:-1] == shape
 
 
-def test_leaving_frees_the_sequence(build_memory):
-    handler = gtm.use_memory(build_memory("introspective"))
+def test_leaving_frees_the_sequence(memory_name, build_memory):
+    handler = gtm.use_memory(build_memory(memory_name))
     before = dict(vars(handler))
     with handler:
         read_after(torch.randn(2, 3))
@@ -61,8 +61,8 @@ def test_innermost_memory_answers(build_memory):
 
 
 @pytest.mark.parametrize("form", ["decorator", "context manager"])
-def test_usable_after_an_exception(form, build_memory):
-    handler, latent = gtm.use_memory(build_memory("introspective")), torch.randn(2, 3)
+def test_usable_after_an_exception(memory_name, form, build_memory):
+    handler, latent = gtm.use_memory(build_memory(memory_name)), torch.randn(2, 3)
     with handler:
         expected = read_after(latent)
 

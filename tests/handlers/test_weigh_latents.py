@@ -47,8 +47,8 @@ def terms_of(pair, bound, frames):
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0, 2.0])
-def test_scales_the_kl_alone(bound, kind, layout, weight, make_model, make_frames):
-    pair, frames = make_model("introspective", layout=layout), make_frames()
+def test_scales_the_kl_alone(memory_name, bound, kind, layout, weight, make_model, make_frames):
+    pair, frames = make_model(memory_name, layout=layout), make_frames()
     kl, reconstruction = terms_of(pair, bound, frames)
     assert abs(kl) > 0.1
     with gtm.weigh_latents(weight):
@@ -56,8 +56,8 @@ def test_scales_the_kl_alone(bound, kind, layout, weight, make_model, make_frame
     assert loss.item() == pytest.approx(reconstruction + weight * kl, rel=1e-11)
 
 
-def test_weight_one_changes_nothing(bound, kind, layout, make_model, make_frames):
-    pair, frames = make_model("introspective", layout=layout), make_frames()
+def test_weight_one_changes_nothing(memory_name, bound, kind, layout, make_model, make_frames):
+    pair, frames = make_model(memory_name, layout=layout), make_frames()
     plain = loss_of(pair, kind, bound, frames)
     with gtm.weigh_latents(1.0):
         weighed = loss_of(pair, kind, bound, frames)

@@ -43,9 +43,9 @@ def test_layouts_agree(memory_name, writes, make_model, make_frames):
     torch.testing.assert_close(one.reconstruction, two.reconstruction, rtol=1e-10, atol=1e-12)
 
 
-def test_each_term_belongs_to_its_frame(layout, make_model, make_frames):
+def test_each_term_belongs_to_its_frame(memory_name, layout, make_model, make_frames):
     """A change of frame 3 leaves the terms of frames 0 to 2 as they were."""
-    pair, frames = make_model("introspective", layout=layout), make_frames()
+    pair, frames = make_model(memory_name, layout=layout), make_frames()
     other = frames.clone()
     other[3, 1] = 1 - other[3, 1]
     one, two = evaluated(pair, frames), evaluated(pair, other)

@@ -36,8 +36,8 @@ def test_continuation_follows_from_what_was_given(memory_name, make_model, make_
     assert not results[0][3:].equal(results[2][3:])
 
 
-def test_with_controls_and_frames_in_memory(make_model, make_frames):
-    pair = make_model("introspective", control_dim=2, writes="latent+frame")
+def test_with_controls_and_frames_in_memory(memory_name, make_model, make_frames):
+    pair = make_model(memory_name, control_dim=2, writes="latent+frame")
     controls = torch.randn(5, 3, 2)
     result = gtm.continue_frames(*pair, make_frames(2), num_steps=5, controls=controls)
     assert result.shape == (5, 3, 1, 5, 5)

@@ -192,9 +192,9 @@ def test_trains_inside_svi():
     assert pyro.param("scale").item() == pytest.approx(0.5, abs=0.1)
 
 
-def test_steps_of_a_model_equal_pyros_adam(make_model, make_frames):
+def test_steps_of_a_model_equal_pyros_adam(memory_name, make_model, make_frames):
     """The same training, with the optimiser that Pyro would use."""
-    pair, frames = make_model("introspective"), make_frames()
+    pair, frames = make_model(memory_name), make_frames()
     start = {name: value.clone() for name, value in pair.modules().state_dict().items()}
     ends = []
     for optimiser in (Adam(lr=0.01, clip_norm=None), pyro.optim.Adam({"lr": 0.01})):
