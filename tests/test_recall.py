@@ -18,15 +18,15 @@ RECALLED = [3, 4]  # of five steps
 
 @pytest.fixture(
     params=[
-        ("introspective", 250),
-        ("ntm", 250),
-        pytest.param(("dnc", 600), marks=pytest.mark.slow),
+        ("introspective", 0.2),
+        ("ntm", 0.2),
+        pytest.param(("dnc", 0.7), marks=pytest.mark.slow),
     ],
     ids=lambda param: param[0],
 )
 def trained(request):
-    """A model that has learnt, in so many steps, to recall two of three random patterns."""
-    name, num_steps = request.param
+    """A model that has learnt to recall two of three random patterns, to so many nats a frame."""
+    name, most = request.param
     patterns = torch.rand(16, *EVENT_SHAPE).round()
     task = PerfectRecall(
         ImageSet(patterns, torch.arange(16)), list_length=3, recall_length=len(RECALLED)
@@ -41,20 +41,20 @@ def trained(request):
     )
     guide = gtm.FilteringGuide(gtm.use_memory(memory)(program.model), program)
     svi = SVI(guide.model, guide, Adam(lr=0.01), TraceMeanField_ELBO())
-    for _ in training_steps(svi, lambda: task.sample(32)[:2], num_steps=num_steps):
+    for _ in training_steps(svi, lambda: task.sample(32)[:2], num_steps=250):
         pass
-    return program, memory, guide, task.sample(200)
+    return program, memory, guide, task.sample(200), most
 
 
 def test_recall_needs_the_memory(trained):
     """Recalled frames cost nothing, and as much as new ones once the memory is not read."""
-    program, memory, guide, test = trained
+    program, memory, guide, test, most = trained
     intact = gtm.evaluate(guide, test.frames)
     with gtm.lesion_memory(steps=RECALLED):
         cut = gtm.evaluate(guide, test.frames)
     new, recalled = intact.kl[:3].mean(), intact.kl[test.predictable].mean()
     without_memory = cut.kl[test.predictable].mean()
-    assert new > 1.5 and recalled < 0.2
+    assert new > 1.5 and recalled < most
     assert without_memory > 1.5
     torch.testing.assert_close(cut.kl[:3].mean(), new, rtol=0.1, atol=0.1)
 
