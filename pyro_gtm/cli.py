@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import re
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from pyro_gtm import __version__
 from pyro_gtm.checkpoint import CheckpointError
-from pyro_gtm.comparison import Comparison, markdown_table
+from pyro_gtm.comparison import Comparison, FailedRunsError, Stopped, markdown_table
 from pyro_gtm.config import ELBOS, MAX_SEED, PRESETS, Config, make_config, read_config
 from pyro_gtm.data import BINARISATIONS, IMAGE_SOURCES, MissingDataError, load_images
 from pyro_gtm.infer.training import NonFiniteLossError
@@ -362,7 +363,7 @@ def _settings(ctx: click.Context, flags: dict[str, Any]) -> dict[str, Any]:
     help="A task to compare them on; repeatable.",
 )
 @click.option(
-    "--seeds", type=click.IntRange(1, MAX_SEED), default=3, help="Runs of each, 0, 1, ..."
+    "--seeds", type=click.IntRange(1, 1000), default=3, help="Runs of each, seeds 0, 1, ..."
 )
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="Runs at a time.")
 @click.option(
@@ -376,11 +377,24 @@ def _settings(ctx: click.Context, flags: dict[str, Any]) -> dict[str, Any]:
 def compare(ctx: click.Context, /, **flags: Any) -> None:
     """Train several memories with several seeds, and put them side by side.
 
-    Leaves a table, a figure for each task and a folder for each run.  Ctrl-C saves and stops; the
-    same command continues.  All other options are those of train.
+    Leaves a table, a figure for each task and a folder for each run.  Ctrl-C saves and stops, a
+    second Ctrl-C stops at once; the same command continues.  All other options are those of train.
     """
+    try:
+        _compare(ctx, flags)
+    except Stopped as stopped:
+        click.echo("Stopped; begun runs are saved. The same command continues.")
+        raise SystemExit(128 + stopped.signal) from None
+    except KeyboardInterrupt:
+        click.echo("Stopped at once; runs are as saved last. The same command continues.")
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
     given = _settings(ctx, flags)
+    download = given.pop("download", False)
     given = {name: value for name, value in given.items() if name in TRAINING}
+    output, failed = flags["output"], None
     with _refusing_bad_input():
         configs = [
             make_config(**{**given, "task": task, "memory": memory, "seed": seed})
@@ -388,24 +402,52 @@ def compare(ctx: click.Context, /, **flags: Any) -> None:
             for memory in flags["memories"] or memory_names()
             for seed in range(flags["seeds"])
         ]
-        comparison = Comparison(flags["output"], configs)
-        waiting = sum(not comparison.finished(name) for name in comparison.configs)
-        click.echo(f"{len(configs)} runs, {waiting} of them to be trained, in {flags['output']}")
+        if download:
+            load_images(configs[0].data, configs[0].data_dir, download=True)
+        comparison = Comparison(output, configs)
+        output.mkdir(parents=True, exist_ok=True)
+    waiting = sum(not comparison.finished(name) for name in comparison.configs)
+    click.echo(f"{_runs(len(configs))}, {waiting} of them to be trained, in {output}")
+    try:
+        tell = functools.partial(_tell, configs[0].num_steps)
+        comparison.train(flags["jobs"], tell, _say_that_it_stops, ctx.meta[MODULES])
+    except FailedRunsError as error:
+        failed = error
+    with _refusing_bad_input():
+        if comparison.results():
+            paths = comparison.write()
+            click.echo("\n" + markdown_table(comparison.results()) + "\n")
+            for path in paths:
+                click.echo(f"  {path}")
+    if failed is not None:
+        raise click.ClickException(str(failed)) from failed
 
-        def tell(name: str, summary: dict[str, Any]) -> None:
-            recall, bound = summary["recall_kl"], summary["negative_elbo_per_frame"]
-            kl = "" if recall is None else f"recall KL {recall:.2f} nats a frame, "
-            click.echo(f"{name}: {kl}negative bound {bound:.2f} nats a frame")
 
-        try:
-            comparison.train(flags["jobs"], tell)
-        except KeyboardInterrupt:
-            click.echo("Stopped; begun runs are saved. The same command continues.")
-            raise SystemExit(128 + signal.SIGINT) from None
-        paths = comparison.write()
-    click.echo("\n" + markdown_table(comparison.results()) + "\n")
-    for path in paths:
-        click.echo(f"  {path}")
+def _runs(count: int) -> str:
+    return f"{count} run{'s' if count > 1 else ''}"
+
+
+def _say_that_it_stops() -> None:
+    """Answer Ctrl-C; called from a signal handler, perhaps while a line is being written."""
+    with suppress(RuntimeError):  # Python refuses to write within a write
+        click.echo("Stopping after these steps; press Ctrl-C again to stop at once.", err=True)
+
+
+def _tell(total: int, name: str, event: str, row: dict[str, Any]) -> None:
+    """A line for what happens to a run of a comparison, which is to have ``total`` steps."""
+    if event == "begins":
+        what = f"goes on from step {row['step']:,}" if row["step"] else "begins"
+        click.echo(f"{name} {what}, to step {total:,}")
+    elif event == "failed":
+        click.echo(f"{name} failed: {row['reason']}", err=True)
+    elif not row:
+        click.echo(f"{name} has logged nothing yet")
+    else:
+        where = "is finished" if event == "finished" else f"is at step {row['step']:,}"
+        parts = [f"negative bound {row['negative_elbo_per_frame']:.2f}"]
+        if row.get("recall_kl") is not None:
+            parts.insert(0, f"recall KL {row['recall_kl']:.2f}")
+        click.echo(f"{name} {where}: {', '.join(parts)} nats a frame")
 
 
 TRAINING = {
@@ -427,6 +469,7 @@ TRAINING = {
     "hidden_dim",
     "data",
     "data_dir",
+    "download",
     "binarise",
     "device",
 }

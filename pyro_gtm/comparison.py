@@ -14,30 +14,44 @@ again: finished runs are taken as they are, begun ones go on where they were sav
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
+import os
 import signal
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
 from pyro_gtm import plotting
+from pyro_gtm.checkpoint import CheckpointError
 from pyro_gtm.config import Config, read_config
+from pyro_gtm.data import MissingDataError
 from pyro_gtm.experiment import build_experiment
 from pyro_gtm.files import write_atomically
+from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.report import draw_figures
-from pyro_gtm.run import MAY_CHANGE, Interrupted, Run, RunError
+from pyro_gtm.run import MAY_CHANGE, Interrupted, Run, RunError, _flat, _stop_signals
 
-__all__ = ["Comparison", "Result", "markdown_table"]
+__all__ = ["Comparison", "FailedRunsError", "Result", "Stopped", "markdown_table"]
 
 Row = dict[str, Any]
+Progress = Callable[[str, str, Row], None]
+
+PROCESSES: Any = get_context("spawn")  # a fork would inherit PyTorch's threads, or a GPU
+POLL = 0.5
+"""Seconds between looks at what has happened."""
+
+REPORT_EVERY = 60.0
+"""Seconds between two reports of where the runs are."""
 
 FIGURES = ("recall_kl", "last_frame_kl", "negative_elbo_per_frame")
 """What is compared, by its name in a run's summary."""
@@ -62,8 +76,37 @@ class Result:
     negative_elbo_per_frame_spread: float | None
 
 
+class Stopped(Exception):
+    """A comparison was asked to stop, and its begun runs have saved their state.
+
+    Attributes:
+        signal: the signal's number.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__("the comparison was stopped")
+        self.signal = signal_number
+
+
+class FailedRunsError(RuntimeError):
+    """Some runs could not be trained; the others are finished.
+
+    Attributes:
+        reasons: a sentence for each run that failed, by its name.
+    """
+
+    def __init__(self, reasons: Mapping[str, str], runs: int) -> None:
+        each = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        super().__init__(f"{len(reasons)} of {runs} runs failed: {each}")
+        self.reasons = dict(reasons)
+
+
 class Comparison:
     """Runs to be compared, in one folder.
+
+    To make one builds an experiment of each task and memory in this process, and so does
+    :meth:`write`: Pyro's parameter store is emptied and PyTorch seeded, as
+    :func:`pyro_gtm.experiment.build_experiment` says.  Training leaves both alone.
 
     Args:
         folder: where they are or will be.
@@ -71,7 +114,9 @@ class Comparison:
 
     Raises:
         ValueError: there are none, two have the same name, or one cannot be built.
-        RunError: the folder holds a run of that name with other settings.
+        MissingDataError: the images cannot be had.
+        RunError: the folder holds a run of that name with other settings or more steps, or
+            something else of that name.
     """
 
     def __init__(self, folder: Path, configs: Sequence[Config]) -> None:
@@ -81,67 +126,147 @@ class Comparison:
         self.configs = {_name(config): config for config in configs}
         if len(self.configs) < len(configs):
             raise ValueError("a comparison cannot have a task, memory and seed twice")
-        built: set[tuple[str, str]] = set()
-        for name, config in self.configs.items():
-            self._check_fits(folder / name, config)
-            if (config.task, config.memory) not in built:
-                build_experiment(config)  # what is impossible is said before anything starts
-                built.add((config.task, config.memory))
+        for name in self.configs:
+            self._check_fits(name)
+        # What is impossible is said before anything starts; a seed makes no difference to that.
+        for config in {(c.task, c.memory): c for c in configs}.values():
+            build_experiment(config)
 
-    @staticmethod
-    def _check_fits(folder: Path, config: Config) -> None:
+    def _check_fits(self, name: str) -> None:
+        folder, config = self.folder / name, self.configs[name]
+        elsewhere = "choose another output folder"
         if not (folder / "config.json").is_file():
+            if folder.is_file() or any(path.is_file() for path in folder.rglob("*")):
+                raise RunError(f"{folder} holds something that is no run: {elsewhere}")
             return
         try:
-            there = asdict(read_config(folder / "config.json"))
+            there, wanted = (
+                _flat(asdict(c)) for c in (read_config(folder / "config.json"), config)
+            )
         except ValueError as error:
             raise RunError(str(error)) from error
-        for setting, wanted in asdict(config).items():
-            if there[setting] != wanted and setting not in MAY_CHANGE:
+        for setting in [*there, *wanted]:
+            had, asked = (values.get(setting, "its default") for values in (there, wanted))
+            if had != asked and setting not in MAY_CHANGE:
                 raise RunError(
-                    f"{folder} holds a run with {setting}={there[setting]!r}, and {wanted!r} was "
-                    "asked for: choose another output folder"
+                    f"{folder} holds a run with {setting}={had!r}, and {asked!r} was asked for: "
+                    f"{elsewhere}"
                 )
+        taken = self.steps_taken(name)
+        if taken > config.num_steps:
+            raise RunError(
+                f"{folder} holds a run of {taken} steps, and num_steps={config.num_steps} was "
+                f"asked for: {elsewhere}"
+            )
+
+    def steps_taken(self, name: str) -> int:
+        """The steps of a run that its summary or its newest checkpoint tells of."""
+        saved = (self.folder / name / "checkpoints").glob("step-*.pt")
+        numbers = [int(path.stem.partition("-")[2]) for path in saved]
+        summary = self._summary(name)
+        return max([0, *numbers, *([summary["num_steps"]] if summary else [])])
+
+    def _summary(self, name: str) -> Row | None:
+        return _read_summary(self.folder / name)
 
     def finished(self, name: str) -> bool:
-        """Whether a run has its summary, with at least as many steps as asked for."""
-        try:
-            summary = json.loads((self.folder / name / "summary.json").read_text())
-        except (OSError, ValueError):
-            return False
-        return bool(summary["num_steps"] >= self.configs[name].num_steps)
+        """Whether a run has its summary, with as many steps as asked for."""
+        summary = self._summary(name)
+        return summary is not None and summary["num_steps"] >= self.configs[name].num_steps
 
     def train(
-        self, jobs: int = 1, progress: Callable[[str, Row], None] = lambda name, summary: None
+        self,
+        jobs: int = 1,
+        progress: Progress = lambda name, event, row: None,
+        on_signal: Callable[[], None] = lambda: None,
+        modules: Sequence[str] = (),
     ) -> None:
         """Train what is not finished, ``jobs`` runs at a time, each on one CPU thread.
 
+        The processes import the script that was started, as all of Python's do that are not forked:
+        what it does belongs under ``if __name__ == "__main__"``.
+
         Args:
             jobs: how many processes.
-            progress: is given a run's name and summary when it is finished.
+            progress: is given a run's name, an event and what belongs to it: ``"begins"`` and
+                ``{"step": n}``; ``"is at"``, about once a minute, and its last row of metrics, or
+                nothing before the first; ``"finished"`` and its summary; ``"failed"`` and
+                ``{"reason": sentence}``.
+            on_signal: is called at once when a signal asks to stop.
+            modules: imported in each process, as they may register the memories and tasks.
 
         Raises:
             ValueError: jobs is less than one.
-            RunError: a run was asked to stop, or its folder cannot be used.
-            KeyboardInterrupt: on a Ctrl-C, which every run gets too and saves its state.
+            FailedRunsError: some runs failed; the others have been trained.
+            Stopped: on SIGINT or SIGTERM, when every run has saved its state.
+            KeyboardInterrupt: on a SIGINT after that, at once.
         """
         if jobs < 1:
             raise ValueError(f"jobs must be at least 1, got {jobs}")
         waiting = [name for name in self.configs if not self.finished(name)]
-        pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_prepare_process)
-        runs = {pool.submit(_train, self.folder / n, self.configs[n]): n for n in waiting}
-        try:
-            for future in as_completed(runs):
-                progress(runs[future], future.result())
-        finally:
-            pool.shutdown(cancel_futures=True)
+        running: dict[Any, tuple[str, Any]] = {}  # by the end of the pipe that tells of it
+        reasons: dict[str, str] = {}
+        reported, told_to_stop, cut_short = time.monotonic(), False, False
+        with _stop_signals(on_signal) as stop:
+            try:
+                while running or (waiting and not stop):
+                    while waiting and len(running) < jobs and not stop:
+                        name = waiting.pop(0)
+                        progress(name, "begins", {"step": self.steps_taken(name)})
+                        pipe, process = self._start(name, modules)
+                        running[pipe] = name, process
+                    if stop and not told_to_stop:
+                        # Not SIGINT, which a terminal has sent them too: two would end them at
+                        # once. A run in training saves; one before or after that has saved.
+                        for _, process in running.values():
+                            process.terminate()
+                        told_to_stop = True
+                    for pipe in connection.wait(list(running), POLL):
+                        name, process = running.pop(pipe)
+                        event, row = _outcome(cast(Any, pipe), process)
+                        if stop and event != "finished":
+                            cut_short = True
+                            continue
+                        if event == "failed":
+                            reasons[name] = row["reason"]
+                        progress(name, event, row)
+                    if time.monotonic() - reported > REPORT_EVERY and not stop:
+                        reported = time.monotonic()
+                        for name, _ in running.values():
+                            progress(name, "is at", self._last_row(name))
+            finally:  # nothing is left of them but for an exception
+                for _, process in running.values():
+                    process.kill()
+                    process.join()
+        if stop and (waiting or cut_short):
+            raise Stopped(stop[0])
+        if reasons:
+            raise FailedRunsError(reasons, len(self.configs))
+
+    def _start(self, name: str, modules: Sequence[str]) -> tuple[Any, Any]:
+        """A process that trains a run, and the end of a pipe on which it will tell how it went."""
+        ours, its = PROCESSES.Pipe(duplex=False)
+        arguments = (self.folder / name, self.configs[name], tuple(modules), its)
+        process = PROCESSES.Process(target=_train, args=arguments, name=name)
+        with _sigint_ignored():
+            process.start()
+        its.close()  # so that the pipe ends with the process
+        return ours, process
+
+    def _last_row(self, name: str) -> Row:
+        with suppress(OSError):
+            for line in reversed((self.folder / name / "metrics.jsonl").read_text().splitlines()):
+                with suppress(ValueError):  # the line in hand
+                    return cast(Row, json.loads(line))
+        return {}
 
     def results(self) -> list[Result]:
         """One for each task and memory that has a finished run, in the order of the runs."""
         groups: dict[tuple[str, str], list[Row]] = {}
-        for name in filter(self.finished, self.configs):
-            summary = json.loads((self.folder / name / "summary.json").read_text())
-            groups.setdefault((summary["task"], summary["memory"]), []).append(summary)
+        for name, config in self.configs.items():
+            summary = self._summary(name)
+            if summary is not None and self.finished(name):
+                groups.setdefault((config.task, config.memory), []).append(summary)
         return [_over_seeds(summaries) for summaries in groups.values()]
 
     def write(self) -> list[Path]:
@@ -222,26 +347,100 @@ def _name(config: Config) -> str:
     return f"{config.task}-{config.memory}-{config.seed}"
 
 
-def _prepare_process() -> None:
-    """One thread, since there are other processes; and a Ctrl-C is for those that train."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _train(folder: Path, config: Config) -> Row:
-    """Train, or go on training, one run in a process of its own; its summary."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def _read_summary(folder: Path) -> Row | None:
+    """The summary of a run; None where there is none, or a damaged one."""
     try:
-        if (folder / "config.json").is_file():
-            run = Run.resume(folder, **{name: getattr(config, name) for name in MAY_CHANGE})
-        else:
-            run = Run.start(folder, config)
-        begun_at, begun = run.step, time.monotonic()
-        run.train()
-        summary = run.write_summary(time.monotonic() - begun, run.step - begun_at)
-        draw_figures(run)
-    except Interrupted as interruption:  # whose arguments would not survive the way back
-        raise RunError(str(interruption)) from None
+        summary = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
+        return None
+    known = isinstance(summary, dict) and {"num_steps", *FIGURES} <= summary.keys()
+    return summary if known else None
+
+
+@contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    """A process begun within it ignores SIGINT: a Ctrl-C while it still imports would print a
+    traceback of that.  In training it heeds the signal again, see :meth:`Run.train`."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return summary
+        signal.signal(signal.SIGINT, before)
+
+
+def _outcome(pipe: Any, process: Any) -> tuple[str, Row]:
+    """How a run went: what its process said at its end, or that it ended without a word."""
+    try:
+        outcome = cast(tuple[str, Row], pipe.recv())
+    except (EOFError, OSError):
+        outcome = None
+    pipe.close()
+    process.join()
+    if outcome is not None:
+        return outcome
+    if process.exitcode < 0:
+        how = f"by signal {-process.exitcode}, perhaps for want of memory"
+    else:
+        how = f"with exit code {process.exitcode}"
+    return "failed", {"reason": f"its process was ended {how}"}
+
+
+def _train(folder: Path, config: Config, modules: Sequence[str], pipe: Any) -> None:
+    """Train one run in a process of its own, and say on the pipe how it went."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork would have the comparison's own
+    torch.set_num_threads(1)  # since there are other processes
+    event, row = "failed", {}
+    try:
+        for module in modules:
+            importlib.import_module(module)
+        event, row = "finished", _trained(folder, config)
+    except (Interrupted, KeyboardInterrupt) as error:
+        row = {"reason": str(error) or "interrupted"}
+    except KNOWN_FAILURES as error:
+        row = {"reason": str(error)}
+    except Exception as error:  # a mistake, perhaps in a memory of the user's own: it is shown
+        traceback.print_exc()
+        row = {"reason": f"{type(error).__name__}: {error}".splitlines()[0]}
+    with suppress(OSError):  # a comparison that was killed does not listen
+        pipe.send((event, row))
+
+
+KNOWN_FAILURES = (
+    ValueError,
+    ImportError,
+    MissingDataError,
+    RunError,
+    CheckpointError,
+    NonFiniteLossError,
+    OSError,
+)
+"""What a sentence suffices for."""
+
+
+def _trained(folder: Path, config: Config) -> Row:
+    """Train a run, or go on training it; its summary."""
+    if _read_summary(folder) is None:
+        (folder / "summary.json").unlink(missing_ok=True)  # damaged, it cannot be written anew
+    if (folder / "config.json").is_file():
+        run = Run.resume(folder, **{name: getattr(config, name) for name in MAY_CHANGE})
+    else:
+        for begun in ("checkpoints", "figures"):  # left by one that was killed before its config
+            with suppress(OSError):
+                (folder / begun).rmdir()
+        run = Run.start(folder, config)
+    parent = parent_process()
+
+    def follow(row: Row) -> None:
+        if parent is not None and not parent.is_alive():
+            os.kill(os.getpid(), signal.SIGTERM)  # the comparison was killed: save and stop, too
+
+    begun_at, begun_when = run.step, time.monotonic()
+    run.train(follow)
+    seconds = time.monotonic() - begun_when
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the seconds to the end are worth waiting for
+    draw_figures(run)
+    return run.write_summary(seconds, run.step - begun_at)  # last: it says that all is there

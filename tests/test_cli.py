@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+import multiprocessing
 import os
 import shlex
 import signal
@@ -21,7 +22,9 @@ from click.testing import CliRunner
 
 import pyro_gtm as gtm
 from pyro_gtm import cli
+from pyro_gtm import comparison as comparison_module
 from pyro_gtm import experiment as experiment_module
+from pyro_gtm.comparison import Stopped
 from pyro_gtm.config import make_config, read_config
 from pyro_gtm.data import load_images
 from pyro_gtm.experiment import Experiment
@@ -278,15 +281,10 @@ def test_second_ctrl_c_says_what_is_kept(step, kept, advice, folder, monkeypatch
 # ------------------------------------------------------------------------------ what it leaves
 
 
-@pytest.mark.parametrize(
-    ("memory", "names"),
-    [
-        ("introspective", ["training", "kl_per_frame", "frames", "attention"]),
-        ("vrnn", ["training", "kl_per_frame", "frames"]),
-    ],
-)
-def test_figures_are_there_and_named_at_the_end(memory, names, finished):
-    run, output = finished(memory)
+def test_figures_are_there_and_named_at_the_end(memory_name, finished):
+    run, output = finished(memory_name)
+    attends = memory_name != "vrnn"
+    names = ["training", "kl_per_frame", "frames", *(["attention"] if attends else [])]
     paths = [run / "figures" / f"{name}.png" for name in names]
     assert sorted((run / "figures").iterdir()) == sorted(paths)
     assert all(path.read_bytes().startswith(PNG) for path in paths)
@@ -294,22 +292,19 @@ def test_figures_are_there_and_named_at_the_end(memory, names, finished):
     lines = [line.strip() for line in listed.splitlines()]
     assert lines[: len(paths)] == [str(path) for path in paths]
     assert lines[len(paths) :] == (
-        []
-        if memory == "introspective"
-        else ["(no attention figure: the vrnn memory does not attend to past steps)"]
+        [] if attends else ["(no attention figure: the vrnn memory does not attend to past steps)"]
     )
 
 
-@pytest.mark.parametrize("memory", ["introspective", "vrnn"])
-def test_summary_has_what_other_programs_read(memory, finished):
-    run, output = finished(memory)
+def test_summary_has_what_other_programs_read(memory_name, finished):
+    run, output = finished(memory_name)
     summary = json.loads((run / "summary.json").read_text())
     wanted = """
         negative_elbo_per_frame negative_elbo_per_sequence kl_per_frame recall_kl last_frame_kl
         num_steps steps_per_second parameters seed memory task
     """
     assert set(wanted.split()) <= set(summary)
-    assert (summary["memory"], summary["task"]) == (memory, "perfect_recall")
+    assert (summary["memory"], summary["task"]) == (memory_name, "perfect_recall")
     assert (summary["num_steps"], summary["seed"]) == (21, 0)
     assert summary["steps_per_second"] > 0
     kl = summary["kl_per_frame"]
@@ -708,6 +703,231 @@ def test_disk_that_fills_is_one_sentence(folder, monkeypatch):
 
     monkeypatch.setattr("pyro_gtm.run.save_checkpoint", full)
     assert_one_sentence(train("-o run"), 1, "run/checkpoints/step-00000020.pt", "No space left")
+
+
+# ------------------------------------------------------------------------------ compare
+
+
+may_fork = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Processes take along what a test has patched, and import nothing."""
+    monkeypatch.setattr(comparison_module, "PROCESSES", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(comparison_module, "POLL", 0.02)
+    monkeypatch.setattr(comparison_module, "draw_figures", lambda run: [])
+
+
+def compare(line=""):
+    sizes = "--preset debug --list-length 2 --recall-length 1 -n 2"
+    return call(f"compare {sizes} --device cpu -o out {line}")  # forks may not use a GPU
+
+
+@may_fork
+def test_comparison_tells_what_happens_and_ends_with_the_table(folder, forked):
+    result = compare("--memory vrnn --memory ntm --seeds 1 --latent-dim 5")
+    assert result.exit_code == 0, result.output
+    first, *lines = result.output.splitlines()
+    assert first == "2 runs, 2 of them to be trained, in out"
+    for memory, (begun, done) in zip(("vrnn", "ntm"), (lines[:2], lines[2:4]), strict=True):
+        summary = json.loads((folder / f"out/perfect_recall-{memory}-0/summary.json").read_text())
+        assert begun == f"perfect_recall-{memory}-0 begins, to step 2"
+        assert done == (
+            f"perfect_recall-{memory}-0 is finished: recall KL {summary['recall_kl']:.2f}, "
+            f"negative bound {summary['negative_elbo_per_frame']:.2f} nats a frame"
+        )
+    assert (folder / "out/results.md").read_text() in result.output
+    files = ["out/results.csv", "out/results.md", "out/perfect_recall.png"]
+    assert [line.strip() for line in lines[-3:]] == files
+    assert all((folder / file).is_file() for file in files)
+    config = read_config(folder / "out/perfect_recall-ntm-0/config.json")
+    assert config == make_config(
+        "debug",
+        memory="ntm",
+        num_steps=2,
+        latent_dim=5,
+        task_options={"list_length": 2, "recall_length": 1},
+        device="cpu",
+    )
+
+    again = compare("--memory vrnn --memory ntm --seeds 1 --latent-dim 5").output.splitlines()
+    assert again[0] == "2 runs, 0 of them to be trained, in out"
+    assert again[1:] == lines[4:], "the same table, and no run in between"
+
+
+def test_comparison_is_of_all_memories_with_three_seeds(monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli, "Comparison", lambda folder, configs: asked.extend(configs) or 1 / 0)
+    assert isinstance(call("compare --task t").exception, SystemExit), "an unknown task"
+    assert isinstance(call("compare").exception, ZeroDivisionError)
+    memories = ["dnc", "introspective", "lru", "ntm", "vrnn"]
+    assert [(c.memory, c.seed) for c in asked] == [(m, s) for m in memories for s in range(3)]
+    assert {(c.task, c.preset) for c in asked} == {("perfect_recall", "small")}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--memory nope", ["'--memory'", "'nope'", "introspective", "--import"]),
+        ("--task nope", ["'--task'", "'nope'", "perfect_recall"]),
+        ("--jobs 0", ["--jobs", "0"]),
+        ("--seeds 0", ["--seeds", "0"]),
+        ("--seeds 4294967296", ["--seeds", "4294967296"]),
+        ("--seed 3", ["--seed"]),
+        ("--memory-option slots=3", ["--memory-option"]),
+        ("--resume out", ["--resume"]),
+        ("--recall-length 9", ["--recall-length=9"]),
+        ("--latent-dim 1000000000000", ["--latent-dim=1000000000000", "this machine can hold"]),
+        ("--binarise none", ["likelihood='bernoulli'", "--binarise='none'"]),
+        ("--device nonsense", ["--device must", "'nonsense'"]),
+        ("--data mnist --data-dir missing", ["train-images", "missing", "--download"]),
+        ("--download", ["'digits'"]),
+        ("--memory vrnn --memory vrnn", ["a task, memory and seed twice"]),
+        ("--import no.such.module", ["--import", "'no.such.module'"]),
+        ("--output file", ["--output", "'file' is a file"]),
+        ("--output file/below --memory vrnn", ["file/below cannot be used: Not a directory"]),
+        ("--output ''", ["--output", "the name is empty"]),
+        (f"--output {'x' * 300} --memory vrnn", ["cannot be used: File name too long"]),
+    ],
+)
+def test_comparing_refuses(line, words, folder):
+    (folder / "file").write_text("a file")
+    before = everything(folder)
+    assert_refused(compare(line), *words)
+    assert everything(folder) == before
+
+
+@may_fork
+def test_comparing_refuses_other_settings_in_the_same_folder(folder, forked):
+    assert compare("--memory vrnn --seeds 1").exit_code == 0
+    before = everything(folder)
+    for line, words in {
+        "-lr 0.5": ["out/perfect_recall-vrnn-0 holds a run with --learning-rate=0.002, and 0.5"],
+        "--list-length 3": ["--list-length=2, and 3 was asked for: choose another output folder"],
+        "-n 1": ["holds a run of 2 steps, and --num-steps=1 was asked for"],
+    }.items():
+        assert_refused(compare(f"--memory vrnn {line}"), *words)
+        assert everything(folder) == before
+
+
+@may_fork
+def test_a_run_that_fails_is_one_sentence_and_the_others_are_in_the_table(folder, forked):
+    result = compare("--memory vrnn -lr 1e30 --seeds 1")
+    before = assert_one_sentence(result, 1, "1 of 1 runs failed: perfect_recall-vrnn-0: ", "step 2")
+    assert len(before) == 3 and before[2].startswith("perfect_recall-vrnn-0 failed: "), before
+    assert not (folder / "out" / "results.md").exists(), "there is nothing to put in"
+
+    (folder / "out" / "perfect_recall-vrnn-0" / "config.json").unlink()
+    (folder / "out" / "perfect_recall-vrnn-0" / "metrics.jsonl").unlink()
+    assert compare("--memory vrnn --seeds 2").exit_code == 0
+    for path in (folder / "out" / "perfect_recall-vrnn-1").glob("checkpoints/*"):
+        path.write_bytes(b"damaged")
+    (folder / "out" / "perfect_recall-vrnn-1" / "summary.json").unlink()
+    result = compare("--memory vrnn --seeds 2")
+    assert_one_sentence(result, 1, "1 of 2 runs failed: perfect_recall-vrnn-1: ", "checkpoint")
+    assert (folder / "out" / "results.md").read_text() in result.output
+
+
+def test_comparing_says_where_the_runs_are(capsys):
+    """No figures before the first row; no recall KL where nothing can be predicted."""
+    row = {"step": 1500, "negative_elbo_per_frame": 75.123}
+    for event, content in [
+        ("begins", {"step": 0}),
+        ("begins", {"step": 1200}),
+        ("is at", {}),
+        ("is at", row),
+        ("is at", row | {"recall_kl": 2.345}),
+        ("finished", row | {"recall_kl": None}),
+    ]:
+        cli._tell(2500, "run", event, content)
+    assert capsys.readouterr().out.splitlines() == [
+        "run begins, to step 2,500",
+        "run goes on from step 1,200, to step 2,500",
+        "run has logged nothing yet",
+        "run is at step 1,500: negative bound 75.12 nats a frame",
+        "run is at step 1,500: recall KL 2.35, negative bound 75.12 nats a frame",
+        "run is finished: negative bound 75.12 nats a frame",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "sentence"),
+    [
+        (Stopped(2), 130, "Stopped; begun runs are saved. The same command continues."),
+        (Stopped(15), 143, "Stopped; begun runs are saved. The same command continues."),
+        (KeyboardInterrupt(), 130, "Stopped at once; runs are as saved last."),
+    ],
+)
+def test_a_stopped_comparison_is_one_sentence(stop, code, sentence, monkeypatch):
+    def train(self, jobs, *callbacks):
+        raise stop
+
+    monkeypatch.setattr(comparison_module.Comparison, "train", train)
+    result = compare("--memory vrnn")
+    assert result.exit_code == code
+    assert result.output.splitlines()[-1].startswith(sentence)
+
+
+@pytest.mark.slow
+def test_comparison_is_interrupted_from_outside_and_goes_on(folder):
+    """Ctrl-C at a terminal reaches the command and its processes; once while they import.
+
+    The memory is in a module of the user's, which every process must import.
+    """
+    (folder / "my_memories.py").write_text(
+        "import pyro_gtm as gtm\n\n\n"
+        "@gtm.register_memory('mine')\nclass Mine(gtm.RecurrentMemory):\n    pass\n"
+    )
+    command = "compare --import my_memories --memory mine --preset debug --seeds 3 --jobs 2 -o out"
+
+    def begin(steps):
+        return subprocess.Popen(
+            [sys.executable, "-m", "pyro_gtm", *command.split(), "-n", str(steps)],
+            cwd=folder,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # a group of its own, as the shell makes
+        )
+
+    metrics = [folder / f"out/perfect_recall-mine-{seed}/metrics.jsonl" for seed in (0, 1)]
+    for ready in (lambda said: True, lambda said: all(map(last_step, metrics))):
+        process = begin(100_000)
+        said = process.stdout.readline() + process.stdout.readline() + process.stdout.readline()
+        assert said.splitlines()[-1].startswith("perfect_recall-mine-1 ")
+        deadline = time.monotonic() + 120
+        while not ready(said):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        rest, _ = process.communicate(timeout=120)
+        assert process.returncode == 130, rest
+        assert rest.splitlines() == [
+            "Stopping after these steps; press Ctrl-C again to stop at once.",
+            "Stopped; begun runs are saved. The same command continues.",
+        ]
+        with pytest.raises(ProcessLookupError):  # nobody is left of the group
+            while time.monotonic() < deadline:
+                os.killpg(process.pid, 0)
+                time.sleep(0.01)
+    assert not (folder / "out/perfect_recall-mine-2").exists()
+    taken = [
+        max(int(file.stem[5:]) for file in (path.parent / "checkpoints").iterdir())
+        for path in metrics
+    ]
+    for path, step in zip(metrics, taken, strict=True):
+        assert 0 <= step - last_step(path) < 10, "it was saved where it was"
+    process = begin(max(taken) + 30)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert f"perfect_recall-mine-0 goes on from step {taken[0]:,}" in said
+    assert "perfect_recall-mine-2 begins" in said
+    assert "Traceback" not in said
+    for path in metrics:
+        assert last_step(path) == max(taken) + 30
+        assert (path.parent / "figures" / "training.png").is_file()
 
 
 # ------------------------------------------------------------------------------ generate

@@ -20,9 +20,21 @@ SCRIPTS = [*ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/*.py")]
 # The arguments of the smoke run of each script, and words that its output ends with.
 SMOKE_RUNS = {
     "examples/train.py": ("--preset debug -n 2 --output new", "new/figures/attention.png"),
+    "examples/compare_memories.py": (
+        "--preset debug --memory vrnn --seeds 1 -n 1 --output new",
+        "new/perfect_recall.png",
+    ),
     "examples/generate.py": ("run", "run/figures/generated.png"),
     "examples/what_does_it_remember.py": ("run", "run/figures/what_it_remembers.png"),
     "examples/compose_your_own.py": ("--memory vrnn -n 1", "nats a step: "),
+    "benchmarks/copy_task.py": (
+        "--memory vrnn -n 2 -b 2 --eval-every 1 --output new",
+        "new/copy_task.png",
+    ),
+    "benchmarks/memory_growth.py": (
+        "-T 1,2 --slots 2,3 --heads 1,2 -b 2 --repeats 1 --output new",
+        "new/memory_growth.png",
+    ),
     "benchmarks/step_time.py": ("--turns 1 -T 3 -b 2 --width 8", "naive pair, validated"),
 }
 

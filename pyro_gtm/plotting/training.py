@@ -29,7 +29,7 @@ from pyro_gtm.plotting.style import (
 def training_curves(
     metrics: Sequence[Mapping[str, float]], evaluations: Sequence[Mapping[str, float]]
 ) -> Figure:
-    """The negative bound and the KL in the recall phase, in nats, against the training step.
+    """The negative bound and the recall KL, in nats, against the training step.
 
     The left panel ends above where the curves are after the first tenth of the steps, and says so
     if that leaves something out.  The right panel has a logarithmic axis where its values span a
@@ -98,7 +98,7 @@ def _bound_panel(
 
 def _recall_panel(axes: Axes, steps: Array, recall: Array, last: Array) -> None:
     """Two lines, the whole recall phase and its last frame; all arguments ``(rows,)``."""
-    axes.set_title("KL in the recall phase" + _latest("held-out", recall))
+    axes.set_title("Recall KL" + _latest("held-out", recall))
     axes.set_ylabel("KL (nats per frame)")
     if not len(steps):
         axes.text(
@@ -111,7 +111,7 @@ def _recall_panel(axes: Axes, steps: Array, recall: Array, last: Array) -> None:
         )
         axes.set_yticks([])
         return
-    axes.plot(steps, recall, color=ORANGE, label="recall phase, mean", **_markers(len(steps)))
+    axes.plot(steps, recall, color=ORANGE, label="recall KL", **_markers(len(steps)))
     axes.plot(
         steps, last, color=VERMILION, label="last frame", linestyle="--", **_markers(len(steps))
     )

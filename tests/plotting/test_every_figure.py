@@ -18,6 +18,7 @@ from pyro_gtm.plotting import (
     attention_over_time,
     frame_strips,
     kl_per_frame,
+    memories_compared,
     memory_over_time,
     recall_under_interventions,
     save,
@@ -45,6 +46,11 @@ def test_tensors_are_as_good_as_arrays(assert_reads_well: Callable[[Figure], Non
     figure = memory_over_time({"read_weights": weights, "write_weights": weights}, predictable)
     assert np.array_equal(figure.axes[1].images[0].get_array(), weights[:, 0].detach().numpy().T)
 
+    rows = [{"step": 1, "last_frame_kl": curve[0], "negative_elbo_per_frame": 1.0}]
+    rows[0]["kl_per_frame"] = curve
+    figure = memories_compared({"dnc": [rows]}, predictable)
+    assert np.array_equal(figure.axes[0].lines[0].get_ydata(), curve.detach().numpy())
+
     figure = recall_under_interventions({"cut": curve}, {"A": frames[0][:, 0]}, predictable)
     assert np.array_equal(figure.axes[0].lines[0].get_ydata(), curve.detach().numpy())
 
@@ -54,6 +60,7 @@ FRAMES = np.zeros((4, 2, 1, 3, 3))
 WEIGHTS = np.ones((4, 2, 3)) / 3
 ROW = {"step": 1.0, "negative_elbo_per_frame": 1.0}
 DETAILS = {"read_weights": WEIGHTS, "write_weights": WEIGHTS[:, :1]}
+EVALUATED = [ROW | {"kl_per_frame": np.ones(3), "last_frame_kl": 1.0}]
 CURVES, ROWS = {"cut": np.ones(4)}, {"A": FRAMES[:, 0]}
 
 
@@ -89,6 +96,10 @@ CURVES, ROWS = {"cut": np.ones(4)}, {"A": FRAMES[:, 0]}
         (lambda: memory_over_time(DETAILS | {"write_weights": WEIGHTS[1:]}, P4), "write_weights"),
         (lambda: memory_over_time(DETAILS | {"write_weights": WEIGHTS[..., 1:]}, P4), "write_we"),
         (lambda: memory_over_time(DETAILS, P3), "predictable"),
+        (lambda: memories_compared({}, P3), "evaluations"),
+        (lambda: memories_compared({"dnc": [[]]}, P3), r"evaluations\['dnc'\]"),
+        (lambda: memories_compared({"dnc": [EVALUATED]}, P4), r"evaluations\['dnc'\]\[0\]: kl_per"),
+        (lambda: memories_compared({"dnc": [EVALUATED]}, P3[:, None]), "predictable"),
         (lambda: recall_under_interventions({}, ROWS, P4), "curves"),
         (lambda: recall_under_interventions(CURVES, {}, P4), "rows"),
         (lambda: recall_under_interventions(CURVES, ROWS, P3), r"curves\['cut'\]"),
@@ -112,6 +123,7 @@ def draw_all() -> Iterator[Figure]:
     yield attention_over_time(WEIGHTS, P4)
     yield memory_over_time(DETAILS, P4)
     yield recall_under_interventions(CURVES, ROWS, P4)
+    yield memories_compared({"dnc": [EVALUATED]}, P3)
 
 
 def test_nothing_global_is_touched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_training_curves_draws_every_row(
     expected = {
         "training": (metrics, "negative_elbo_per_frame"),
         "held-out": (evaluated, "negative_elbo_per_frame"),
-        "recall phase, mean": (evaluated, "recall_kl"),
+        "recall KL": (evaluated, "recall_kl"),
         "last frame": (evaluated, "last_frame_kl"),
     }
     expected = {label: source for label, source in expected.items() if source[0]}
