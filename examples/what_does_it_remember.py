@@ -86,7 +86,7 @@ def main(folder: Path, device: str, output: Path | None) -> None:
 
     curves: dict[str, Tensor] = {}
     rows = {"sequence A": batch.frames[:, 0], "sequence B": batch.frames[:, 1]}
-    click.echo(f"{'memory':<24}KL of recalled frames (nats)")
+    click.echo(f"{'memory':<24}recall KL (nats)")
     for name, intervention in interventions(recall, num_steps).items():
         with intervention:
             kl = run.experiment.evaluate(batch).kl  # (T, SEQUENCES)

@@ -163,5 +163,5 @@ def _finding(means: Mapping[str, float]) -> str:
     if not means:
         return "KL of each frame"
     (first, mean), *others = means.items()
-    title = f"KL in the recall phase: {first} {nats(mean)} a frame"
+    title = f"Recall KL: {first} {nats(mean)} a frame"
     return title + (f", else at least {nats(min(dict(others).values()))}" if others else "")

@@ -80,5 +80,5 @@ def _kl_title(lines: Mapping[str, Array], share: Array) -> str:
         return "KL of each frame" if len(lines) > 1 else f"KL of each frame, {next(iter(lines))}"
     means = {label: curve[recall].mean() for label, curve in lines.items()}
     best, worst = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
-    title = f"recall KL: {best} {nats(means[best])} a frame"
+    title = f"Recall KL: {best} {nats(means[best])} a frame"
     return title if best == worst else f"{title}, {worst} {nats(means[worst])}"

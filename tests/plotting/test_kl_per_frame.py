@@ -49,7 +49,7 @@ def test_kl_per_frame_title_gives_the_recall_means(
     predictable = recall_after(2, 2)
     curves = {"dnc": np.array([9, 9, 1, 2.0]), "vrnn": np.full(4, 12.0)}
     title = kl_per_frame(curves, predictable).axes[0].get_title("left")
-    assert title == "recall KL: dnc 1.50 nats a frame, vrnn 12.0 nats"
+    assert title == "Recall KL: dnc 1.50 nats a frame, vrnn 12.0 nats"
 
 
 def test_every_run_of_shares_is_marked_as_deep_as_it_is(

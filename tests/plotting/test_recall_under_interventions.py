@@ -64,7 +64,7 @@ def test_title_compares_the_first_with_the_others() -> None:
     arrays = {name: np.array(curve, dtype=float) for name, curve in curves.items()}
     figure = recall_under_interventions(arrays, ROWS, predictable)
     axes = figure.axes[0]
-    title = "KL in the recall phase: intact 1.00 nats a frame, else at least 12.0 nats"
+    title = "Recall KL: intact 1.00 nats a frame, else at least 12.0 nats"
     assert axes.get_title("left") == title
     assert [line.get_label() for line in axes.lines] == [
         "intact: 1.00 nats in recall",
@@ -74,7 +74,7 @@ def test_title_compares_the_first_with_the_others() -> None:
     assert axes.get_yscale() == "log"
 
     (axes, _) = recall_under_interventions({"vrnn": np.arange(4.0)}, ROWS, predictable).axes
-    assert axes.get_title("left") == "KL in the recall phase: vrnn 2.50 nats a frame"
+    assert axes.get_title("left") == "Recall KL: vrnn 2.50 nats a frame"
     assert axes.get_yscale() == "linear", "0 has no logarithm"
     (axes, _) = recall_under_interventions(arrays, ROWS, np.linspace(0, 0.9, 4)).axes
     assert axes.get_title("left") == "KL of each frame"
