@@ -21,8 +21,8 @@ memory helps: whoever keeps nothing has half of the bits wrong.
 A linear map of the context gives the logits of the bits, and the loss is their cross-entropy, in
 bits out alone.  All memories have the same width of LSTM, the same lists and the same optimiser,
 Adam with a clip of the gradient's norm.  A memory has passed when less than 1 bit in 100 is wrong
-over held-out lists of all lengths; it then stops.  No Pyro: a memory is a module with one pure
-step.
+over held-out lists of all lengths; it then stops.  NTM, LRU and DNC begin prepared, as everywhere,
+unless ``--initialisation plain`` is given.  No Pyro: a memory is a module with one pure step.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import click
 import matplotlib as mpl
@@ -47,6 +47,7 @@ from torch.nn import functional as F
 import pyro_gtm as gtm
 from pyro_gtm import plotting
 from pyro_gtm.files import write_atomically
+from pyro_gtm.memory.addressed import Initialisation
 from pyro_gtm.memory.registry import memory_class
 from pyro_gtm.plotting.style import GREY, STYLE, TICKS, whole_numbers
 
@@ -116,7 +117,7 @@ class CopyNetwork(nn.Module):
         return logits
 
 
-def build_network(memory_name: str, bits: int, seed: int, **sizes: int) -> CopyNetwork:
+def build_network(memory_name: str, bits: int, seed: int, **sizes: int | str) -> CopyNetwork:
     """An untrained network; its memory is given those of the sizes that it knows.
 
     Raises:
@@ -162,7 +163,7 @@ def train_copy(
     seed: int = 0,
     eval_every: int = 50,
     report: Callable[[str], None] = lambda line: None,
-    **sizes: int,
+    **sizes: int | str,
 ) -> Curve:
     """Train one memory until it passes, or for ``num_steps`` steps.
 
@@ -176,7 +177,8 @@ def train_copy(
         seed: of the weights and of the lists trained on.
         eval_every: steps from one evaluation to the next.
         report: told of every evaluation in a line.
-        **sizes: ``hidden_dim``, ``slots`` and so on; a memory is given those it knows.
+        **sizes: ``hidden_dim``, ``slots``, ``initialisation`` and so on; a memory is given those it
+            knows.
     """
     network = build_network(memory_name, bits, seed, **sizes)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
@@ -255,6 +257,12 @@ def curves_as_csv(curves: Iterable[Curve], seed: int) -> bytes:
 @click.option("--slots", type=click.IntRange(1), default=20)
 @click.option("--heads", type=click.IntRange(1), default=1, help="Reads in a step.")
 @click.option("--word-size", type=click.IntRange(1), default=16, help="Of a slot.")
+@click.option(
+    "--initialisation",
+    type=click.Choice(get_args(Initialisation)),
+    default="prepared",
+    help="Of the memories with slots.",
+)
 @click.option("--eval-every", type=click.IntRange(1), default=50, help="Steps between two looks.")
 @click.option("--seed", type=click.IntRange(0, HELD_OUT_SEED - 1), default=0)
 @click.option(
@@ -274,12 +282,19 @@ def main(
     slots: int,
     heads: int,
     word_size: int,
+    initialisation: str,
     eval_every: int,
     seed: int,
     output: Path | None,
 ) -> None:
     """Train memories to copy lists of random bits, on one CPU thread."""
-    sizes = {"hidden_dim": hidden_dim, "slots": slots, "heads": heads, "word_size": word_size}
+    sizes: dict[str, int | str] = {
+        "hidden_dim": hidden_dim,
+        "slots": slots,
+        "heads": heads,
+        "word_size": word_size,
+        "initialisation": initialisation,
+    }
     memories = tuple(dict.fromkeys(memories))
     try:
         for memory in memories:

@@ -39,7 +39,7 @@ from pyro_gtm.experiment import build_experiment
 from pyro_gtm.files import write_atomically
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.report import draw_figures
-from pyro_gtm.run import MAY_CHANGE, Interrupted, Run, RunError, _flat, _stop_signals
+from pyro_gtm.run import MAY_CHANGE, Interrupted, Run, RunError, flat, stop_signals
 
 __all__ = ["Comparison", "FailedRunsError", "Result", "Stopped", "markdown_table"]
 
@@ -140,9 +140,7 @@ class Comparison:
                 raise RunError(f"{folder} holds something that is no run: {elsewhere}")
             return
         try:
-            there, wanted = (
-                _flat(asdict(c)) for c in (read_config(folder / "config.json"), config)
-            )
+            there, wanted = (flat(asdict(c)) for c in (read_config(folder / "config.json"), config))
         except ValueError as error:
             raise RunError(str(error)) from error
         for setting in [*there, *wanted]:
@@ -207,7 +205,7 @@ class Comparison:
         running: dict[Any, tuple[str, Any]] = {}  # by the end of the pipe that tells of it
         reasons: dict[str, str] = {}
         reported, told_to_stop, cut_short = time.monotonic(), False, False
-        with _stop_signals(on_signal) as stop:
+        with stop_signals(on_signal) as stop:
             try:
                 while running or (waiting and not stop):
                     while waiting and len(running) < jobs and not stop:

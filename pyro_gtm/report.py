@@ -17,6 +17,10 @@ __all__ = ["draw_figures", "draw_strips", "frames_before_recall", "summary_table
 SHOWN_SEQUENCES = 3
 
 
+ATTENTION = ("read_weights", "write_weights")
+"""What a memory with slots must record for its figure."""
+
+
 def draw_figures(run: Run) -> list[Path]:
     """Draw all figures of a trained run into its folder.
 
@@ -47,7 +51,7 @@ def draw_figures(run: Run) -> list[Path]:
         figures["attention"] = plotting.attention_over_time(
             tape["read_weights"].mean(1), recalled, gates
         )
-    elif {"read_weights", "write_weights"} <= set(tape.names):
+    elif all(name in tape.names and tape[name].dim() == 4 for name in ATTENTION):  # (T, B, R, N)
         # Each sequence may use slots of its own, so that an average would blur them.
         figures["attention"] = plotting.memory_over_time(
             {name: tape[name][:, 0] for name in tape.names}, batch.predictable[:, 0]

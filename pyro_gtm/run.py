@@ -37,7 +37,7 @@ from pyro_gtm.experiment import Experiment, build_experiment
 from pyro_gtm.files import write_atomically
 from pyro_gtm.infer.training import NonFiniteLossError, training_steps
 
-__all__ = ["Interrupted", "Run", "RunError"]
+__all__ = ["MAY_CHANGE", "Interrupted", "Run", "RunError", "flat", "stop_signals"]
 
 Row = dict[str, Any]
 Progress = Callable[[Row], None]
@@ -130,8 +130,8 @@ class Run:
             CheckpointError: its newest checkpoint is damaged, or of another configuration.
         """
         config = _config_of(folder)
-        started_with = _flat(asdict(config))
-        for name, wanted in _flat(overrides).items():
+        started_with = flat(asdict(config))
+        for name, wanted in flat(overrides).items():
             same = name in started_with and started_with[name] == wanted
             if name not in MAY_CHANGE and not same:
                 had = f"with {name}={started_with[name]!r}" if name in started_with else "otherwise"
@@ -203,7 +203,7 @@ class Run:
         )
         self._cut_metrics()
         with (
-            _stop_signals(on_signal) as stop,
+            stop_signals(on_signal) as stop,
             open(self.folder / "metrics.jsonl", "a") as metrics,
             warnings.catch_warnings(),
             closing(taken) as steps,
@@ -397,7 +397,7 @@ def _config_of(folder: Path) -> Config:
         raise RunError(str(error)) from error
 
 
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+def flat(settings: dict[str, Any]) -> dict[str, Any]:
     """Nested options beside the rest: ``task_options={"size": 3}`` as ``task option size``."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
@@ -418,7 +418,7 @@ def _refusing_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _stop_signals(on_signal: Callable[[], None]) -> Iterator[list[int]]:
+def stop_signals(on_signal: Callable[[], None]) -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM instead of dying of the first; a second SIGINT does kill."""
     received: list[int] = []
 

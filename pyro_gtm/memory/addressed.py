@@ -16,6 +16,10 @@ Deviations, for all of them:
 
 - In step t the memory is first written and then read, as the DNC was published.  Only z_{t-1} and
   what came before it can have been written, so nothing of x_t leaks.
+- ``initialisation="prepared"`` (the default) starts from a memory that stores and keeps each
+  latent, see :meth:`AddressedMemory._prepare`, and from an LSTM that is a clock, see
+  :class:`~pyro_gtm.memory.controller.LSTMController`.  ``"plain"`` starts both as PyTorch does, but
+  for the forget gates; what else it switches is said in the file of each memory.
 - The interface sees z_{t-1} beside h_t: Figure 2 draws an arrow from z to the write, while
   equation 14 has the keys from h_t alone.
 """
@@ -41,7 +45,7 @@ RATE_OF_STARTS = 20.0
 moves every weight by some 0.002 in a step would need thousands of steps to choose a slot."""
 
 MARK_SIZE = 16
-"""Room that words have beside the latent, where their content is all they are found by."""
+"""Room that the words of the LRU memory and the DNC have beside the latent."""
 
 MARK_SCALE = 10.0
 """How much larger than usual the weights from h_t to a mark start, so that marks can be told apart
@@ -67,7 +71,9 @@ class AddressedMemory(MemoryModule):
 
     A subclass names the parts of its interface, with their sizes, and defines
     :meth:`initial_state` and :meth:`access`.  Its state is a ``NamedTuple`` that has among its
-    fields ``hidden`` and ``cell``, of the controller, and ``reads``, ``(*batch, R, W)``.
+    fields ``hidden`` and ``cell``, of the controller, and ``reads``, ``(*batch, R, W)``.  Of the
+    parts, ``"add"`` is what is written, and parts whose name ends in ``"keys"`` are what is looked
+    up: these two kinds are prepared.
 
     Args:
         interface: for each part what one of ``count`` heads emits, as ``(count, size)``.

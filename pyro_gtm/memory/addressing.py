@@ -115,7 +115,7 @@ def content_weights(memory: Tensor, keys: Tensor, strengths: Tensor) -> Tensor:
 def interpolate(content: Tensor, previous: Tensor, gates: Tensor) -> Tensor:
     """Between content and where the head was before: w = g w_content + (1 - g) w_previous.
 
-    [NTM] eq 7; with other arguments, also the choice of [LRUA] eq 22 and of [DNC]'s write head.
+    [NTM] eq 7; with other arguments, also the choice of [LRUA] and of [DNC]'s write head.
 
     Args:
         content: ``(*batch, R, N)``.
@@ -167,7 +167,7 @@ def sharpen(weights: Tensor, exponents: Tensor) -> Tensor:
 
 
 def decay_usage(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float) -> Tensor:
-    """How much each slot was used of late: u <- γ u + Σ_r w_read + Σ_r w_write.  [LRUA] eq 20.
+    """How much each slot was used of late: u <- γ u + Σ_r w_read + Σ_r w_write.  [LRUA].
 
     Args:
         usage: u, ``(*batch, N)``.
@@ -182,7 +182,7 @@ def decay_usage(usage: Tensor, read_weights: Tensor, write_weights: Tensor, deca
 
 
 def least_used(usage: Tensor, count: int) -> Tensor:
-    """One-hot weightings of the ``count`` slots used least, the least first.  [LRUA] eq 21.
+    """One-hot weightings of the ``count`` slots used least, the least first.  [LRUA].
 
     Of slots used equally the one with the lower number comes first, so that there are always
     exactly ``count`` of them; read literally, the source's indicator would have all that tie.
@@ -238,7 +238,8 @@ def allocate(usage: Tensor, tie: float = 0.0) -> Tensor:
 
     Args:
         usage: u in [0, 1], ``(*batch, N)``.
-        tie: for the order, usage is rounded to multiples of this; 0 as published.
+        tie: for the order, usage is rounded to multiples of this, so that the slot taken may be
+            less free than the freest by as much; 0 as published.
 
     Returns:
         a, ``(*batch, N)``, summing to at most one.

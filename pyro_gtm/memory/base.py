@@ -36,7 +36,11 @@ class MemoryStep(NamedTuple):
     """What the program sees, Ψ: ``(*batch, context_dim)``."""
 
     details: dict[str, Tensor]
-    """What a figure may want, by name, batch dimensions first (attention, gates, usage)."""
+    """What a figure may want, by name, batch dimensions first.
+
+    Figures of runs know ``read_weights`` ``(*batch, R, N)``, ``write_weights`` ``(*batch, H, N)``,
+    ``usage`` ``(*batch, N)`` and gates; other names and shapes are left out.
+    """
 
 
 class MemoryModule(nn.Module, ABC):

@@ -18,10 +18,10 @@ class LSTMController(nn.Module):
     ±1/sqrt(hidden_dim)), except that there is one bias instead of a redundant pair, and that the
     forget gate's starts at one, so that a young controller remembers (Jozefowicz et al. 2015).
 
-    With a ``horizon``, units start with spans of memory from 1 to ``horizon`` steps, the forget
-    gates' biases being log(span) and the input gates' its negative (Tallec and Ollivier 2018, arXiv
-    1804.11188), and with candidates of their own bias, drawn from N(0, 1).  Together that makes a
-    young controller a clock: how far each unit has come says what time it is.
+    With a ``horizon``, units start with spans of memory from 2 to ``horizon`` steps, the forget
+    gates' biases being log(span - 1) and the input gates' its negative (Tallec and Ollivier 2018,
+    arXiv 1804.11188), and with candidates of their own bias, drawn from N(0, 1).  Together that
+    makes a young controller a clock: how far each unit has come says what time it is.
     """
 
     def __init__(self, input_dim: int, hidden_dim: int, horizon: int | None = None) -> None:

@@ -18,15 +18,16 @@ One step, with one head that writes and R heads that read::
 with C(M, k, β) = softmax_i(β cos(k, M[i])), the strengths β = 1 + softplus, all gates sigmoids and
 π a softmax.  The links make time and memory grow with the square of the slots.
 
-DeepMind's implementation differs in two points, which are those of the publication here: there the
-strengths are softplus, without the 1, and no gradient flows through w_w into the usage.
+Where DeepMind's implementation differs from the publication this is the publication: there the
+strengths are softplus, without the 1, no gradient flows through w_w into the usage, and the cosine
+has its constant in the denominator once more.
 
 Deviations:
 
-- Slots whose usage differs by less than ``tie`` are allocated in the order of their numbers.  As
-  published, every write makes the next free slot some 1e-6 less free than the others, and rounding
-  decides between these: which slot is taken differs from sequence to sequence, and from machine to
-  machine.
+- Slots whose usage rounds to the same multiple of ``tie`` are allocated in the order of their
+  numbers.  As published, every write makes the next free slot some 1e-6 less free than the others,
+  and rounding decides between these: which slot is taken differs from sequence to sequence, and
+  from machine to machine.
 - With ``initialisation="prepared"`` the slots begin as if they had once been written in order and
   then freed: L_0[i, i - 1] = 1 and p_0 is at the last.  Where each read head begins is learned,
   from near uniform, and modes begin with forward: heads that go on in order read at a constant lag,
@@ -56,6 +57,7 @@ from pyro_gtm.memory.addressing import (
     update_precedence,
     update_usage,
 )
+from pyro_gtm.memory.base import check_positive
 from pyro_gtm.memory.registry import register_memory
 
 __all__ = ["DNCMemory", "DNCState"]
@@ -100,7 +102,8 @@ class DNCMemory(AddressedMemory):
     ``usage`` u_t ``(*batch, N)``; ``allocation_gates`` g_a, ``write_gates`` g_w ``(*batch, 1)``;
     ``free_gates`` f ``(*batch, R)``; ``read_modes`` π ``(*batch, R, 3)``: backward, content,
     forward; ``link_sharpness`` ``(*batch, N)``, the greatest link into each slot, which is near one
-    where it is known after which other slot it was written; ``memory`` M_t ``(*batch, N, W)``.
+    where it is known after which other slot it was written (prepared, also for slots not yet
+    written, which begin linked); ``memory`` M_t ``(*batch, N, W)``.
 
     Args:
         latent_dim: Z, size of what the program writes each step.
@@ -126,6 +129,7 @@ class DNCMemory(AddressedMemory):
         initialisation: Initialisation = "prepared",
         tie: float = 0.01,
     ) -> None:
+        check_positive("DNCMemory", latent_dim=latent_dim, heads=heads)
         word_size = latent_dim + MARK_SIZE if word_size is None else word_size
         super().__init__(
             {
@@ -155,7 +159,7 @@ class DNCMemory(AddressedMemory):
             control_dim=control_dim,
             initialisation=initialisation,
         )
-        if not 0 <= tie < 1:
+        if not isinstance(tie, (int, float)) or not 0 <= tie < 1:
             raise ValueError(f"DNCMemory: tie must lie in [0, 1), got {tie!r}")
         self.tie = tie
         self.starts_in_order = initialisation == "prepared"
@@ -165,8 +169,8 @@ class DNCMemory(AddressedMemory):
     def initial_state(self, batch_shape: Sequence[int] = ()) -> DNCState:
         hidden = self.controller.initial(batch_shape)
         if self.starts_in_order:
-            slots = torch.eye(self.slots).to(hidden)  # (N, N)
-            links = slots.roll(1, dims=0).tril()  # (N, N): from each slot to the next, but the last
+            slots = torch.eye(self.slots, dtype=hidden.dtype, device=hidden.device)  # (N, N)
+            links = slots.roll(1, dims=0).tril(-1)  # (N, N): from each slot to the next
             precedence = slots[-1]  # (N,)
             read_weights = self.read_starts()  # (R, N)
         else:

@@ -5,12 +5,12 @@ Sources: Santoro et al. 2016 (arXiv 1605.06065), section 3.2, as the LRU-GTMM of
 
 One step, for each of R heads that read and write::
 
-    w_lu       one-hot at the least used slots by u_{t-1}, one for each head          (21)
-    w_w        = σ(α) w_r(t-1) + (1 - σ(α)) w_lu                                     (22)
-    M_t[i]     = M_{t-1}[i] + Σ_r w_w[i] a_r, the least used slots zeroed before      (23)
-    w_r        = softmax_i(β cos(k, M_t[i]))                                      (17-18)
-    φ_t^r      = Σ_i w_r[i] M_t[i]                                                   (19)
-    u_t        = γ u_{t-1} + Σ_r w_r + Σ_r w_w                                       (20)
+    w_lu       one-hot at the least used slots by u_{t-1}, one for each head
+    w_w        = σ(α) w_r(t-1) + (1 - σ(α)) w_lu
+    M_t[i]     = M_{t-1}[i] + Σ_r w_w[i] a_r, the least used slots zeroed before
+    w_r        = softmax_i(β cos(k, M_t[i]))
+    φ_t^r      = Σ_i w_r[i] M_t[i]
+    u_t        = γ u_{t-1} + Σ_r w_r + Σ_r w_w
 
 Deviations from the source:
 
@@ -21,6 +21,7 @@ Deviations from the source:
 - Keys have a strength β = 1 + softplus, without which a look-up among N slots cannot put more than
   e² times as much weight on the best of them as on the worst.
 - α is emitted for each head and step.
+- M_0 is 1e-6 everywhere, so that a slot never written resembles no key; w_r and u are zero.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from pyro_gtm.memory.addressing import (
     least_used,
     read_words,
 )
+from pyro_gtm.memory.base import check_positive
 from pyro_gtm.memory.registry import register_memory
 
 __all__ = ["LRUMemory", "LRUState"]
@@ -99,6 +101,7 @@ class LRUMemory(AddressedMemory):
         usage_decay: float = 0.99,
         initialisation: Initialisation = "prepared",
     ) -> None:
+        check_positive("LRUMemory", latent_dim=latent_dim, heads=heads)
         word_size = latent_dim + MARK_SIZE if word_size is None else word_size
         super().__init__(
             {

@@ -85,7 +85,8 @@ class NTMMemory(AddressedMemory):
         latent_dim: Z, size of what the program writes each step.
         slots: N.
         heads: R, how many heads read.
-        write_heads: H, how many heads write.
+        write_heads: H, how many heads write.  All start at the first slot; prepared, they write the
+            same, and their sum is stored.
         word_size: W; that of the latent if None.
         hidden_dim: width of the LSTM that moves the heads.
         control_dim: size of the control.
@@ -107,7 +108,7 @@ class NTMMemory(AddressedMemory):
         initialisation: Initialisation = "prepared",
     ) -> None:
         word_size = latent_dim if word_size is None else word_size
-        check_positive("NTMMemory", write_heads=write_heads)
+        check_positive("NTMMemory", heads=heads, write_heads=write_heads, word_size=word_size)
         if initial_memory not in ("constant", "learned"):
             raise ValueError(
                 f"NTMMemory: initial_memory must be 'constant' or 'learned', got {initial_memory!r}"
@@ -147,8 +148,9 @@ class NTMMemory(AddressedMemory):
 
     def initial_state(self, batch_shape: Sequence[int] = ()) -> NTMState:
         hidden = self.controller.initial(batch_shape)
-        at_first = F.one_hot(torch.zeros(self.write_heads, dtype=torch.long), self.slots)  # (H, N)
-        weights = torch.cat([self.read_starts(), at_first.to(hidden)])  # (R + H, N)
+        at_first = hidden.new_zeros(self.write_heads, self.slots)
+        at_first[:, 0] = 1
+        weights = torch.cat([self.read_starts(), at_first])  # (R + H, N)
         return NTMState(
             hidden=hidden,
             cell=self.controller.initial(batch_shape),

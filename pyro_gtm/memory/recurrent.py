@@ -2,10 +2,10 @@
 
 Source: Chung et al. 2015 (arXiv 1506.02216), as the baseline of Gemici et al. 2017, Figure 1.
 
-The baseline differs from the other memories in one thing only, Ψ_t = h_t.  As it stands it is
-variant (c) of Figure 1, where h_t sees the latents alone; which variant the paper's experiments
-used is not known.  Variant (a), where h_t sees the frames too, is the same module in a program that
-writes the frame's features beside the latent
+The baseline's context is the controller's own state, Ψ_t = h_t.  As it stands it is variant (c) of
+Figure 1, where h_t sees the latents alone; which variant the paper's experiments used is not known.
+Variant (a), where h_t sees the frames too, is the same module in a program that writes the frame's
+features beside the latent
 (``GenerativeTemporalModel(..., writes="latent+frame")``).
 """
 

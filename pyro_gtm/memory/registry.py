@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pyro_gtm.memory.base import MemoryModule
 from pyro_gtm.registry import Registry
 
-__all__ = ["make_memory", "memory_names", "register_memory"]
+__all__ = ["make_memory", "memory_class", "memory_names", "register_memory"]
 
 MEMORIES: Registry[MemoryModule] = Registry("memory", group="pyro_gtm.memories")
 

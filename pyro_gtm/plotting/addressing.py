@@ -340,7 +340,8 @@ def _where_it_reads(origins: Array, share: Array) -> str:
 
 def _finding(origins: Array, share: Array) -> str:
     """What the head reads that finds most, in words; shapes ``(T, R, T)`` and ``(T,)``."""
-    ago, mean = _by_steps_ago(origins.max(1), share)
+    heads = [_by_steps_ago(origins[:, head], share) for head in range(origins.shape[1])]
+    ago, mean = max(heads, key=lambda found: found[1])
     when = _when(share).capitalize()
     if mean < 0.5:
         return f"{when}, no head reads what was written a fixed number of steps before"
