@@ -1,16 +1,18 @@
 """How long is a gradient step, against hand-written PyTorch and a naive Pyro pair?
 
     python benchmarks/step_time.py
-    python benchmarks/step_time.py --memory vrnn --num-steps 25 --batch-size 16
+    python benchmarks/step_time.py --memory vrnn --memory ntm --num-steps 25 --batch-size 16
 
-Contestants, all with the same sizes of network, the same batch, Adam and a gradient clip:
+Contestants, all with the same sizes of network, the same weights at first, the same batch, Adam and
+a gradient clip:
 
-- ``hand-written``: a plain PyTorch loop as a careful person writes it: encoder once before the
-  loop, ``nn.LSTMCell``, memory and posterior in it, decoder once after it (and the prior, with
-  ``--posterior direct``), the KL in closed form.
+- ``hand-written``: a plain PyTorch loop as a careful person writes it (``benchmarks/handwritten``):
+  encoder once before the loop, ``nn.LSTMCell``, memory and posterior in it, decoder once after it
+  (and the prior, with ``--posterior direct``), the KL in closed form.  A test holds its loss and
+  its gradients to be the library's.
 - ``naive pair``: a Pyro model and guide as the tutorials teach them: two functions, each with its
   own loop, every network called in every step, ``pyro.optim.ClippedAdam``; once with Pyro's
-  validation off and once with it on, which is Pyro's default.
+  validation off and once with it on, which is Pyro's default.  Its memory is the hand-written one.
 - ``stacked``, ``per step``: this library's two site layouts, as trained by ``examples/train.py``.
 
 The contestants take turns, one step each, and the table gives the median of each and the median of
@@ -19,122 +21,114 @@ the ratios to the hand-written step of the same turn.  Absolute times say more a
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import click
 import pyro
 import pyro.distributions as dist
 import torch
+from handwritten import MEMORIES, Networks, negative_bound
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
-from torch.distributions import Normal, kl_divergence
-from torch.nn import functional as F
 
 import pyro_gtm as gtm
 
 EVENT = (1, 28, 28)
+PIXELS = 784
 REFERENCE = "hand-written"
+PAIR = "naive pair"
 Step = Callable[[Tensor], float]
-Pair = tuple[Tensor, Tensor]
 Times = dict[str, list[float]]
 
 
-class Networks(nn.Module):
-    """The networks of the comparison, written with ``torch.nn`` alone."""
+class Sizes(NamedTuple):
+    """Of every contestant."""
 
-    def __init__(
-        self,
-        memory: str,
-        corrects: bool,
-        latent: int,
-        width: int,
-        hidden: int,
-        slots: int,
-        heads: int,
-    ) -> None:
-        super().__init__()
-        self.corrects = corrects
-        self.latent, self.slots, self.heads, self.hidden_dim = latent, slots, heads, hidden
-        self.attends = memory == "introspective"
-        context = heads * latent if self.attends else hidden
-        self.encoder = nn.Sequential(nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width))
-        self.cell = nn.LSTMCell(latent, hidden)
-        self.interface = nn.Linear(hidden, heads * (slots + latent)) if self.attends else None
-        self.prior = nn.Sequential(
-            nn.Linear(context, width), nn.ReLU(), nn.Linear(width, 2 * latent)
-        )
-        self.posterior_in = nn.Linear(context, width)
-        self.posterior_out = nn.Linear(width, 2 * latent)
-        self.decoder = nn.Sequential(
-            nn.Linear(latent + context, width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.ReLU(),
-            nn.Linear(width, 784),
-        )
+    latent: int
+    width: int
+    hidden: int
+    slots: int
+    heads: int
 
-    def start(self, batch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        h = torch.zeros(batch, self.hidden_dim)
-        buffer = torch.zeros(batch, self.slots, self.latent)
-        return h, torch.zeros_like(h), buffer, torch.zeros(batch, self.latent)
 
-    def read(
-        self, h: Tensor, c: Tensor, buffer: Tensor, z: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        h, c = self.cell(z, (h, c))
-        if self.interface is None:
-            return h, h, c, buffer
-        buffer = torch.cat([z.unsqueeze(1), buffer[:, :-1]], 1)
-        logits, gates = (
-            self.interface(h).view(len(h), self.heads, -1).split([self.slots, self.latent], -1)
-        )
-        reads = torch.bmm(logits.softmax(-1), buffer) * gates.sigmoid()
-        return reads.flatten(1), h, c, buffer
+class Product(NamedTuple):
+    """A program of this library, and its memory."""
 
-    def infer(self, features: Tensor, context: Tensor) -> Pair:
-        loc, raw = self.posterior_out((features + self.posterior_in(context)).relu()).chunk(2, -1)
-        return loc, F.softplus(raw) + 1e-4
+    program: gtm.GenerativeTemporalModel
+    memory: gtm.MemoryModule
 
-    def correct(self, prior: Pair, correction: Pair) -> Pair:
-        return prior[0] + correction[0], (prior[1] * correction[1]).clamp(min=1e-4)
+    def weights(self) -> dict[str, Tensor]:
+        modules = nn.ModuleDict({"program": self.program, "memory": self.memory})
+        return dict(modules.named_parameters())
 
-    def predict(self, context: Tensor) -> Pair:
-        loc, raw = self.prior(context).chunk(2, -1)
-        return loc, F.softplus(raw) + 1e-4
 
-    def decode(self, z: Tensor, context: Tensor) -> Tensor:
-        return self.decoder(torch.cat([z, context], -1))
+def build_product(name: str, corrects: bool, sizes: Sizes) -> Product:
+    options: dict[str, int] = {"latent_dim": sizes.latent, "hidden_dim": sizes.hidden}
+    if name != "vrnn":
+        options.update(slots=sizes.slots, heads=sizes.heads)
+    memory = gtm.make_memory(name, **options)
+    program = gtm.GenerativeTemporalModel(
+        context_dim=memory.context_dim,
+        latent_dim=sizes.latent,
+        encoder=gtm.MLPEncoder(EVENT, sizes.width, feature_dim=sizes.width),
+        decoder=gtm.MLPDecoder(sizes.latent + memory.context_dim, sizes.width, EVENT),
+        likelihood=gtm.Bernoulli(EVENT),
+        posterior="correction" if corrects else "direct",
+    )
+    return Product(program, memory)
+
+
+def build_networks(name: str, corrects: bool, sizes: Sizes) -> Networks:
+    return Networks(name, corrects=corrects, pixels=PIXELS, **sizes._asdict())
+
+
+RENAMED = {  # beginnings of names, and what stands for them in the hand-written networks
+    "program.encoder.layers.": "encoder.",
+    "program.prior_head.hidden.": "prior.0.",
+    "program.prior_head.parameters_of.": "prior.2.",
+    "program.posterior_head.hidden.": "posterior_in.",
+    "program.posterior_head.parameters_of.": "posterior_out.",
+    "program.decoder.layers.": "decoder.",
+    "memory.interface.": "memory.interface.",
+    "memory.read_starts.logits": "memory.starts",
+}
+
+
+def as_hand_written(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of :class:`Product`, or their gradients, by the names of the hand-written networks.
+
+    All but ``memory.cell.bias_hh``: ``nn.LSTMCell`` has two biases where the library has one.
+    """
+    renamed = {}
+    for name, tensor in weights.items():
+        if name == "memory.controller.gates.weight":
+            hidden = len(tensor) // 4
+            renamed["memory.cell.weight_ih"] = tensor[:, :-hidden]
+            renamed["memory.cell.weight_hh"] = tensor[:, -hidden:]
+        elif name == "memory.controller.gates.bias":
+            renamed["memory.cell.bias_ih"] = tensor
+        else:
+            (ours,) = (beginning for beginning in RENAMED if name.startswith(beginning))
+            renamed[RENAMED[ours] + name.removeprefix(ours)] = tensor
+    return renamed
+
+
+def copy_weights(product: Product, networks: Networks) -> None:
+    """Make the hand-written networks compute what the library's do."""
+    weights = as_hand_written(product.weights())
+    weights["memory.cell.bias_hh"] = torch.zeros_like(weights["memory.cell.bias_ih"])
+    networks.load_state_dict(weights)
 
 
 def hand_written(networks: Networks) -> Step:
     optimizer = torch.optim.Adam(networks.parameters(), lr=1e-3, fused=True)
 
     def step(frames: Tensor) -> float:
-        frames = frames.flatten(2)  # (T, B, 784)
-        features = networks.encoder(frames)
-        h, c, buffer, z = networks.start(frames.shape[1])
-        contexts, latents, posteriors, priors = [], [], [], []
-        for feature in features:
-            context, h, c, buffer = networks.read(h, c, buffer, z)
-            loc, scale = networks.infer(feature, context)
-            if networks.corrects:
-                priors.append(networks.predict(context))
-                loc, scale = networks.correct(priors[-1], (loc, scale))
-            z = loc + scale * torch.randn_like(scale)
-            contexts.append(context)
-            latents.append(z)
-            posteriors.append((loc, scale))
-        contexts_, latents_ = torch.stack(contexts), torch.stack(latents)
-        posterior = Normal(*map(torch.stack, zip(*posteriors, strict=True)), validate_args=False)
-        parameters = (
-            map(torch.stack, zip(*priors, strict=True)) if priors else networks.predict(contexts_)
-        )
-        prior = Normal(*parameters, validate_args=False)
-        logits = networks.decode(latents_, contexts_)
-        reconstruction = F.binary_cross_entropy_with_logits(logits, frames, reduction="sum")
-        loss = reconstruction + kl_divergence(posterior, prior).sum()
+        loss = negative_bound(networks, frames.flatten(2))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(networks.parameters(), 10.0)
@@ -147,26 +141,26 @@ def hand_written(networks: Networks) -> Step:
 def naive_pair(networks: Networks, validation: bool, name: str) -> Step:
     def model(frames: Tensor) -> None:
         pyro.module(name, networks)
-        state = networks.start(frames.shape[1])
+        state = networks.memory.start(frames.shape[1])
+        z = frames.new_zeros(frames.shape[1], networks.latent)
         with pyro.plate("sequences", frames.shape[1]):
             for t in range(len(frames)):
-                context, h, c, buffer = networks.read(*state)
+                context, state = networks.memory(state, z)
                 z = pyro.sample(f"z_{t}", dist.Normal(*networks.predict(context)).to_event(1))
                 logits = networks.decode(z, context)
                 pyro.sample(f"x_{t}", dist.Bernoulli(logits=logits).to_event(1), obs=frames[t])
-                state = (h, c, buffer, z)
 
     def guide(frames: Tensor) -> None:
         pyro.module(name, networks)
-        state = networks.start(frames.shape[1])
+        state = networks.memory.start(frames.shape[1])
+        z = frames.new_zeros(frames.shape[1], networks.latent)
         with pyro.plate("sequences", frames.shape[1]):
             for t in range(len(frames)):
-                context, h, c, buffer = networks.read(*state)
+                context, state = networks.memory(state, z)
                 q = networks.infer(networks.encoder(frames[t]), context)
                 if networks.corrects:
                     q = networks.correct(networks.predict(context), q)
                 z = pyro.sample(f"z_{t}", dist.Normal(*q).to_event(1))
-                state = (h, c, buffer, z)
 
     svi = SVI(model, guide, pyro.optim.ClippedAdam({"lr": 1e-3, "clip_norm": 10.0}), Trace_ELBO())
 
@@ -177,21 +171,11 @@ def naive_pair(networks: Networks, validation: bool, name: str) -> Step:
     return step
 
 
-def product(name: str, layout: str, networks: Networks, width: int) -> tuple[Step, int]:
-    options: dict[str, int] = {"latent_dim": networks.latent, "hidden_dim": networks.hidden_dim}
-    if networks.attends:
-        options.update(slots=networks.slots, heads=networks.heads)
-    memory = gtm.make_memory(name, **options)
-    program = gtm.GenerativeTemporalModel(
-        context_dim=memory.context_dim,
-        latent_dim=networks.latent,
-        encoder=gtm.MLPEncoder(EVENT, width, feature_dim=width),
-        decoder=gtm.MLPDecoder(networks.latent + memory.context_dim, width, EVENT),
-        likelihood=gtm.Bernoulli(EVENT),
-        posterior="correction" if networks.corrects else "direct",
-        name=f"program, {layout}",
-    ).with_layout("stacked" if layout == "stacked" else "per_step")
-    model = gtm.use_memory(memory, name=f"memory, {layout}")(program.model)
+def library(product: Product, layout: str) -> Step:
+    """A step of this library; ``layout`` as :class:`gtm.GenerativeTemporalModel` names it."""
+    program = product.program.with_layout(layout)
+    program.name = f"program, {layout}"  # each contestant has an optimiser's state of its own
+    model = gtm.use_memory(product.memory, name=f"memory, {layout}")(program.model)
     guide = gtm.FilteringGuide(model, program)
     svi = SVI(model, guide, gtm.optim.Adam(lr=1e-3, clip_norm=10.0), Trace_ELBO())
 
@@ -199,7 +183,25 @@ def product(name: str, layout: str, networks: Networks, width: int) -> tuple[Ste
         with pyro.validation_enabled(False):
             return float(svi.step(frames))
 
-    return step, sum(p.numel() for module in (program, memory) for p in module.parameters())
+    return step
+
+
+def build_contestants(name: str, corrects: bool, sizes: Sizes) -> dict[str, Step]:
+    """All contestants for one memory, each with its copy of the same weights."""
+
+    def networks() -> Networks:
+        own = build_networks(name, corrects, sizes)
+        copy_weights(product, own)
+        return own
+
+    product = build_product(name, corrects, sizes)
+    return {
+        REFERENCE: hand_written(networks()),
+        "stacked": library(copy.deepcopy(product), "stacked"),
+        "per step": library(copy.deepcopy(product), "per_step"),
+        PAIR: naive_pair(networks(), False, PAIR),
+        f"{PAIR}, validated": naive_pair(networks(), True, f"{PAIR}, validated"),
+    }
 
 
 def time_in_turns(contestants: dict[str, Step], draw: Callable[[], Tensor], turns: int) -> Times:
@@ -215,63 +217,88 @@ def time_in_turns(contestants: dict[str, Step], draw: Callable[[], Tensor], turn
     return times
 
 
-@click.command(context_settings={"show_default": True})
-@click.option("--memory", type=click.Choice(["introspective", "vrnn"]), default="introspective")
+def ratio(ours: list[float], theirs: list[float]) -> float:
+    """Median of the ratios turn by turn, which a drift of the machine leaves alone."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def table(name: str, times: Times) -> str:
+    lines = []
+    for contestant, seconds in times.items():
+        to_reference = ratio(seconds, times[REFERENCE])
+        to_naive = ratio(seconds, times[PAIR])
+        median = 1e3 * statistics.median(seconds)
+        lines.append(f"{name:15}{contestant:24}{median:10.1f}{to_reference:18.2f}{to_naive:16.2f}")
+        name = ""
+    return "\n".join(lines)
+
+
+def refuse_strangers(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> list[str]:
+    """The memories asked for, once each, if all have something to be compared with."""
+    for name in names:
+        if name not in MEMORIES:
+            raise click.BadParameter(
+                f"{name!r} has no hand-written counterpart to be timed against; "
+                f"those that have: {', '.join(MEMORIES)}."
+            )
+    return list(dict.fromkeys(names))
+
+
+@click.command(
+    context_settings={"show_default": True, "help_option_names": ["-h", "--help"]},
+)
+@click.option(
+    "--memory",
+    "memories",
+    multiple=True,
+    default=[name for name in gtm.memory_names() if name in MEMORIES],
+    callback=refuse_strangers,
+    help="May be given more than once.",
+)
 @click.option("--posterior", type=click.Choice(["correction", "direct"]), default="correction")
 @click.option("-T", "--num-steps", type=click.IntRange(1), default=20, help="Frames in a sequence.")
 @click.option("-b", "--batch-size", type=click.IntRange(1), default=32)
 @click.option("--width", type=click.IntRange(1), default=400, help="Of the MLPs.")
 @click.option("--hidden-dim", type=click.IntRange(1), default=128, help="Of the LSTM.")
 @click.option("--latent-dim", type=click.IntRange(1), default=32)
+@click.option("--slots", type=click.IntRange(1), show_default="frames in a sequence")
 @click.option("--heads", type=click.IntRange(1), default=3)
 @click.option("--turns", type=click.IntRange(1), default=40, help="Steps of each contestant.")
 def main(
-    memory: str,
+    memories: list[str],
     posterior: str,
     num_steps: int,
     batch_size: int,
     width: int,
     hidden_dim: int,
     latent_dim: int,
+    slots: int | None,
     heads: int,
     turns: int,
 ) -> None:
     """Time one gradient step of each contestant, in turns, on the CPU."""
-    pyro.set_rng_seed(0)
-
-    def networks() -> Networks:
-        corrects = posterior == "correction"
-        return Networks(memory, corrects, latent_dim, width, hidden_dim, num_steps, heads)
-
-    stacked, parameters = product(memory, "stacked", networks(), width)
-    per_step, _ = product(memory, "per step", networks(), width)
-    contestants = {
-        REFERENCE: hand_written(networks()),
-        "stacked": stacked,
-        "per step": per_step,
-    }
-    for label, validation in (("naive pair", False), ("naive pair, validated", True)):
-        contestants[label] = naive_pair(networks(), validation, label)
-    times = time_in_turns(
-        contestants, lambda: (torch.rand(num_steps, batch_size, *EVENT) > 0.8).float(), turns
-    )
-
+    corrects = posterior == "correction"
+    sizes = Sizes(latent_dim, width, hidden_dim, num_steps if slots is None else slots, heads)
+    try:
+        for name in memories:
+            build_product(name, corrects, sizes)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     click.echo(
-        f"{memory}, posterior {posterior}: T={num_steps}, B={batch_size}, "
-        f"{parameters:,} parameters, {torch.get_num_threads()} threads, "
-        f"PyTorch {torch.__version__}, {turns} turns"
+        f"posterior {posterior}: T={num_steps}, B={batch_size}, {sizes.slots} slots, "
+        f"{heads} heads, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
+        f"{turns} turns"
     )
-    click.echo(f"{'':24}{'ms a step':>10}{'to hand-written':>18}{'to naive pair':>16}")
-    for name, seconds in times.items():
-        to_reference = ratio(seconds, times[REFERENCE])
-        to_naive = ratio(seconds, times["naive pair"])
-        median = 1e3 * statistics.median(seconds)
-        click.echo(f"{name:24}{median:10.1f}{to_reference:18.2f}{to_naive:16.2f}")
-
-
-def ratio(ours: list[float], theirs: list[float]) -> float:
-    """Median of the ratios turn by turn, which a drift of the machine leaves alone."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    click.echo(f"{'':39}{'ms a step':>10}{'to hand-written':>18}{'to naive pair':>16}")
+    for name in memories:
+        pyro.set_rng_seed(0)
+        pyro.clear_param_store()
+        times = time_in_turns(
+            build_contestants(name, corrects, sizes),
+            lambda: (torch.rand(num_steps, batch_size, *EVENT) > 0.8).float(),
+            turns,
+        )
+        click.echo(table(name, times))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,244 @@
+"""The five memories: a state is a tuple of tensors, and ``forward`` takes it one step further.
+
+Their mathematics, with its sources, is in the docstrings of ``pyro_gtm.memory``; the parts of each
+interface come in the same order there, so that weights can be copied.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+State = tuple[Tensor, ...]
+MARK = 16  # what words of the LRU memory and of the DNC have beside the latent
+
+
+class VRNN(nn.Module):
+    """An LSTM, which is all there is to it; slots and heads mean nothing."""
+
+    def __init__(self, latent: int, hidden: int, slots: int, heads: int) -> None:
+        super().__init__()
+        self.context_dim = self.hidden = hidden
+        self.cell = nn.LSTMCell(latent, hidden)
+
+    def start(self, batch: int) -> State:
+        zeros = self.cell.weight_hh.new_zeros(batch, self.hidden)
+        return zeros, zeros
+
+    def forward(self, state: State, z: Tensor) -> tuple[Tensor, State]:
+        h, c = self.cell(z, state)
+        return h, (h, c)
+
+
+class Introspective(nn.Module):
+    """The last latents in a buffer, read by position."""
+
+    def __init__(self, latent: int, hidden: int, slots: int, heads: int) -> None:
+        super().__init__()
+        self.latent, self.hidden, self.slots, self.heads = latent, hidden, slots, heads
+        self.context_dim = heads * latent
+        self.cell = nn.LSTMCell(latent, hidden)
+        self.interface = nn.Linear(hidden, heads * (slots + latent))
+
+    def start(self, batch: int) -> State:
+        new = self.interface.weight.new_zeros
+        zeros = new(batch, self.hidden)
+        return zeros, zeros, new(batch, self.slots, self.latent)
+
+    def forward(self, state: State, z: Tensor) -> tuple[Tensor, State]:
+        h, c, buffer = state
+        h, c = self.cell(z, (h, c))
+        buffer = torch.cat([z.unsqueeze(1), buffer[:, :-1]], 1)
+        logits, gates = (
+            self.interface(h).view(len(h), self.heads, -1).split([self.slots, self.latent], -1)
+        )
+        reads = torch.bmm(logits.softmax(-1), buffer) * gates.sigmoid()
+        return reads.flatten(1), (h, c, buffer)
+
+
+class Addressed(nn.Module):
+    """What the next three share: an LSTM that sees the last reads, and one interface."""
+
+    def __init__(
+        self, latent: int, hidden: int, slots: int, heads: int, word: int, sizes: list[int]
+    ) -> None:
+        super().__init__()
+        self.hidden, self.slots, self.heads, self.word, self.sizes = (
+            hidden,
+            slots,
+            heads,
+            word,
+            sizes,
+        )
+        self.context_dim = heads * word + hidden
+        self.cell = nn.LSTMCell(latent + heads * word, hidden)
+        self.interface = nn.Linear(hidden + latent, sum(sizes))
+
+    def control(
+        self, h: Tensor, c: Tensor, reads: Tensor, z: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        h, c = self.cell(torch.cat([z, reads.flatten(1)], 1), (h, c))
+        return h, c, self.interface(torch.cat([h, z], 1)).split(self.sizes, 1)
+
+    def context(self, reads: Tensor, h: Tensor) -> Tensor:
+        return torch.cat([reads.flatten(1), h], 1)
+
+
+def look_up(memory: Tensor, keys: Tensor, strengths: Tensor) -> Tensor:
+    """Softmax of the cosines: memory (B, N, W), keys (B, R, W), strengths (B, R) -> (B, R, N)."""
+    keys = keys * (strengths / (keys.square().sum(-1) + 1e-6).sqrt()).unsqueeze(-1)
+    norms = (memory.square().sum(-1) + 1e-6).sqrt()
+    return (torch.bmm(keys, memory.transpose(1, 2)) / norms.unsqueeze(1)).softmax(-1)
+
+
+class NTM(Addressed):
+    """Heads that look up by content and move by location; one of them writes."""
+
+    def __init__(self, latent: int, hidden: int, slots: int, heads: int) -> None:
+        every = heads + 1
+        sizes = [every * latent, every, every, 3 * every, every, latent, latent]
+        super().__init__(latent, hidden, slots, heads, latent, sizes)
+        self.starts = nn.Parameter(torch.randn(heads, slots) / 200)
+
+    def start(self, batch: int) -> State:
+        new = self.starts.new_zeros
+        zeros = new(batch, self.hidden)
+        first = F.one_hot(torch.zeros(1, dtype=torch.long), self.slots).to(zeros)
+        weights = torch.cat([(20 * self.starts).softmax(-1), first]).expand(batch, -1, -1)
+        memory = torch.full_like(new(batch, self.slots, self.word), 1e-6)
+        return zeros, zeros, memory, weights, new(batch, self.heads, self.word)
+
+    def forward(self, state: State, z: Tensor) -> tuple[Tensor, State]:
+        h, c, memory, w, reads = state
+        h, c, (keys, strengths, gates, shifts, exponents, erase, add) = self.control(h, c, reads, z)
+        content = look_up(memory, keys.view(*w.shape[:2], self.word), F.softplus(strengths))
+        w = torch.lerp(w, content, gates.sigmoid().unsqueeze(2))
+        back, stay, on = shifts.view(*w.shape[:2], 3).softmax(-1).split(1, -1)
+        w = back * w.roll(-1, -1) + stay * w + on * w.roll(1, -1)
+        w = (w + 1e-16) ** (1 + F.softplus(exponents)).unsqueeze(2)
+        w = w / w.sum(-1, keepdim=True)
+        writing = w[:, -1].unsqueeze(2)  # (B, N, 1)
+        memory = memory * (1 - writing * erase.sigmoid().unsqueeze(1)) + writing * add.unsqueeze(1)
+        reads = torch.bmm(w[:, :-1], memory)
+        return self.context(reads, h), (h, c, memory, w, reads)
+
+
+class LRU(Addressed):
+    """Look up by content; write where one has read, or to the slots used least."""
+
+    def __init__(self, latent: int, hidden: int, slots: int, heads: int) -> None:
+        word = latent + MARK
+        super().__init__(
+            latent, hidden, slots, heads, word, [heads * word, heads, heads, heads * word]
+        )
+
+    def start(self, batch: int) -> State:
+        new = self.interface.weight.new_zeros
+        zeros = new(batch, self.hidden)
+        return (
+            zeros,
+            zeros,
+            torch.full_like(new(batch, self.slots, self.word), 1e-6),
+            new(batch, self.slots),
+            new(batch, self.heads, self.slots),
+            new(batch, self.heads, self.word),
+        )
+
+    def forward(self, state: State, z: Tensor) -> tuple[Tensor, State]:
+        h, c, memory, usage, read_w, reads = state
+        h, c, (keys, strengths, gates, add) = self.control(h, c, reads, z)
+        least = usage.argsort(dim=1, stable=True)[:, : self.heads]
+        least = F.one_hot(least, self.slots).to(usage)  # (B, R, N)
+        write_w = torch.lerp(least, read_w, gates.sigmoid().unsqueeze(2))
+        memory = memory * (1 - least.sum(1)).unsqueeze(2)
+        memory = torch.baddbmm(memory, write_w.transpose(1, 2), add.view(reads.shape))
+        read_w = look_up(memory, keys.view(reads.shape), 1 + F.softplus(strengths))
+        reads = torch.bmm(read_w, memory)
+        with torch.no_grad():  # it is used for its order only
+            usage = 0.99 * usage + read_w.sum(1) + write_w.sum(1)
+        return self.context(reads, h), (h, c, memory, usage, read_w, reads)
+
+
+class DNC(Addressed):
+    """Slots that are allocated when free, and linked in the order of writing."""
+
+    def __init__(self, latent: int, hidden: int, slots: int, heads: int) -> None:
+        word = latent + MARK
+        sizes = [heads * word, heads, 3 * heads, heads, word, 1, 1, 1, word, word]
+        super().__init__(latent, hidden, slots, heads, word, sizes)
+        self.starts = nn.Parameter(torch.randn(heads, slots) / 200)
+        self.register_buffer("between", 1 - torch.eye(slots), persistent=False)
+
+    def start(self, batch: int) -> State:
+        new = self.starts.new_zeros
+        zeros = new(batch, self.hidden)
+        links = torch.diag(self.starts.new_ones(self.slots - 1), -1)
+        precedence = new(batch, self.slots)
+        precedence[:, -1] = 1
+        return (
+            zeros,
+            zeros,
+            new(batch, self.slots, self.word),
+            new(batch, self.slots),
+            links.expand(batch, -1, -1),
+            precedence,
+            (20 * self.starts).softmax(-1).expand(batch, -1, -1),
+            new(batch, self.slots),
+            new(batch, self.heads, self.word),
+        )
+
+    def forward(self, state: State, z: Tensor) -> tuple[Tensor, State]:
+        h, c, memory, usage, links, precedence, read_w, write_w, reads = state
+        h, c, interface = self.control(h, c, reads, z)
+        keys, strengths, modes, frees, key, strength, allocation, writing, erase, add = interface
+
+        usage = usage + write_w - usage * write_w
+        usage = usage * (1 - frees.sigmoid().unsqueeze(2) * read_w).prod(1)
+        content = look_up(memory, key.unsqueeze(1), 1 + F.softplus(strength)).squeeze(1)
+        write_w = torch.lerp(content, self.allocate(usage), allocation.sigmoid())
+        write_w = writing.sigmoid() * write_w
+        to = write_w.unsqueeze(2)  # (B, N, 1)
+        memory = memory * (1 - to * erase.sigmoid().unsqueeze(1)) + to * add.unsqueeze(1)
+
+        links = (1 - to - write_w.unsqueeze(1)) * links + to * precedence.unsqueeze(1)
+        links = links * self.between
+        precedence = (1 - write_w.sum(1, keepdim=True)) * precedence + write_w
+
+        back, found, on = modes.view(len(h), self.heads, 3).softmax(-1).split(1, -1)
+        content = look_up(memory, keys.view(reads.shape), 1 + F.softplus(strengths))
+        read_w = (
+            back * torch.bmm(read_w, links)
+            + found * content
+            + on * torch.bmm(read_w, links.transpose(1, 2))
+        )
+        reads = torch.bmm(read_w, memory)
+        return self.context(reads, h), (
+            h,
+            c,
+            memory,
+            usage,
+            links,
+            precedence,
+            read_w,
+            write_w,
+            reads,
+        )
+
+    def allocate(self, usage: Tensor) -> Tensor:
+        """Usage that agrees to a hundredth counts as equal; of equals the first comes first."""
+        usage = 1e-6 + (1 - 1e-6) * usage
+        order = (usage / 0.01).round().argsort(dim=1, stable=True)
+        ascending = usage.gather(1, order)
+        fuller = torch.cat([torch.ones_like(usage[:, :1]), ascending[:, :-1]], 1).cumprod(1)
+        return torch.zeros_like(usage).scatter(1, order, (1 - ascending) * fuller)
+
+
+MEMORIES: dict[str, type[nn.Module]] = {
+    "dnc": DNC,
+    "introspective": Introspective,
+    "lru": LRU,
+    "ntm": NTM,
+    "vrnn": VRNN,
+}
+"""By the names they have in the library."""
