@@ -219,7 +219,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_fits(config: Config, task: Task) -> None:
-    """Refuse a batch whose frames alone would not fit the machine, before it is drawn."""
+    """Refuse what would not fit the machine, before it is made: frames alone, or slots alone."""
     sequences = max(config.batch_size, config.eval_sequences)
     frame = 4 * math.prod(task.event_shape)
     needed = frame * task.num_steps * sequences
@@ -233,4 +233,12 @@ def _check_fits(config: Config, task: Task) -> None:
         raise ValueError(
             f"{sequences} sequences of {task.num_steps} frames take {needed / 2**30:,.0f} GiB, and "
             f"this machine has {available / 2**30:,.0f} GiB: choose a smaller batch_size or list"
+        )
+    slots = config.memory_options.get("slots")
+    if not isinstance(slots, int):  # the memory itself says what is wrong with it
+        return
+    if 4 * slots * config.latent_dim * sequences > available:
+        raise ValueError(
+            f"memory {config.memory!r} cannot be built with slots={slots}: for {sequences} "
+            "sequences that is more than this machine can hold"
         )
