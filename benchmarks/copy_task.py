@@ -239,7 +239,7 @@ def curves_as_csv(curves: Iterable[Curve], seed: int) -> bytes:
     return text.getvalue().encode()
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option(
     "--memory",
     "memories",

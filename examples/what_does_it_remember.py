@@ -63,7 +63,7 @@ def go_on(run: Run, batch: Sequences, num_given: int) -> Tensor:
         )[:, 0]
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @import_option
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN_FOLDER")
 @click.option("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda, ...")
@@ -115,7 +115,7 @@ def main(folder: Path, device: str, output: Path | None) -> None:
         save(figure, path)
     except OSError as error:
         raise click.UsageError(f"{path} cannot be written: {error.strerror}") from error
-    click.echo(f"Sequence A goes on with what its memory holds: {path}")
+    click.echo(f"The figure, with what a sequence goes on with: {path}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -80,6 +81,10 @@ class record_memory(Messenger):
     def names(self) -> list[str]:
         """The details this memory shows."""
         return list(self._details[0]) if self._details else []
+
+    def __iter__(self) -> Iterator[str]:
+        """Over :attr:`names`, as over a dictionary."""
+        return iter(self.names)
 
     def __getitem__(self, name: str) -> Tensor:
         """The detail called ``name`` over time: ``(T, *batch, ...)``."""

@@ -102,3 +102,9 @@ def test_empty_tape_is_an_error():
         _ = tape.contexts
     with pytest.raises(KeyError, match="there is none"):
         tape["read_weights"]
+
+
+def test_loops_over_its_names(build_memory):
+    with gtm.use_memory(build_memory("introspective")), gtm.record_memory() as tape:
+        gtm.read()
+    assert list(tape) == tape.names == ["read_weights", "read_gates"]
