@@ -378,7 +378,8 @@ def compare(ctx: click.Context, /, **flags: Any) -> None:
     """Train several memories with several seeds, and put them side by side.
 
     Leaves a table, a figure for each task and a folder for each run.  Ctrl-C saves and stops, a
-    second Ctrl-C stops at once; the same command continues.  All other options are those of train.
+    second Ctrl-C stops at once; the same command continues.  Other options are those of train that
+    hold for all its runs.
     """
     try:
         _compare(ctx, flags)

@@ -39,7 +39,7 @@ from pyro_gtm.experiment import build_experiment
 from pyro_gtm.files import write_atomically
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.report import draw_figures
-from pyro_gtm.run import MAY_CHANGE, Interrupted, Run, RunError, flat, stop_signals
+from pyro_gtm.run import MAY_CHANGE, Interrupted, Run, RunError, flat, saved_step_in, stop_signals
 
 __all__ = ["Comparison", "FailedRunsError", "Result", "Stopped", "markdown_table"]
 
@@ -159,10 +159,8 @@ class Comparison:
 
     def steps_taken(self, name: str) -> int:
         """The steps of a run that its summary or its newest checkpoint tells of."""
-        saved = (self.folder / name / "checkpoints").glob("step-*.pt")
-        numbers = [int(path.stem.partition("-")[2]) for path in saved]
         summary = self._summary(name)
-        return max([0, *numbers, *([summary["num_steps"]] if summary else [])])
+        return max(saved_step_in(self.folder / name) or 0, summary["num_steps"] if summary else 0)
 
     def _summary(self, name: str) -> Row | None:
         return _read_summary(self.folder / name)

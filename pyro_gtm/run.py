@@ -37,7 +37,15 @@ from pyro_gtm.experiment import Experiment, build_experiment
 from pyro_gtm.files import write_atomically
 from pyro_gtm.infer.training import NonFiniteLossError, training_steps
 
-__all__ = ["MAY_CHANGE", "Interrupted", "Run", "RunError", "flat", "stop_signals"]
+__all__ = [
+    "MAY_CHANGE",
+    "Interrupted",
+    "Run",
+    "RunError",
+    "flat",
+    "saved_step_in",
+    "stop_signals",
+]
 
 Row = dict[str, Any]
 Progress = Callable[[Row], None]
@@ -287,13 +295,12 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints there are, oldest first."""
-        return sorted((self.folder / "checkpoints").glob("step-*.pt"))
+        return checkpoints_in(self.folder)
 
     @property
     def saved_step(self) -> int | None:
         """The step of the newest checkpoint; None before the first."""
-        paths = self.checkpoints()
-        return int(paths[-1].stem.partition("-")[2]) if paths else None
+        return saved_step_in(self.folder)
 
     def _restore(self) -> dict[str, Any] | None:
         """Take up weights, moments, step and metrics of the newest checkpoint, if there is one."""
@@ -395,6 +402,17 @@ def _config_of(folder: Path) -> Config:
         return read_config(folder / "config.json")
     except ValueError as error:
         raise RunError(str(error)) from error
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of the run in a folder, oldest first."""
+    return sorted((folder / "checkpoints").glob("step-*.pt"))
+
+
+def saved_step_in(folder: Path) -> int | None:
+    """The step of the newest checkpoint of the run in a folder; None before the first."""
+    paths = checkpoints_in(folder)
+    return int(paths[-1].stem.partition("-")[2]) if paths else None
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:

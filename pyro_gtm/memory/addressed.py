@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +112,7 @@ class AddressedMemory(MemoryModule):
             word_size=word_size,
             hidden_dim=hidden_dim,
         )
-        if initialisation not in ("prepared", "plain"):
+        if initialisation not in get_args(Initialisation):
             raise ValueError(
                 f"{name}: initialisation must be 'prepared' or 'plain', got {initialisation!r}"
             )
