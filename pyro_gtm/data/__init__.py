@@ -1,8 +1,8 @@
-"""Labelled image sets: what the tasks draw their frames from.
+"""What the tasks draw their frames from: labelled image sets, and rooms to turn round in.
 
-One file a source; each returns an `ImageSplits` of ready tensors. Nothing here knows of tasks,
-models or Pyro. A new source is one function with the arguments of `load_images` less the name,
-and one line in `IMAGE_SOURCES`.
+One file a source; each gives a train and a test part that share nothing. Nothing here knows of
+tasks, models or Pyro. A new source is one function with the arguments of `load_data` less the name,
+and one line in `SOURCES`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,28 @@ from pyro_gtm.data.images import (
     with_shifts,
 )
 from pyro_gtm.data.mnist import load_mnist
-from pyro_gtm.data.sources import IMAGE_SOURCES, load_images
+from pyro_gtm.data.omniglot import load_omniglot
+from pyro_gtm.data.recordings import Recordings, load_recordings, save_recordings
+from pyro_gtm.data.rooms import Rooms
+from pyro_gtm.data.sources import FROM_FOLDERS, SOURCES, load_data
+from pyro_gtm.data.strokes import load_strokes
 
 __all__ = [
     "BINARISATIONS",
-    "IMAGE_SOURCES",
+    "FROM_FOLDERS",
+    "SOURCES",
     "ImageSet",
     "ImageSplits",
     "MissingDataError",
+    "Recordings",
+    "Rooms",
+    "load_data",
     "load_digits",
-    "load_images",
     "load_mnist",
+    "load_omniglot",
+    "load_recordings",
+    "load_strokes",
     "prepare",
+    "save_recordings",
     "with_shifts",
 ]
