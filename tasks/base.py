@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from pyro_gtm.checks import check_positive
-from pyro_gtm.data.images import ImageSet
+from pyro_gtm.data import ImageSet
 from pyro_gtm.registry import Registry
 
 
@@ -22,38 +22,63 @@ class Sequences(NamedTuple):
         controls: float, (T, B, control_dim), what is told to the model at each step and not
             modelled (an action); None where the task has none.
         labels: int64, (T, B), the class of each frame.
-        predictable: bool, (T, B), the frames that a model with a perfect memory can predict from
-            those before. There the KL divergence, in nats, can fall to zero; elsewhere it cannot.
+        predictable: bool, (T, B), the recall phase: frames of which the past tells something, in
+            whole or in part. `Task.floor` says how far their KL can fall.
+        repeats: int64, (T, B), the earlier step whose frame is shown again; -1 where the task
+            draws a new one (which may by chance equal another).
     """
 
     frames: Tensor
     controls: Tensor | None
     labels: Tensor
     predictable: Tensor
+    repeats: Tensor
+
+    def first(self, num_sequences: int) -> Sequences:
+        """The first sequences of the batch."""
+        return Sequences(
+            self.frames[:, :num_sequences],
+            None if self.controls is None else self.controls[:, :num_sequences],
+            self.labels[:, :num_sequences],
+            self.predictable[:, :num_sequences],
+            self.repeats[:, :num_sequences],
+        )
+
+
+class FrameCost(NamedTuple):
+    """KL of a frame of which the past tells nothing, in nats: what a new frame costs.
+
+    Attributes:
+        mean: over such frames.
+        by_class: for each class seen among them, the mean over its frames.
+    """
+
+    mean: float
+    by_class: Mapping[int, float] = {}
 
 
 class Task(ABC):
-    """A distribution over sequences of images, sampled on the device where the images lie.
+    """A distribution over sequences of frames, sampled on one device.
 
-    A subclass takes its options as keyword arguments with defaults, checks them in its
-    constructor, and defines `num_steps` and `_sample`. Nothing loops over a batch: a million
-    updates are cheap only if no frame passes through Python.
-
-    Args:
-        images: the set that frames are drawn from, already on its device.
+    A subclass takes where its frames come from as its first argument and its options as keyword
+    arguments with defaults, which it checks in its constructor. Nothing loops over a batch: a
+    million updates are cheap only if no frame passes through Python.
     """
 
     name: ClassVar[str]
     """What the command line calls the task; set by `register_task`."""
+    sources: ClassVar[tuple[str, ...]] = ("digits", "mnist", "strokes", "omniglot")
+    """The data that the task can be made of, by the names of `pyro_gtm.data.load_data`, the
+    default first."""
+    settings: ClassVar[dict[str, Any]] = {}
+    """Settings of a run that the task wants other than they are for images."""
     debug_options: ClassVar[dict[str, Any]] = {}
     """Options that make the task as small as it can be and still be itself."""
+    answers: ClassVar[tuple[int, ...]] = ()
+    """Where success is to show any image of the right class: these classes. Where it is to show the
+    right image again, none."""
     control_dim: ClassVar[int] = 0
     """Size of a step's control; 0 where there is none."""
-
-    def __init__(self, images: ImageSet) -> None:
-        if len(images.labels) == 0:
-            raise ValueError("images holds no image, and a task needs at least one.")
-        self.images = images
 
     @property
     @abstractmethod
@@ -61,14 +86,38 @@ class Task(ABC):
         """T, the number of frames of every sequence."""
 
     @property
-    def event_shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of a frame."""
-        return self.images.event_shape
+    @abstractmethod
+    def num_given(self) -> int:
+        """How many frames a model is given before it must go on by itself, from 1 to T."""
 
     @property
+    @abstractmethod
+    def event_shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of a frame."""
+
+    @property
+    @abstractmethod
     def device(self) -> torch.device:
-        """Where the images lie, and so where sequences are drawn."""
-        return self.images.images.device
+        """Where sequences are drawn."""
+
+    @abstractmethod
+    def floor(self, cost: FrameCost) -> Tensor:
+        """The least KL of each frame that a model with a perfect memory could have.
+
+        Args:
+            cost: what a frame costs of which the past tells nothing.
+
+        Returns:
+            (T,), nats: the mean over sequences.
+        """
+
+    def recall_floor(self, cost: FrameCost) -> float:
+        """The least mean KL, in nats, of predictable frames alone: none, if all can be foretold."""
+        return 0.0
+
+    def notes(self, batch: Sequences) -> list[list[str]] | None:
+        """A word for each frame, T lists of B, that a reader of a figure needs; None for none."""
+        return None
 
     def sample(self, batch_size: int, generator: torch.Generator | None = None) -> Sequences:
         """Draw `batch_size` independent sequences.
@@ -85,12 +134,33 @@ class Task(ABC):
         if generator is not None and generator.device.type != self.device.type:
             raise ValueError(
                 f"generator is on {generator.device}, and must be on {self.device}, "
-                "where the images are."
+                "where the sequences are drawn."
             )
         return self._sample(batch_size, generator)
 
     @abstractmethod
     def _sample(self, batch_size: int, generator: torch.Generator | None) -> Sequences: ...
+
+
+class ImageTask(Task):
+    """A task that shows images of one set, each any number of times.
+
+    Args:
+        images: the set that frames are drawn from, already on its device.
+    """
+
+    def __init__(self, images: ImageSet) -> None:
+        if len(images.labels) == 0:
+            raise ValueError("images holds no image, and a task needs at least one.")
+        self.images = images
+
+    @property
+    def event_shape(self) -> tuple[int, int, int]:
+        return self.images.event_shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.images.device
 
     def _draw(self, *shape: int, generator: torch.Generator | None) -> Tensor:
         """Indices of iid images, int64 of the given shape: uniform, with replacement."""
@@ -98,14 +168,18 @@ class Task(ABC):
         return torch.randint(num_images, shape, generator=generator, device=self.device)
 
     def _show(
-        self, index: Tensor, predictable: Tensor, controls: Tensor | None = None
+        self,
+        index: Tensor,
+        predictable: Tensor,
+        repeats: Tensor,
+        controls: Tensor | None = None,
     ) -> Sequences:
-        """The sequences that show image `index[t, b]` at step t; both tensors are (T, B).
+        """The sequences that show image `index[t, b]` at step t; all tensors are (T, B).
 
         Equal indices give bit-identical frames.
         """
         images, labels = self.images
-        return Sequences(images[index], controls, labels[index], predictable)
+        return Sequences(images[index], controls, labels[index], predictable, repeats)
 
 
 TASKS: Registry[Task] = Registry("task")
@@ -139,16 +213,17 @@ def task_class(name: str) -> type[Task]:
     return TASKS.find(name)
 
 
-def make_task(name: str, images: ImageSet, **options: Any) -> Task:
-    """The task registered as `name`, over `images`.
+def make_task(name: str, source: Any, **options: Any) -> Task:
+    """The task registered as `name`, made of the data in `source`.
 
     Args:
         name: one of `task_names()`.
-        images: the set that frames are drawn from, already on its device.
+        source: one split of what `pyro_gtm.data.load_data` gives, already on its device: for most
+            tasks an `ImageSet`.
         options: keyword arguments of the task's constructor, such as `list_length=20`.
 
     Raises:
         ValueError: an unknown name, an option that the task does not take, or an impossible value
             of one that it takes.
     """
-    return TASKS.make(name, images, **options)
+    return TASKS.make(name, source, **options)

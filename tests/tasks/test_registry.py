@@ -7,6 +7,8 @@ import torch
 
 from pyro_gtm.data import ImageSet
 from pyro_gtm.tasks import (
+    FrameCost,
+    ImageTask,
     PerfectRecall,
     Sequences,
     Task,
@@ -31,7 +33,7 @@ def define_slideshow() -> type[Task]:
     """A task as a user would write it, with a control: the set in order, told where it starts."""
 
     @register_task("slideshow")
-    class Slideshow(Task):
+    class Slideshow(ImageTask):
         control_dim = 1
 
         def __init__(self, images: ImageSet, length: int = 3) -> None:
@@ -42,12 +44,20 @@ def define_slideshow() -> type[Task]:
         def num_steps(self) -> int:
             return self.length
 
+        @property
+        def num_given(self) -> int:
+            return 1
+
+        def floor(self, cost: FrameCost) -> torch.Tensor:
+            return torch.zeros(self.length)
+
         def _sample(self, batch_size: int, generator: torch.Generator | None) -> Sequences:
             start = self._draw(batch_size, generator=generator)
             time = torch.arange(self.length, device=self.device).unsqueeze(1)
             index = (start + time) % len(self.images.labels)
             controls = start.float().expand(self.length, -1).unsqueeze(-1)
-            return self._show(index, torch.ones_like(index, dtype=torch.bool), controls)
+            told = torch.ones_like(index, dtype=torch.bool)
+            return self._show(index, told, torch.full_like(index, -1), controls)
 
     return Slideshow
 

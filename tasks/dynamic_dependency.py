@@ -1,0 +1,68 @@
+"""Dynamic dependency: each digit says where to look next.
+
+Source: Gemici et al. 2017 (arXiv 1702.04649), Algorithm 3 and Figures 9, 10 and 26. The paper runs
+(list_length, recall_length) = (20, 5).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pyro_gtm.data import ImageSet
+from pyro_gtm.tasks.base import Sequences, register_task
+from pyro_gtm.tasks.lists import ListTask, Recalled
+
+
+@register_task("dynamic_dependency")
+class DynamicDependency(ListTask):
+    """A list of l iid digits, then k more, each at the address that the digit before it names.
+
+    Addresses are labels, counted from 0. The last digit of the list names the first address, and
+    each recalled digit the next. With l = 10 and k = 3::
+
+        time         0   1   2   3   4   5   6   7   8   9 | 10  11  12
+        digit        7   2   6   0   5   9   1   4   3   8 | 3   0   7
+        repeats                                            | 8   3   0
+        predictable  .   .   .   .   .   .   .   .   .   . | *   *   *
+
+    To predict a frame a model has to read the one before, and to find what stood at that place.
+    The very same image is shown again. Labels are at most 9 for digits, so that the first ten
+    frames of a list matter.
+
+    Floor: a new frame's cost in the list, 0 nats in the recall phase.
+
+    Args:
+        images: the set that lists are drawn from.
+        list_length: l, more than the greatest label.
+        recall_length: k, at least 1; it may be more than l.
+
+    Raises:
+        ValueError: an impossible length.
+    """
+
+    sources: ClassVar[tuple[str, ...]] = ("digits", "mnist")
+    debug_options: ClassVar[dict[str, Any]] = {"list_length": 10, "recall_length": 2}
+
+    def __init__(self, images: ImageSet, list_length: int = 20, recall_length: int = 5) -> None:
+        super().__init__(images, list_length, recall_length)
+        greatest = int(images.labels.max())
+        if greatest >= list_length:
+            raise ValueError(
+                f"list_length={list_length} must be more than the greatest label, {greatest}: "
+                "labels are addresses in the list, counted from 0."
+            )
+
+    def notes(self, batch: Sequences) -> list[list[str]]:
+        """The digits, which are addresses."""
+        return [[str(digit) for digit in row] for row in batch.labels.tolist()]
+
+    def _recall(self, listed: Tensor, generator: torch.Generator | None) -> Recalled:
+        labels = self.images.labels[listed]  # (l, B)
+        address, addresses = labels[-1], []
+        for _ in range(self.recall_length):
+            addresses.append(address)
+            address = labels.gather(0, address.unsqueeze(0)).squeeze(0)  # (B,)
+        return self._from_list(listed, torch.stack(addresses))

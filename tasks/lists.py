@@ -1,0 +1,91 @@
+"""What the tasks share that show a list and then go back to it.
+
+Each is one rule: which images follow the list. Where the rule names a frame of the list, the same
+image instance is shown again, bit for bit, so that a model with a perfect memory that has learnt
+the rule predicts it with certainty. Nothing marks where recall begins; that must be learnt from
+the fixed length of the list. Images are drawn with replacement: a list may hold one twice.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_gtm.checks import check_positive
+from pyro_gtm.data import ImageSet
+from pyro_gtm.tasks.base import FrameCost, ImageTask, Sequences
+
+
+class Recalled(NamedTuple):
+    """What follows a list of l images.
+
+    Attributes:
+        image: int64, (k, B), indices in the set.
+        repeats: int64, (k, B), the step in the list that each is taken from; -1 where it is from
+            elsewhere.
+    """
+
+    image: Tensor
+    repeats: Tensor
+
+
+class ListTask(ImageTask):
+    """A list of l iid images, then k images that follow from it by a rule.
+
+    Args:
+        images: the set that lists are drawn from.
+        list_length: l, at least 1.
+        recall_length: k, at least 1.
+
+    Raises:
+        ValueError: an impossible length.
+    """
+
+    debug_options: ClassVar[dict[str, Any]] = {"list_length": 4, "recall_length": 2}
+
+    def __init__(self, images: ImageSet, list_length: int, recall_length: int) -> None:
+        super().__init__(images)
+        check_positive(type(self).__name__, list_length=list_length, recall_length=recall_length)
+        self.list_length = list_length
+        self.recall_length = recall_length
+
+    @property
+    def num_steps(self) -> int:
+        """T = l + k."""
+        return self.list_length + self.recall_length
+
+    @property
+    def num_given(self) -> int:
+        """The list."""
+        return self.list_length
+
+    def floor(self, cost: FrameCost) -> Tensor:
+        return torch.cat([torch.full((self.list_length,), cost.mean), self._recall_floor(cost)])
+
+    def recall_floor(self, cost: FrameCost) -> float:
+        return self._recall_floor(cost).mean().item()
+
+    def _recall_floor(self, cost: FrameCost) -> Tensor:
+        """The floor of the recall phase, (k,): nothing is left to be told."""
+        return torch.zeros(self.recall_length)
+
+    def _sample(self, batch_size: int, generator: torch.Generator | None) -> Sequences:
+        listed = self._draw(self.list_length, batch_size, generator=generator)  # (l, B)
+        recalled = self._recall(listed, generator)
+        recalling = torch.arange(self.num_steps, device=self.device) >= self.list_length
+        return self._show(
+            torch.cat([listed, recalled.image]),  # (l + k, B)
+            predictable=recalling.unsqueeze(1).expand(-1, batch_size),
+            repeats=torch.cat([torch.full_like(listed, -1), recalled.repeats]),
+        )
+
+    @abstractmethod
+    def _recall(self, listed: Tensor, generator: torch.Generator | None) -> Recalled:
+        """What follows the list with the images `listed`, (l, B)."""
+
+    def _from_list(self, listed: Tensor, step: Tensor) -> Recalled:
+        """The images of the list at the given steps, int64, (k, B)."""
+        return Recalled(listed.gather(0, step), step)

@@ -1,0 +1,162 @@
+"""Navigation in an MNIST map: walk about a grid of digits, and know what comes again.
+
+Source: Gemici et al. 2017 (arXiv 1702.04649), Figures 13 to 15 ("MNIST maze"). The paper walks 25
+steps on 4 x 4 cells.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_gtm.checks import check_positive
+from pyro_gtm.data import ImageSet
+from pyro_gtm.tasks.base import FrameCost, ImageTask, Sequences, register_task
+
+ACTIONS = ("none", "up", "down", "left", "right")
+"""What a control says, one-hot, of the move into a frame; "none" before the first."""
+MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # rows down, columns right
+
+
+class Walk(NamedTuple):
+    """Paths on the grid.
+
+    Attributes:
+        cell: int64, (T, B), row * columns + column.
+        action: int64, (T, B), the move into that cell, an index into `ACTIONS`.
+    """
+
+    cell: Tensor
+    action: Tensor
+
+
+@register_task("mnist_map")
+class MNISTMap(ImageTask):
+    """A walk over a grid of iid images; each frame is what lies in the cell stepped on.
+
+    ::
+
+        the map           time         0     1     2     3     4     5
+        A  B  C  D        action       none  right down  left  up    right
+        E  F  G  H        frame        A     B     F     E     A     B
+        I  J  K  L        predictable  .     .     .     .     *     *
+        M  N  O  P        repeats                              0     1
+
+    The walk begins in a uniform cell; each move is uniform over those that stay on the map, the way
+    back among them, and standing still is none. The paper does not say so, but the KL of its best
+    memory fits this walk and no other that we tried. Maps and walks are new in every sequence.
+    The move into a frame is the control of that step; it is told to the model and not modelled.
+
+    Floor: a new frame's cost times the probability that the cell has not been stepped on before:
+    the moves are known, and so is where one is relative to where one was. That probability is
+    exact, the sum over cells of the probability that the walk comes to the cell for the first time
+    at this step. (Two cells may by chance hold the same image; that counts for nothing.)
+
+    Args:
+        images: the set that maps are drawn from.
+        rows: of the grid, at least 1.
+        columns: of the grid, at least 1, and 2 for a single row.
+        num_steps: T, at least 1.
+
+    Raises:
+        ValueError: an impossible size.
+    """
+
+    debug_options: ClassVar[dict[str, Any]] = {"rows": 2, "columns": 2, "num_steps": 6}
+    control_dim: ClassVar[int] = len(ACTIONS)
+
+    def __init__(
+        self, images: ImageSet, rows: int = 4, columns: int = 4, num_steps: int = 25
+    ) -> None:
+        super().__init__(images)
+        check_positive("MNISTMap", rows=rows, columns=columns, num_steps=num_steps)
+        if rows * columns < 2:
+            raise ValueError(
+                f"rows={rows} and columns={columns} make a map of one cell, and a walk needs two."
+            )
+        self.rows = rows
+        self.columns = columns
+        self._num_steps = num_steps
+        # For each cell its moves, those that stay on the map first, and how many these are.
+        row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        down, right = torch.tensor(MOVES[1:]).unbind(1)
+        to_row = row.flatten().unsqueeze(1) + down  # (cells, 4)
+        to_column = column.flatten().unsqueeze(1) + right
+        stays = (to_row >= 0) & (to_row < rows) & (to_column >= 0) & (to_column < columns)
+        order = stays.int().argsort(dim=1, descending=True, stable=True)
+        self._num_moves = stays.sum(1).to(self.device)
+        self._moves = (order + 1).to(self.device)
+        self._neighbours = (to_row * columns + to_column).gather(1, order).to(self.device)
+
+    @property
+    def num_steps(self) -> int:
+        return self._num_steps
+
+    @property
+    def num_given(self) -> int:
+        """The first half of the walk."""
+        return max(1, self.num_steps // 2)
+
+    def walk(self, batch_size: int, generator: torch.Generator | None = None) -> Walk:
+        """Draw `batch_size` independent walks of T steps."""
+        cells = self.rows * self.columns
+        cell = torch.randint(cells, (batch_size,), generator=generator, device=self.device)
+        chance = torch.rand(
+            self.num_steps, batch_size, generator=generator, device=self.device, dtype=torch.float64
+        )
+        path, actions = [cell], [torch.zeros_like(cell)]
+        for t in range(1, self.num_steps):
+            move = (chance[t] * self._num_moves[cell]).long()  # uniform over those on the map
+            actions.append(self._moves[cell, move])
+            cell = self._neighbours[cell, move]
+            path.append(cell)
+        return Walk(torch.stack(path), torch.stack(actions))
+
+    def floor(self, cost: FrameCost) -> Tensor:
+        cells = self.rows * self.columns
+        is_neighbour = torch.zeros(cells, cells, dtype=torch.float64)
+        for cell, count in enumerate(self._num_moves.tolist()):
+            is_neighbour[cell, self._neighbours[cell, :count].cpu()] = 1
+        move = is_neighbour / is_neighbour.sum(1, keepdim=True)
+        # missed[c, i]: the probability to be in cell i now, never having been in c before.
+        missed = torch.full((cells, cells), 1 / cells, dtype=torch.float64)
+        is_new = []
+        for _ in range(self.num_steps):
+            is_new.append(missed.diagonal().sum())
+            missed = missed.clone().fill_diagonal_(0) @ move
+        return cost.mean * torch.stack(is_new).float()
+
+    def _sample(self, batch_size: int, generator: torch.Generator | None) -> Sequences:
+        cell, action = self.walk(batch_size, generator)
+        on_map = self._draw(self.rows * self.columns, batch_size, generator=generator)
+        first = first_visit(cell)
+        predictable = first < torch.arange(self.num_steps, device=self.device).unsqueeze(1)
+        return self._show(
+            on_map.gather(0, cell),
+            predictable,
+            repeats=torch.where(predictable, first, -1),
+            controls=torch.nn.functional.one_hot(action, self.control_dim).float(),
+        )
+
+
+def first_visit(cell: Tensor) -> Tensor:
+    """The step at which the cell of each step was first stepped on: (T, B) to (T, B)."""
+    same = cell.unsqueeze(0) == cell.unsqueeze(1)  # (T, T, B), symmetric
+    return same.int().argmax(0)  # the first of equal maxima
+
+
+def positions(controls: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns along walks, counted from the least that each walk came to.
+
+    Args:
+        controls: one-hot actions, (T, B, 5).
+
+    Returns:
+        Two tensors int64, (T, B).
+    """
+    moves = torch.tensor(MOVES, device=controls.device)[controls.argmax(-1)]  # (T, B, 2)
+    path = moves.cumsum(0)
+    row, column = (path - path.amin(0)).unbind(-1)
+    return row, column

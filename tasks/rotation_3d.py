@@ -1,0 +1,147 @@
+"""Rotation in a room: turn on the spot, and know what comes round again.
+
+Source: Gemici et al. 2017 (arXiv 1702.04649), Figures 16, 17 and 28. The paper takes 30 frames from
+an environment that was not published, about 15 of them a turn.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pyro_gtm.checks import check_positive
+from pyro_gtm.data.recordings import Recordings
+from pyro_gtm.data.rooms import Rooms
+from pyro_gtm.tasks.base import FrameCost, Sequences, Task, register_task
+
+ROUNDING = 1e-6  # degrees; far below what any frame could show
+
+
+@register_task("rotation_3d")
+class Rotation3D(Task):
+    """A camera that turns left on the spot, by the same angle at each step, in a random room.
+
+    With the defaults, of which 15 steps are a little more than a turn::
+
+        time          0     1     2   ...  12    13    14   | 15    16    ...  29
+        heading       0     24.5  49       294   318.5 343  | 367.5 392        710.5
+        new in view   90    24.5  24.5     0.5   0     0    | 0     0          0
+        predictable   .     .     .        .     *     *    | *     *          *
+        repeats                                             | 0     1          14
+
+    Headings, in degrees, count from that of the first frame, which is random. A frame is
+    predictable if nothing is in view that was not in view before. In the second turn `repeats` is
+    the step of the first whose heading is nearest. The two are 7.5 degrees apart, so that the room
+    cannot be remembered frame by frame: it is seen again, but nowhere just as it was.
+
+    Room and first heading are new in every sequence. The angle of a step is the same in all, and
+    the model is not told it: there are no controls. (Neither rate nor controls, neither size of the
+    frames nor their likelihood are known of the paper.) All frames are of class 0.
+
+    Floor: a new frame's cost times the share of the field of view that is new. It is an estimate:
+    what rooms have in common, such as that a wall goes on as it began, is counted with what is new,
+    and so are the colours that the past has shown already; a good model can be below it in the
+    first turn. Where nothing is new it is 0, as for a perfect memory of the room.
+
+    Args:
+        rooms: what is seen: random rooms, or turns recorded elsewhere.
+        num_steps: T, at least 1.
+        size: pixels of a frame, across and from top to bottom, at least 1.
+        degrees: the angle of a step, above 0 and below 360.
+
+    Raises:
+        ValueError: an impossible number, or one that was not recorded.
+    """
+
+    sources: ClassVar[tuple[str, ...]] = ("rooms", "recorded")
+    settings: ClassVar[dict[str, Any]] = {"likelihood": "gaussian", "binarise": "none"}
+    debug_options: ClassVar[dict[str, Any]] = {"num_steps": 6, "size": 8, "degrees": 120.0}
+
+    def __init__(
+        self,
+        rooms: Rooms | Recordings,
+        num_steps: int = 30,
+        size: int = 32,
+        degrees: float = 24.5,
+    ) -> None:
+        check_positive("Rotation3D", num_steps=num_steps, size=size)
+        if not isinstance(degrees, Real) or isinstance(degrees, bool) or not 0 < degrees < 360:
+            raise ValueError(
+                f"Rotation3D: degrees must be a number above 0 and below 360, got {degrees!r}"
+            )
+        rooms.check(num_steps, degrees=degrees, size=size)
+        self.rooms = rooms
+        self.size = size
+        self.degrees = float(degrees)
+        self._num_steps = num_steps
+        # (T,) each, on the device of the rooms.
+        self._new = newly_in_view(num_steps, self.degrees, rooms.field_of_view).to(self.device)
+        self._repeats = nearest_of_first_turn(num_steps, self.degrees).to(self.device)
+
+    @property
+    def num_steps(self) -> int:
+        return self._num_steps
+
+    @property
+    def num_given(self) -> int:
+        """The first turn; of sequences that end within it the first half."""
+        turn = steps_of_a_turn(self.degrees)
+        return turn if turn < self.num_steps else max(1, self.num_steps // 2)
+
+    @property
+    def event_shape(self) -> tuple[int, int, int]:
+        return 3, self.size, self.size
+
+    @property
+    def device(self) -> torch.device:
+        return self.rooms.device
+
+    def floor(self, cost: FrameCost) -> Tensor:
+        return cost.mean * (self._new / self.rooms.field_of_view).float().cpu()
+
+    def _sample(self, batch_size: int, generator: torch.Generator | None) -> Sequences:
+        frames, _ = self.rooms.turn(
+            self.num_steps, batch_size, degrees=self.degrees, size=self.size, generator=generator
+        )
+        repeats = self._repeats.unsqueeze(1).expand(-1, batch_size)
+        predictable = (self._new == 0).unsqueeze(1).expand(-1, batch_size)
+        return Sequences(frames, None, torch.zeros_like(repeats), predictable, repeats)
+
+
+def steps_of_a_turn(degrees: float) -> int:
+    """How many frames are seen before the heading has come round to the first, or past it."""
+    return math.ceil((360 - ROUNDING) / degrees)
+
+
+def newly_in_view(num_steps: int, degrees: float, field_of_view: float) -> Tensor:
+    """The angle in view at each step that was not in view at any before: (T,), in degrees."""
+    heading = degrees * torch.arange(num_steps, dtype=torch.float64)
+    # How far one must turn left, or right, from each heading (rows) to an earlier one (columns).
+    left = (heading - heading.unsqueeze(1)).remainder(360)
+    right = (-left).remainder(360)
+    later = torch.ones(num_steps, num_steps, dtype=torch.bool).triu()
+    # All fields of view are equally wide: of those to one side, the nearest overlaps the most.
+    apart = [
+        side.masked_fill(later, torch.inf).amin(1).clamp(max=field_of_view)
+        for side in (left, right)
+    ]
+    new = apart[0] + apart[1] - field_of_view
+    return torch.where(new < ROUNDING, 0.0, new)
+
+
+def nearest_of_first_turn(num_steps: int, degrees: float) -> Tensor:
+    """The step of the first turn with the nearest heading, the earliest of equals; -1 within it.
+
+    Returns:
+        int64, (T,).
+    """
+    turn = steps_of_a_turn(degrees)
+    step = torch.arange(num_steps)
+    ahead = (degrees * (step.unsqueeze(1) - step[:turn]).double()).remainder(360)
+    apart = torch.minimum(ahead, 360 - ahead)  # (T, turn)
+    nearest = (apart / ROUNDING).round().argmin(1)  # the first of equal minima
+    return torch.where(step < turn, -1, nearest)

@@ -1,0 +1,120 @@
+"""Dynamic dependency against the paper's Algorithm 3, read literally."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from pyro_gtm.data import ImageSet
+from pyro_gtm.tasks import DynamicDependency
+
+# (list_length, recall_length), for the digits 0..9; the last recalls more than it showed
+SIZES = [(20, 5), (10, 5), (50, 5), (20, 1), (10, 10), (11, 14)]
+
+
+def test_figure_9(oracles: ModuleType) -> None:
+    """The list ends in an 8; at 8 lies a 3, at 3 a 0, at 0 a 7, at 7 a 4, at 4 a 6."""
+    labels = [7, 5, 5, 0, 6, 5, 5, 4, 3, 5, 8]
+    steps = oracles.algorithm_3(range(11), labels, 5)
+    assert steps[11:] == [8, 3, 0, 7, 4]
+    assert [labels[s] for s in steps[11:]] == [3, 0, 7, 4, 6]
+
+
+def check(oracles: ModuleType, task: DynamicDependency, images: ImageSet, batch_size: int) -> None:
+    l, k = task.list_length, task.recall_length  # noqa: E741
+    batch = task.sample(batch_size)
+    assert (task.num_steps, task.num_given) == (l + k, l)
+    oracles.assert_well_formed(task, batch, batch_size)
+
+    for b, column in enumerate(oracles.instances(batch.frames, images).T.tolist()):
+        labels = [images.labels[i].item() for i in column]
+        assert batch.labels[:, b].tolist() == labels
+        assert column == oracles.algorithm_3(column[:l], labels[:l], k)
+        assert batch.predictable[:, b].tolist() == [False] * l + [True] * k
+        steps = oracles.algorithm_3(range(l), labels[:l], k)
+        assert batch.repeats[:, b].tolist() == [-1] * l + steps[l:]
+
+
+@pytest.mark.parametrize("list_length, recall_length", SIZES)
+@pytest.mark.parametrize("batch_size", [1, 9])
+def test_sequences_follow_algorithm_3(
+    oracles: ModuleType, digits: ImageSet, list_length: int, recall_length: int, batch_size: int
+) -> None:
+    task = DynamicDependency(digits, list_length=list_length, recall_length=recall_length)
+    check(oracles, task, digits, batch_size)
+
+
+@pytest.mark.parametrize("list_length, recall_length", [(2, 1), (2, 2), (2, 3), (3, 3), (4, 2)])
+def test_every_list_of_two_classes_follows_algorithm_3(
+    oracles: ModuleType, list_length: int, recall_length: int
+) -> None:
+    """So small that a batch holds all 16, 64 or 256 lists of four images (all but surely)."""
+    images = oracles.noise_images([0, 1, 1, 0])
+    task = DynamicDependency(images, list_length=list_length, recall_length=recall_length)
+    torch.manual_seed(0)
+    check(oracles, task, images, 3_000)
+    torch.manual_seed(0)
+    listed = oracles.instances(task.sample(3_000).frames[:list_length], images)
+    assert len(set(zip(*listed.tolist(), strict=True))) == 4**list_length
+
+
+@pytest.mark.parametrize("label, list_length", [(3, 4), (0, 1), (0, 4), (2, 7)])
+def test_one_class_alone_keeps_pointing_at_the_same_place(
+    oracles: ModuleType, label: int, list_length: int
+) -> None:
+    images = oracles.noise_images([label] * 8)
+    task = DynamicDependency(images, list_length=list_length, recall_length=3)
+    check(oracles, task, images, 5)
+    assert (task.sample(5).repeats[list_length:] == label).all()
+
+
+@pytest.mark.parametrize(
+    "labels, list_length", [([0, 9], 9), ([3, 3], 3), ([0, 1], 1), (list(range(10)), 5)]
+)
+def test_an_address_outside_the_list_is_refused(
+    oracles: ModuleType, labels: list[int], list_length: int
+) -> None:
+    images = oracles.noise_images(labels)
+    message = oracles.refusal(
+        lambda: DynamicDependency(images, list_length=list_length, recall_length=1)
+    )
+    assert (
+        f"list_length={list_length} must be more than the greatest label, {max(labels)}" in message
+    )
+
+
+def test_the_defaults_are_the_setting_of_the_paper(digits: ImageSet) -> None:
+    task = DynamicDependency(digits)
+    assert (task.list_length, task.recall_length) == (20, 5)
+
+
+def test_seeds_reproduce(oracles: ModuleType, digits: ImageSet) -> None:
+    oracles.assert_seeded(DynamicDependency(digits))
+
+
+def test_a_generator_of_another_device_is_refused(oracles: ModuleType, digits: ImageSet) -> None:
+    message = oracles.refusal(lambda: DynamicDependency(digits).sample(4, oracles.elsewhere()))
+    assert "generator is on meta, and must be on cpu" in message
+
+
+@pytest.mark.parametrize("argument", ["list_length", "recall_length"])
+def test_lengths_that_are_no_count_are_refused(
+    oracles: ModuleType, digits: ImageSet, argument: str, no_count: Any
+) -> None:
+    message = oracles.refusal(lambda: DynamicDependency(digits, **{argument: no_count}))
+    assert f"{argument} must be a whole number of at least 1, got {no_count!r}" in message
+
+
+def test_impossible_batch_sizes_are_refused(
+    oracles: ModuleType, digits: ImageSet, no_count: Any
+) -> None:
+    message = oracles.refusal(lambda: DynamicDependency(digits).sample(no_count))
+    assert f"batch_size must be a whole number of at least 1, got {no_count!r}" in message
+
+
+def test_an_empty_set_is_refused(oracles: ModuleType, digits: ImageSet) -> None:
+    nothing = ImageSet(digits.images[:0], digits.labels[:0])
+    assert "images holds no image" in oracles.refusal(lambda: DynamicDependency(nothing))
