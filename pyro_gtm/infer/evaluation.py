@@ -34,21 +34,42 @@ class Evaluation(NamedTuple):
         """The figures that are reported.
 
         Args:
-            predictable: frames a perfect memory can predict, ``(T, B)`` of bool.
+            predictable: frames of which the past tells something, ``(T, B)`` of bool.
 
         Returns:
-            ``negative_elbo_per_frame`` and ``negative_elbo_per_sequence``, ``kl_per_frame`` (mean
-            over sequences, a list over frames), ``recall_kl`` (mean over predictable frames, None
-            if there are none) and ``last_frame_kl``, all in nats.
+            ``negative_elbo_per_frame`` and ``negative_elbo_per_sequence``;
+            ``reconstruction_per_frame``, and as a list over frames ``reconstruction_by_frame``;
+            ``kl_per_frame``, a list over frames too; ``recall_kl`` (mean over predictable frames,
+            None if there are none) and ``last_frame_kl``.  All are means over sequences, in nats.
         """
         return {
             "negative_elbo_per_frame": self.negative_elbo.mean().item(),
             "negative_elbo_per_sequence": self.negative_elbo.sum(0).mean().item(),
             "reconstruction_per_frame": self.reconstruction.mean().item(),
+            "reconstruction_by_frame": self.reconstruction.mean(-1).tolist(),
             "kl_per_frame": self.kl.mean(-1).tolist(),
             "recall_kl": self.kl[predictable].mean().item() if predictable.any() else None,
             "last_frame_kl": self.kl[-1].mean().item(),
         }
+
+    def frame_cost(
+        self, labels: Tensor, predictable: Tensor
+    ) -> tuple[float | None, dict[int, float]]:
+        """What a new frame costs: the KL of frames of which the past tells nothing, in nats.
+
+        Args:
+            labels: the class of each frame, ``(T, B)`` of int64.
+            predictable: frames of which the past tells something, ``(T, B)`` of bool.
+
+        Returns:
+            The mean over all other frames (None if there are none), and for each class among them
+            the mean over its frames.
+        """
+        costs, labels = self.kl[~predictable], labels[~predictable]  # (new frames,)
+        if len(costs) == 0:
+            return None, {}
+        by_class = {c: costs[labels == c].mean().item() for c in labels.unique().tolist()}
+        return costs.mean().item(), by_class
 
 
 def arguments(frames: Tensor, controls: Tensor | None) -> tuple[Tensor, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pyro
 import pytest
 import torch
-from pyro.infer import TraceMeanField_ELBO
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
 import pyro_gtm as gtm
 
@@ -35,6 +37,27 @@ def test_terms_sum_to_the_bound(
     assert not terms.kl.requires_grad
 
 
+def test_negative_bound_is_the_training_loss_in_expectation(memory_name, make_model, make_frames):
+    """Trace_ELBO has no analytic KL: with the same draws it differs by noise of mean zero.
+
+    There are draws enough for that noise to be small against the KL of any frame, so that a term
+    left out or counted twice would be seen.
+    """
+    pair, num_losses, copies = make_model(memory_name), 8, 700
+    frames = make_frames(4, 1).expand(-1, copies, -1, -1, -1)
+    differences, kls = torch.empty(num_losses), torch.empty(num_losses, 4)
+    for i in range(num_losses):
+        pyro.set_rng_seed(i)
+        terms = gtm.evaluate(pair.filtering_guide(), frames)
+        pyro.set_rng_seed(i)
+        loss = Trace_ELBO().loss(pair.model(), pair.filtering_guide(), frames) / copies
+        differences[i] = terms.negative_elbo.sum(0).mean() - loss
+        kls[i] = terms.kl.mean(1)
+    tolerance = 4 * differences.std().item() / math.sqrt(num_losses)
+    assert 0 < abs(differences.mean().item()) < tolerance
+    assert tolerance < 0.5 * kls.mean(0).min().item()
+
+
 @pytest.mark.parametrize("writes", ["latent", "latent+frame"])
 def test_layouts_agree(memory_name, writes, make_model, make_frames):
     pair, frames = make_model(memory_name, writes=writes), make_frames()
@@ -55,21 +78,34 @@ def test_each_term_belongs_to_its_frame(memory_name, layout, make_model, make_fr
         assert changed[3, 1]
 
 
+KL = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 7.0]])
+PREDICTABLE = torch.tensor([[False, False], [False, True], [True, True]])
+
+
 def test_summary():
-    kl = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 7.0]])
-    reconstruction = 10 * torch.ones(3, 2)
-    predictable = torch.tensor([[False, False], [False, True], [True, True]])
-    summary = gtm.Evaluation(kl, reconstruction).summary(predictable)
+    reconstruction = torch.tensor([[10.0, 12.0], [9.0, 10.0], [8.0, 11.0]])
+    summary = gtm.Evaluation(KL, reconstruction).summary(PREDICTABLE)
     expected = {
         "negative_elbo_per_frame": 10 + 22 / 6,
         "negative_elbo_per_sequence": 30 + 11,
         "reconstruction_per_frame": 10,
+        "reconstruction_by_frame": [11, 9.5, 9.5],
         "kl_per_frame": [1.5, 3.5, 6.0],
         "recall_kl": 16 / 3,
         "last_frame_kl": 6,
     }
+    assert summary.keys() == expected.keys()
     for name, value in expected.items():
         assert summary[name] == pytest.approx(value), name
+
+
+def test_frame_cost_is_the_mean_of_what_cannot_be_predicted():
+    """In all, and of each class; a class that is always predictable has no cost."""
+    labels = torch.tensor([[7, 2], [7, 0], [7, 9]])
+    mean, by_class = gtm.Evaluation(KL, torch.zeros(3, 2)).frame_cost(labels, PREDICTABLE)
+    assert mean == pytest.approx((1 + 2 + 3) / 3)
+    assert by_class == pytest.approx({2: 2.0, 7: (1 + 3) / 2})
+    assert all(type(label) is int for label in by_class)
 
 
 def test_particles_are_refused(make_model, make_frames, layout):
@@ -85,3 +121,9 @@ def test_particles_are_refused(make_model, make_frames, layout):
 def test_nothing_predictable_is_no_number():
     evaluation = gtm.Evaluation(torch.ones(3, 2), torch.ones(3, 2))
     assert evaluation.summary(torch.zeros(3, 2, dtype=torch.bool))["recall_kl"] is None
+
+
+def test_nothing_new_costs_no_number():
+    evaluation = gtm.Evaluation(torch.ones(3, 2), torch.ones(3, 2))
+    labels, predictable = torch.zeros(3, 2, dtype=torch.int64), torch.ones(3, 2, dtype=torch.bool)
+    assert evaluation.frame_cost(labels, predictable) == (None, {})
