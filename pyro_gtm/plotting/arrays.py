@@ -33,6 +33,25 @@ def as_share(function: str, predictable: ArrayLike, num_frames: int | None = Non
     return array
 
 
+def as_shaped(function: str, argument: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """A NumPy array that has this shape."""
+    array = as_array(value)
+    if array.shape != shape:
+        raise ValueError(f"{function}: {argument} must have the shape {shape}, got {array.shape}")
+    return array
+
+
+def as_whole_numbers(
+    function: str, argument: str, value: ArrayLike, shape: tuple[int, ...], least: int
+) -> Array:
+    """A NumPy array of integers from ``least`` on, of this shape."""
+    array = as_shaped(function, argument, value, shape)
+    if array.dtype.kind not in "iu" or array.min() < least:
+        got = f"{array.min()}" if array.dtype.kind in "iu" else f"{array.dtype}"
+        raise ValueError(f"{function}: {argument} must be integers from {least} on, got {got}")
+    return array
+
+
 def is_graded(share: Array) -> bool:
     """Whether a frame is predictable in some sequences and not in others."""
     return bool(np.any((share > 0) & (share < 1)))

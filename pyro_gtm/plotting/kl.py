@@ -8,14 +8,22 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from pyro_gtm.plotting.arrays import Array, ArrayLike, as_array, as_share, is_graded
-from pyro_gtm.plotting.style import STYLE, frame_axis, mark_recall, nats, y_from_zero
+from pyro_gtm.plotting.arrays import Array, ArrayLike, as_shaped, as_share, is_graded
+from pyro_gtm.plotting.style import (
+    STYLE,
+    draw_floor,
+    frame_axis,
+    mark_recall,
+    nats,
+    y_from_zero,
+)
 
 
 def kl_per_frame(
     curves: Mapping[str, ArrayLike],
     predictable: ArrayLike,
     spread: Mapping[str, ArrayLike] | None = None,
+    floor: ArrayLike | None = None,
 ) -> Figure:
     """KL[q(z_t) ‖ p(z_t)] of each frame, in nats: the error of a model's prediction.
 
@@ -24,6 +32,7 @@ def kl_per_frame(
         predictable: the recall phase, ``(T,)`` of bool or share.
         spread: for some of the names half the height of a band round the curve, in nats, ``(T,)``;
             of what (runs, sequences) is for the caller to say.
+        floor: the least KL of each frame that a perfect memory could have, in nats, ``(T,)``.
 
     Raises:
         ValueError: a shape does not fit, or ``spread`` has a name that ``curves`` lacks.
@@ -33,13 +42,14 @@ def kl_per_frame(
         raise ValueError(f"{name}: curves is empty, so nothing can be drawn")
     share = as_share(name, predictable)
     lines = {
-        label: _shaped(name, f"curves[{label!r}]", c, share.shape) for label, c in curves.items()
+        label: as_shaped(name, f"curves[{label!r}]", c, share.shape) for label, c in curves.items()
     }
     bands = {}
     for label, band in (spread or {}).items():
         if label not in lines:
             raise ValueError(f"{name}: spread has {label!r}, which curves does not have")
-        bands[label] = _shaped(name, f"spread[{label!r}]", band, share.shape)
+        bands[label] = as_shaped(name, f"spread[{label!r}]", band, share.shape)
+    least = [] if floor is None else [as_shaped(name, "floor", floor, share.shape)]
 
     num_frames = len(share)
     with mpl.rc_context(STYLE):
@@ -56,21 +66,17 @@ def kl_per_frame(
                     alpha=0.18,
                     linewidth=0,
                 )
+        for curve in least:
+            draw_floor(axes, curve)
         mark_recall(axes, share)
         axes.set_title(_kl_title(lines, share), pad=18)
         axes.set_ylabel("KL (nats)")
-        y_from_zero(axes, *lines.values(), *(lines[label] + bands[label] for label in bands))
+        tops = (lines[label] + bands[label] for label in bands)
+        y_from_zero(axes, *lines.values(), *least, *tops)
         frame_axis(axes, num_frames)
-        if len(lines) > 1:
+        if len(lines) + len(least) > 1:
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
-
-
-def _shaped(function: str, argument: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
-    array = as_array(value)
-    if array.shape != shape:
-        raise ValueError(f"{function}: {argument} must have the shape {shape}, got {array.shape}")
-    return array
 
 
 def _kl_title(lines: Mapping[str, Array], share: Array) -> str:

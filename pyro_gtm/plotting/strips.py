@@ -4,21 +4,42 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from pyro_gtm.plotting.arrays import Array, ArrayLike, as_array, as_share, runs_of
-from pyro_gtm.plotting.style import RECALL_FILL, STYLE, VERMILION
+from pyro_gtm.plotting.arrays import Array, ArrayLike, as_share, runs_of
+from pyro_gtm.plotting.frames import (
+    GAP,
+    GENERATED,
+    GENERATED_LOOK,
+    GIVEN,
+    KEY_HEIGHT,
+    LABEL,
+    MARGIN,
+    NUMBER,
+    RECALLED,
+    Key,
+    check_numbers,
+    draw_key,
+    intensities,
+    lines_of_key,
+    shape_of,
+    sheet,
+    show_frame,
+    text_width,
+)
+from pyro_gtm.plotting.style import GREY, RECALL_FILL, STYLE
 
-# Inches in the figure of frames.
-FRAME, GAP, PHASE_GAP, ROW_LABEL, MARGIN = 0.36, 0.03, 0.16, 1.12, 0.15
-FRAMES_A_LINE = 30
+# Inches.
+FRAME, PHASE_GAP, ROW_LABEL = 0.36, 0.16, 1.12
+NUMBERS, NOTE = 0.25, 0.15
+"""Above the first row of frames: the height of their numbers, and of a line of notes."""
+LONGEST_LINE = 30 * (FRAME + GAP)
 
 
 def frame_strips(
@@ -28,12 +49,14 @@ def frame_strips(
     predictable: ArrayLike,
     num_given: int,
     num_sequences: int = 3,
+    notes: Sequence[Sequence[str]] | None = None,
 ) -> Figure:
     """Sequences beside their reconstruction and beside what is generated from their beginning.
 
     Each sequence has three rows.  In the last, frames the model was given are faded and those it
     generated are outlined.  The recall phase stands apart, on a coloured ground.  Sequences of more
-    than 30 frames run over several lines.  Every image carries the gid ``row/sequence/frame``.
+    than 30 frames, or fewer with long notes, run over several lines.  Every image carries the gid
+    ``row/sequence/frame``, every note ``note/sequence/frame``.
 
     Args:
         given: the sequences, floats in [0, 1] (values outside
@@ -43,21 +66,19 @@ def frame_strips(
         predictable: the recall phase, ``(T,)`` of bool or share; any share above 0 is marked.
         num_given: n, how many frames were given before generation, 0 <= n <= T.
         num_sequences: how many sequences are shown, at most; the first ones of the batch.
+        notes: a few letters on each frame, T rows of B, shown above the frame as given: the digit
+            it shows, say, and for parity recall which digit that calls for.  A note may have
+            several lines, and may be empty.
 
     Raises:
         ValueError: a shape, a type or a number does not fit.
     """
     name = "frame_strips"
-    shape = tuple(given.shape)
-    if len(shape) != 5 or 0 in shape or shape[2] not in (1, 3):
-        raise ValueError(f"{name}: given must be (T, B, C, H, W) with C = 1 or 3, got {shape}")
-    if num_sequences < 1:
-        raise ValueError(f"{name}: num_sequences must be at least 1, got {num_sequences}")
-    num_frames = shape[0]
-    if not 0 <= num_given <= num_frames:
-        raise ValueError(f"{name}: num_given must be from 0 to T = {num_frames}, got {num_given}")
+    shape = shape_of(name, "given", given, (1, 3))
+    num_frames, batch_size = shape[:2]
+    check_numbers(name, num_frames, num_given, num_sequences)
     rows = {
-        label: _intensities(name, label, frames, shape, num_sequences)
+        label: intensities(name, label, frames, shape, num_sequences)
         for label, frames in (
             ("given", given),
             ("reconstructed", reconstructed),
@@ -65,149 +86,152 @@ def frame_strips(
         )
     }
     recall = as_share(name, predictable, num_frames) > 0
-    num_sequences = min(num_sequences, shape[1])
+    num_sequences = min(num_sequences, batch_size)
+    texts = [] if notes is None else _checked(name, notes, num_frames, batch_size)
+    texts = [row[:num_sequences] for row in texts]
 
-    lines = np.array_split(np.arange(num_frames), -(-num_frames // FRAMES_A_LINE))
+    widest = max((text_width(n, NUMBER, "bold") for row in texts for n in row), default=0.0)
+    side = max((widest + 2 * GAP - FRAME) / 2, 0.0)
+    a_line = max(int(LONGEST_LINE / (FRAME + GAP + 2 * side) + 1e-6), 1)
+    lines = np.array_split(np.arange(num_frames), -(-num_frames // a_line))
+    lefts = [_frame_lefts(recall[line], side) for line in lines]
+    width = max(max(x[-1] for x in lefts) + FRAME + side + MARGIN, 6.2)
+    key = lines_of_key(_key(num_frames, num_given, bool(recall.any())), width - 2 * MARGIN)
     height = FRAME * shape[3] / shape[4]
-    block = 0.3 + 3 * (height + GAP)  # frame numbers, then three rows
-    top = 0.85
-    x_of = [_frame_lefts(recall[line]) for line in lines]
-    size = (
-        max(max(x[-1] for x in x_of) + FRAME + MARGIN, 6.2),
-        top + num_sequences * (len(lines) * (block + 0.06) + 0.18),
-    )
+    most_lines = max((len(note.splitlines()) for row in texts for note in row), default=0)
+    above = NUMBERS + NOTE * most_lines
+    block_height = above + 3 * (height + GAP) + 0.11
+    top = 0.61 + KEY_HEIGHT * len(key)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=size)
-        axes = figure.add_axes((0, 0, 1, 1))  # in inches from the upper left corner
-        axes.set_axis_off()
-        _strip_heading(axes, num_frames, num_given, bool(recall.any()))
+        figure, axes = sheet(width, top + num_sequences * (len(lines) * block_height + 0.18))
+        title = "Sequences as given and reconstructed"
+        if num_given < num_frames:
+            title += f", and as generated from frame {num_given} on"
+        axes.text(MARGIN, 0.2, title, fontsize=9.5, va="center")
+        draw_key(axes, key, 0.4)
         y = top
         for sequence in range(num_sequences):
-            for line, lefts in zip(lines, x_of, strict=True):
-                _strip_block(axes, y, lefts, line, sequence, rows, recall, num_given, height)
-                y += block + 0.06
+            for line, x in zip(lines, lefts, strict=True):
+                tops = [y + above + row * (height + GAP) for row in range(3)]
+                block = _Block(sequence, line, x, side, y, tops, height)
+                _mark_recall(axes, block, recall)
+                _name_frames(axes, block, texts)
+                _show_rows(axes, block, rows, num_given)
+                _outline_generated(axes, block, recall, num_given)
+                y += block_height
             y += 0.18
-        axes.set_aspect("auto")
-        axes.set_xlim(0, size[0])
-        axes.set_ylim(size[1], 0)
     return figure
 
 
-def _intensities(
-    function: str, argument: str, frames: ArrayLike, shape: tuple[int, ...], num_sequences: int
-) -> Array:
-    """The first sequences of ``(T, B, C, H, W)``, as floats; copies no more than these."""
-    if tuple(frames.shape) != shape:
-        raise ValueError(
-            f"{function}: {argument} must have the shape {shape}, got {tuple(frames.shape)}"
-        )
-    pixels = as_array(frames[:, :num_sequences])
-    if pixels.dtype.kind not in "fb":
-        raise ValueError(
-            f"{function}: {argument} must hold floats in [0, 1] or bools, got {pixels.dtype}"
-        )
-    return pixels.astype(np.float32) if pixels.dtype.itemsize < 4 else pixels
+class _Block(NamedTuple):
+    """One line of one sequence, and where it stands in inches."""
+
+    sequence: int
+    frames: Array
+    lefts: list[float]
+    """Of each frame."""
+    side: float
+    """How far notes may reach beyond a frame, left and right."""
+    top: float
+    row_tops: list[float]
+    height: float
+    """Of a frame."""
 
 
-def _frame_lefts(recall: Array) -> list[float]:
+def _checked(
+    function: str, notes: Sequence[Sequence[str]], num_frames: int, batch_size: int
+) -> Sequence[Sequence[str]]:
+    if len(notes) != num_frames or any(len(row) != batch_size for row in notes):
+        got = f"{len(notes)} rows of {sorted({len(row) for row in notes})}"
+        raise ValueError(
+            f"{function}: notes must be T = {num_frames} rows of B = {batch_size}, got {got}"
+        )
+    for row in notes:
+        for note in row:
+            if not isinstance(note, str):
+                raise ValueError(f"{function}: notes must hold strings, got {note!r}")
+    return notes
+
+
+def _key(num_frames: int, num_given: int, any_recall: bool) -> list[Key]:
+    """The marks that are used."""
+    used = ((RECALLED, any_recall), (GIVEN, num_given > 0), (GENERATED, num_given < num_frames))
+    return [key for key, is_used in used if is_used]
+
+
+def _frame_lefts(recall: Array, side: float) -> list[float]:
     """Where each frame of a line begins, with a gap round the recall phase."""
-    lefts = [ROW_LABEL]
+    lefts = [ROW_LABEL + side]
     for before, after in itertools.pairwise(recall):
-        lefts.append(lefts[-1] + FRAME + GAP + (PHASE_GAP if before != after else 0.0))
+        gap = GAP + 2 * side + (PHASE_GAP if before != after else 0.0)
+        lefts.append(lefts[-1] + FRAME + gap)
     return lefts
 
 
-def _strip_heading(axes: Axes, num_frames: int, num_given: int, any_recall: bool) -> None:
-    """The title, and a key of the marks that are used."""
-    title = "Sequences as given and reconstructed"
-    if num_given < num_frames:
-        title += f", and as generated from frame {num_given} on"
-    axes.text(MARGIN, 0.2, title, fontsize=9.5, va="center")
-    keys: list[tuple[str, dict[str, Any]]] = []
-    if any_recall:
-        keys.append(("recall phase", {"facecolor": RECALL_FILL, "edgecolor": "none"}))
-    if num_given > 0:
-        keys.append(("given, not generated", {"facecolor": "#C9C9C9", "edgecolor": "none"}))
-    if num_given < num_frames:
-        keys.append(("generated", {"facecolor": "none", "edgecolor": VERMILION, "linewidth": 1.6}))
-    x = MARGIN
-    for label, look in keys:
-        axes.add_patch(Rectangle((x, 0.44), 0.22, 0.16, **look))
-        axes.text(x + 0.3, 0.52, label, fontsize=8.5, va="center")
-        x += 0.55 + 0.075 * len(label)
-
-
-def _strip_block(
-    axes: Axes,
-    y: float,
-    lefts: Sequence[float],
-    line: Array,
-    sequence: int,
-    rows: Mapping[str, Array],
-    recall: Array,
-    num_given: int,
-    height: float,
-) -> None:
-    """One line of one sequence: frame numbers, and three rows of images."""
-    tops = [y + 0.25 + row * (height + GAP) for row in range(3)]
-    for first, last, _ in runs_of(recall[line].astype(float)):
+def _mark_recall(axes: Axes, block: _Block, recall: Array) -> None:
+    edge = block.side + 0.06
+    for first, last, _ in runs_of(recall[block.frames].astype(float)):
         axes.add_patch(
             Rectangle(
-                (lefts[first] - 0.06, y),
-                lefts[last] - lefts[first] + FRAME + 0.12,
-                tops[-1] + height + 0.06 - y,
+                (block.lefts[first] - edge, block.top),
+                block.lefts[last] - block.lefts[first] + FRAME + 2 * edge,
+                block.row_tops[-1] + block.height + 0.06 - block.top,
                 facecolor=RECALL_FILL,
                 edgecolor="none",
                 zorder=-1,  # images have 0
-                gid=f"recall/{sequence}/{line[first]}-{line[last]}",
+                gid=f"recall/{block.sequence}/{block.frames[first]}-{block.frames[last]}",
             )
         )
-    if line[0] == 0:
-        axes.text(
-            MARGIN, y + 0.14, f"sequence {sequence}", fontsize=8.5, va="center", fontweight="bold"
-        )
-    for left, t in zip(lefts, line, strict=True):
-        axes.text(left + FRAME / 2, y + 0.14, str(t), fontsize=7.5, ha="center", va="center")
-    for (label, frames), row_top in zip(rows.items(), tops, strict=True):
-        axes.text(MARGIN, row_top + height / 2, label, fontsize=8.5, va="center")
-        for left, t in zip(lefts, line, strict=True):
-            faded = label == "generated" and t < num_given
-            _image(
+
+
+def _name_frames(axes: Axes, block: _Block, notes: Sequence[Sequence[str]]) -> None:
+    """Their numbers, and below these the notes; both above the first row."""
+    middle = block.top + 0.14
+    if block.frames[0] == 0:
+        name = f"sequence {block.sequence}"
+        axes.text(MARGIN, middle, name, fontsize=LABEL, va="center", fontweight="bold")
+    for left, t in zip(block.lefts, block.frames, strict=True):
+        x = left + FRAME / 2
+        colour = GREY if notes else "black"  # so that notes stand out
+        axes.text(x, middle, str(t), fontsize=NUMBER, ha="center", va="center", color=colour)
+        if notes and notes[t][block.sequence].strip():
+            axes.text(
+                x,
+                block.row_tops[0] - 0.03,
+                notes[t][block.sequence],
+                fontsize=NUMBER,
+                fontweight="bold",
+                ha="center",
+                va="bottom",
+                linespacing=1.1,
+                gid=f"note/{block.sequence}/{t}",
+            )
+
+
+def _show_rows(axes: Axes, block: _Block, rows: Mapping[str, Array], num_given: int) -> None:
+    for (label, frames), top in zip(rows.items(), block.row_tops, strict=True):
+        axes.text(MARGIN, top + block.height / 2, label, fontsize=LABEL, va="center")
+        for left, t in zip(block.lefts, block.frames, strict=True):
+            show_frame(
                 axes,
-                frames[t, sequence],
-                extent=(left, left + FRAME, row_top + height, row_top),
-                alpha=0.3 if faded else 1.0,
-                gid=f"{label}/{sequence}/{t}",
+                frames[t, block.sequence],
+                (left, top, FRAME, block.height),
+                alpha=0.3 if label == "generated" and t < num_given else 1.0,
+                gid=f"{label}/{block.sequence}/{t}",
             )
-    is_generated = line >= num_given
-    for first, last, _ in runs_of(np.where(is_generated, 1.0 + recall[line], 0.0)):
+
+
+def _outline_generated(axes: Axes, block: _Block, recall: Array, num_given: int) -> None:
+    """One outline before the recall phase, one in it, one after it."""
+    phases = np.where(block.frames >= num_given, 1.0 + recall[block.frames], 0.0)
+    for first, last, _ in runs_of(phases):
         axes.add_patch(
             Rectangle(
-                (lefts[first], tops[-1]),
-                lefts[last] - lefts[first] + FRAME,
-                height,
-                facecolor="none",
-                edgecolor=VERMILION,
-                linewidth=1.6,
+                (block.lefts[first], block.row_tops[-1]),
+                block.lefts[last] - block.lefts[first] + FRAME,
+                block.height,
                 zorder=3,
-                gid=f"generated/{sequence}/{line[first]}-{line[last]}",
+                gid=f"generated/{block.sequence}/{block.frames[first]}-{block.frames[last]}",
+                **GENERATED_LOOK,
             )
         )
-
-
-def _image(
-    axes: Axes, frame: Array, extent: tuple[float, float, float, float], alpha: float, gid: str
-) -> AxesImage:
-    """A frame ``(C, H, W)`` of intensities in [0, 1]: black is 0."""
-    pixels = frame[0] if len(frame) == 1 else np.clip(np.moveaxis(frame, 0, -1), 0, 1)
-    return axes.imshow(
-        pixels,
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        extent=extent,
-        alpha=alpha,
-        gid=gid,
-        aspect="auto",
-        interpolation="nearest",
-    )

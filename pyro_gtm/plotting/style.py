@@ -26,6 +26,10 @@ GREY = "#6B6B6B"
 RECALL_FILL = "#FBEBC8"
 RECALL_TEXT = "#8A5A00"
 
+FLOOR_LABEL = "floor: perfect memory"
+FLOOR: dict[str, Any] = {"color": GREY, "linestyle": "--", "marker": "None", "zorder": 2.5}
+"""Drawn over the curves, which otherwise hide it where they reach it."""
+
 STYLE: Any = {  # mypy would have each key a literal
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -89,6 +93,11 @@ def frame_axis(axes: Axes, num_frames: int) -> None:
     axes.tick_params(**TICKS)
 
 
+def draw_floor(axes: Axes, floor: Array) -> None:
+    """The least KL of each frame that a perfect memory could have, ``(T,)``."""
+    axes.plot(np.arange(len(floor)), floor, label=FLOOR_LABEL, gid="floor", **FLOOR)
+
+
 def y_from_zero(axes: Axes, *values: Array) -> None:
     """A y axis from just below 0 (or the least value) to just above the largest."""
     finite = np.concatenate(values)
@@ -102,6 +111,31 @@ def whole_numbers(most: int) -> MaxNLocator:
     return MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
 
 
-def nats(value: float) -> str:
+def limits_without_fall(values: Array, later: Array) -> tuple[float, float] | None:
+    """Limits of a y axis that a first fall of hundreds of nats does not flatten.
+
+    Args:
+        values: a bound in nats a frame, ``(n,)``.
+        later: those of them after the first steps, ``(m,)``.
+
+    Returns:
+        None where the fall is small: less than a nat, or than what the later values span.
+    """
+    values, later = values[np.isfinite(values)], later[np.isfinite(later)]
+    if not len(later):
+        return None
+    low, high = values.min(), later.max()
+    if values.max() <= high + max(high - low, 1.0):
+        return None
+    room = max(0.08 * (high - low), 0.1)
+    return low - room, high + room
+
+
+def number(value: float) -> str:
     """A number of nats, to the digits that mean something."""
-    return f"{value:.{0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2}f} nats"
+    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")  # as the ticks have it
+
+
+def nats(value: float) -> str:
+    return f"{number(value)} nats"

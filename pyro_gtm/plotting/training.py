@@ -20,6 +20,7 @@ from pyro_gtm.plotting.style import (
     STYLE,
     TICKS,
     VERMILION,
+    limits_without_fall,
     nats,
     whole_numbers,
     y_from_zero,
@@ -137,14 +138,12 @@ def _markers(count: int) -> dict[str, Any]:
 def _leave_out_the_fall(axes: Axes, steps: Array, values: Array) -> None:
     """Keep a first fall of hundreds of nats from flattening the rest of the curves."""
     steps, values = steps[np.isfinite(values)], values[np.isfinite(values)]
-    later = values[steps > steps.min() + 0.1 * np.ptp(steps)] if len(steps) else values
-    if len(values) < 20 or not len(later):
+    if len(values) < 20:
         return
-    low, high = values.min(), later.max()
-    room = max(0.08 * (high - low), 0.02 * abs(high), 1e-6)
-    if values.max() > high + max(high - low, room):
-        axes.set_ylim(low - room, high + room)
-        below = steps[values > high + room].max()
+    limits = limits_without_fall(values, values[steps > steps.min() + 0.1 * np.ptp(steps)])
+    if limits is not None:
+        axes.set_ylim(*limits)
+        below = steps[values > limits[1]].max()
         axes.set_title(
             f"↑ off scale until step {EngFormatter(sep='')(below)}",
             loc="right",

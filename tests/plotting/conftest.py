@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +33,19 @@ def spans() -> Callable[[Axes], list[tuple[float, float]]]:
         marks = [patch for patch in axes.patches if (patch.get_gid() or "").startswith("recall/")]
         assert all(isinstance(mark, Rectangle) for mark in marks)
         return [(mark.get_x(), mark.get_x() + mark.get_width()) for mark in marks]
+
+    return find
+
+
+@pytest.fixture
+def by_gid() -> Callable[[Figure, str], dict[str, Any]]:
+    """The artists whose gid matches, by their gids, in the order they were drawn."""
+
+    def find(figure: Figure, pattern: str) -> dict[str, Any]:
+        artists = figure.findobj(lambda artist: re.fullmatch(pattern, artist.get_gid() or ""))
+        found = {str(artist.get_gid()): artist for artist in artists}
+        assert len(found) == len(artists), "two artists have one gid"
+        return found
 
     return find
 

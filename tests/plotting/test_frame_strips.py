@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +16,6 @@ def strips(
     num_frames: int, batch: int = 2, channels: int = 1, size: tuple[int, int] = (4, 4)
 ) -> list[np.ndarray]:
     return list(np.random.default_rng(0).random((3, num_frames, batch, channels, *size)))
-
-
-def by_gid(figure: Figure, pattern: str) -> list[Any]:
-    """The artists whose gid matches, in the order they were drawn."""
-    return figure.findobj(lambda artist: re.fullmatch(pattern, artist.get_gid() or "") is not None)
 
 
 @pytest.mark.parametrize("layout", [(0, 1), (1, 0), (50, 5)])
@@ -50,7 +44,9 @@ def test_frame_strips_shows_every_frame_once(
 
 @pytest.mark.parametrize("layout", [(10, 5), (50, 5)])
 def test_frame_strips_marks_lie_round_their_frames(
-    layout: tuple[int, int], recall_after: Callable[[int, int], np.ndarray]
+    layout: tuple[int, int],
+    recall_after: Callable[[int, int], np.ndarray],
+    by_gid: Callable[[Figure, str], dict[str, Any]],
 ) -> None:
     predictable = recall_after(*layout)
     num_frames, num_given = len(predictable), layout[0] - 2
@@ -59,7 +55,7 @@ def test_frame_strips_marks_lie_round_their_frames(
 
     def frames_inside(patterns: str, row: str) -> list[int]:
         found = []
-        for mark in by_gid(figure, patterns):
+        for mark in by_gid(figure, patterns).values():
             box = mark.get_bbox().padded(1e-6)
             for t in range(num_frames):
                 x0, x1, y1, y0 = images[f"{row}/0/{t}"].get_extent()
@@ -71,7 +67,7 @@ def test_frame_strips_marks_lie_round_their_frames(
         assert frames_inside("recall/0/.*", row) == list(range(layout[0], num_frames))
     assert frames_inside(r"generated/0/\d+-\d+", "generated") == list(range(num_given, num_frames))
     assert frames_inside(r"generated/0/\d+-\d+", "given") == []
-    for ground in by_gid(figure, "recall/.*"):
+    for ground in by_gid(figure, "recall/.*").values():
         assert ground.zorder < min(image.zorder for image in images.values()), "it hides frames"
 
     def gap(t: int) -> float:
@@ -97,7 +93,47 @@ def test_frame_strips_in_colour_of_one_sequence(
 
 def test_frame_strips_shows_no_more_sequences_than_asked_for(
     recall_after: Callable[[int, int], np.ndarray],
+    by_gid: Callable[[Figure, str], dict[str, Any]],
 ) -> None:
     figure = frame_strips(*strips(3, batch=5), recall_after(2, 1), 3, num_sequences=2)
     assert {image.get_gid().split("/")[1] for image in figure.axes[0].images} == {"0", "1"}
     assert not by_gid(figure, r"generated/0/\d+-\d+")  # all were given
+
+
+@pytest.mark.parametrize(
+    "layout, note",
+    [((0, 1), "9"), ((10, 5), "even→1"), ((20, 5), "one\nof two lines"), ((50, 5), "7→0")],
+)
+def test_every_note_stands_above_its_frame(
+    layout: tuple[int, int],
+    note: str,
+    recall_after: Callable[[int, int], np.ndarray],
+    by_gid: Callable[[Figure, str], dict[str, Any]],
+    assert_reads_well: Callable[[Figure], None],
+) -> None:
+    predictable = recall_after(*layout)
+    num_frames = len(predictable)
+    notes = [[note if recalled else str(t % 10), ""] for t, recalled in enumerate(predictable)]
+    figure = frame_strips(*strips(num_frames), predictable, layout[0], notes=notes)
+    drawn = by_gid(figure, "note/.*")
+    assert list(drawn) == [f"note/0/{t}" for t in range(num_frames)], "empty ones are not drawn"
+    images = by_gid(figure, "given/0/.*")
+    grounds = by_gid(figure, "recall/0/.*").values()
+    assert_reads_well(figure)
+    boxes = [ground.get_window_extent() for ground in grounds]
+    for t, text in enumerate(drawn.values()):
+        assert text.get_text() == notes[t][0]
+        box = text.get_window_extent()
+        frame = images[f"given/0/{t}"].get_window_extent()
+        assert box.y0 >= frame.y1
+        assert (box.x0 + box.x1) / 2 == pytest.approx((frame.x0 + frame.x1) / 2, abs=1)
+        on_ground = [b for b in boxes if b.x0 <= box.x0 and box.x1 <= b.x1 and box.y1 <= b.y1]
+        assert bool([b for b in on_ground if b.y0 <= box.y0]) == predictable[t]
+
+
+def test_short_notes_take_no_width(recall_after: Callable[[int, int], np.ndarray]) -> None:
+    frames, predictable = strips(25), recall_after(20, 5)
+    plain = frame_strips(*frames, predictable, 20)
+    noted = frame_strips(*frames, predictable, 20, notes=[["7", "0"]] * 25)
+    assert noted.get_figwidth() == plain.get_figwidth()
+    assert noted.get_figheight() > plain.get_figheight()

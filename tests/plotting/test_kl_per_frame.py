@@ -59,3 +59,32 @@ def test_every_run_of_shares_is_marked_as_deep_as_it_is(
     (axes,) = kl_per_frame({"dnc": np.ones(6)}, share).axes
     assert spans(axes) == [(0.5, 2.5), (3.5, 4.5), (4.5, 5.5)]
     assert [patch.get_alpha() for patch in axes.patches] == [0.25, 1, 0.5]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("level", [0.5, 40.0])
+def test_the_floor_is_drawn_and_named(
+    layout: tuple[int, int],
+    level: float,
+    recall_after: Callable[[int, int], np.ndarray],
+    assert_reads_well: Callable[[Figure], None],
+) -> None:
+    predictable = recall_after(*layout)
+    floor = np.where(predictable, 0.0, level)
+    figure = kl_per_frame({"dnc": np.full(len(predictable), 22.0)}, predictable, floor=floor)
+    (axes,) = figure.axes
+    curve, line = axes.lines
+    assert line.get_gid() == "floor"
+    assert line.get_linestyle() == "--"
+    assert np.array_equal(line.get_ydata(), floor)
+    assert line.zorder > curve.zorder, "a curve that reaches it hides it"
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["dnc", "floor: perfect memory"]
+    low, high = axes.get_ylim()
+    assert low < floor.min() and floor.max() < high
+    assert_reads_well(figure)
+
+
+def test_one_curve_without_a_floor_needs_no_legend() -> None:
+    (axes,) = kl_per_frame({"dnc": np.ones(3)}, np.zeros(3)).axes
+    assert axes.get_legend() is None

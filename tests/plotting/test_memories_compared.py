@@ -146,6 +146,136 @@ def test_what_is_not_finite_is_left_out(assert_reads_well: Callable[[Figure], No
     assert_reads_well(memories_compared({"dnc": [evaluated]}, SHARE))
 
 
+def test_the_floor_is_drawn_in_both_panels_of_kl(
+    assert_reads_well: Callable[[Figure], None],
+) -> None:
+    floor = np.array([20.0, 20.0, 20.0, 30.0, 3.0])
+    figure = memories_compared({name: [rows([1, 2])] for name in MEMORIES}, SHARE, floor)
+    frames, last, bound = figure.axes
+    assert lines_of(frames)["floor: perfect memory"].get_ydata().tolist() == floor.tolist()
+    across = lines_of(last)["floor: perfect memory"]
+    assert set(across.get_ydata()) == {3.0}
+    assert across.get_xdata() == [0, 1], "in shares of the panel"
+    assert list(lines_of(bound)) == MEMORIES
+    for axes, highest in ((frames, 30), (last, 3)):
+        assert axes.get_ylim()[1] > highest
+        assert lines_of(axes)["floor: perfect memory"].get_linestyle() == "--"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*MEMORIES, "floor: perfect memory"]
+    assert_reads_well(figure)
+
+
+def published(kl: float | None, bound: float | None, updates: int = 10**6) -> dict[str, Any]:
+    return {"last_frame_kl": kl, "negative_elbo_per_frame": bound, "updates": updates}
+
+
+def strips_of(figure: Figure) -> list[Axes | None]:
+    """The strips beside the panels of the last frame and of the bound."""
+    return [next(iter(axes.child_axes), None) for axes in figure.axes[1:]]
+
+
+@pytest.mark.parametrize("memories", [MEMORIES, ["ntm"]])
+def test_published_values_stand_beside_ours(
+    memories: list[str], assert_reads_well: Callable[[Figure], None]
+) -> None:
+    """All of them on the panel's axis, hollow, in the memory's look, none behind another."""
+    paper = {name: published(1.5 * k, 88 + k) for k, name in enumerate(MEMORIES)}
+    evaluations = {name: [rows(range(50, 501, 50), 2 + k)] for k, name in enumerate(memories)}
+    figure = memories_compared(evaluations, SHARE, np.zeros(5), paper)
+    assert_reads_well(figure)
+    for strip, axes, panel in zip(
+        strips_of(figure),
+        figure.axes[1:],
+        ("last_frame_kl", "negative_elbo_per_frame"),
+        strict=True,
+    ):
+        assert strip is not None
+        assert strip.get_window_extent().x0 > axes.get_window_extent().x1
+        assert strip.get_ylim() == axes.get_ylim()
+        marks = {str(mark.get_gid()): mark for mark in strip.lines}
+        assert list(marks) == [f"paper/{name}" for name in memories]
+        places = [mark.get_xdata()[0] for mark in marks.values()]
+        assert len(set(places)) == len(places)
+        low, high = axes.get_ylim()
+        for name in memories:
+            mark = marks[f"paper/{name}"]
+            assert mark.get_ydata() == [paper[name][panel]]
+            assert low < paper[name][panel] < high
+            assert mark.get_markerfacecolor() == "none"
+            ours = lines_of(axes)[name]
+            assert (mark.get_color(), mark.get_marker()) == (ours.get_color(), ours.get_marker())
+        assert [text.get_text() for text in strip.texts] == ["paper, after\n1M updates"]
+
+
+@pytest.mark.parametrize("level, distant, written", [(-3000, 14740, "→"), (3000, -123.4, "←")])
+def test_a_published_value_far_off_is_written_and_flattens_nothing(
+    level: float, distant: float, written: str, assert_reads_well: Callable[[Figure], None]
+) -> None:
+    """Bounds may be negative, where the likelihood is a density."""
+    evaluations = {name: [rows(range(50, 501, 50))] for name in MEMORIES}
+    for k, runs in enumerate(evaluations.values()):
+        for row in runs[0]:
+            row["negative_elbo_per_frame"] = level + k - row["step"] / 100
+    paper = {name: published(None, distant) for name in MEMORIES} | {
+        "dnc": published(None, level + 3)
+    }
+    figure = memories_compared(evaluations, SHARE, None, paper)
+    assert_reads_well(figure)
+    bound, (_, strip) = figure.axes[2], strips_of(figure)
+    assert strip is not None
+    assert [mark.get_gid() for mark in strip.lines] == ["paper/dnc"], "this one is near"
+    texts = {text.get_gid(): text for text in strip.texts if text.get_gid()}
+    assert list(texts) == [f"paper/{name}" for name in MEMORIES[1:]]
+    for text in texts.values():
+        assert text.get_text() == {"→": "14,740 →", "←": "← −123.4"}[written]
+        box, around = text.get_window_extent(), strip.get_window_extent()
+        assert around.y0 <= box.y0 and box.y1 <= around.y1
+        middle = (around.y0 + around.y1) / 2
+        assert box.y0 > middle if written == "→" else box.y1 < middle
+    ours = np.concatenate([line.get_ydata() for line in bound.lines])
+    low, high = bound.get_ylim()
+    assert np.ptp(ours) > 0.25 * (high - low)
+    bound_labels = [label.get_text() for label in bound.get_yticklabels()]
+    assert not bound.yaxis.get_offset_text().get_text(), "ticks are whole values"
+    assert any(label.startswith("−") for label in bound_labels) == (level < 0)
+
+
+def test_what_is_not_published_is_not_drawn() -> None:
+    evaluations = {"dnc": [rows([1, 2])], "mine": [rows([1, 2])]}
+    paper = {
+        "dnc": published(None, 91.0, 350_000),
+        "ntm": published(2.0, 92.0),
+        "mine": published(None, 92.0, 500_000),
+    }
+    last, bound = strips_of(memories_compared(evaluations, SHARE, None, paper))
+    assert last is None
+    assert bound is not None
+    assert [mark.get_gid() for mark in bound.lines] == ["paper/dnc", "paper/mine"]
+    assert bound.texts[0].get_text() == "paper, after\n350k to 500k updates"
+    assert strips_of(memories_compared(evaluations, SHARE, None, {})) == [None, None]
+    others = {"ntm": paper["ntm"], "dnc": published(None, None)}
+    assert strips_of(memories_compared(evaluations, SHARE, None, others)) == [None, None]
+
+
+def test_a_fall_that_published_values_make_room_for_is_not_called_off_scale() -> None:
+    evaluated = rows(range(50, 2501, 50))
+    for index, row in enumerate(evaluated):
+        row["negative_elbo_per_frame"] = 97.0 if index == 0 else 91.0 + index % 3
+    for paper, texts in ((93.0, ["↑ the first steps are off scale"]), (97.5, [])):
+        figure = memories_compared({"dnc": [evaluated]}, SHARE, None, {"dnc": published(1, paper)})
+        assert [text.get_text() for text in figure.axes[2].texts] == texts
+
+
+@pytest.mark.parametrize("level", [80.0, 3000.0, -3000.0])
+def test_a_fall_is_left_out_at_any_level(level: float) -> None:
+    evaluated = rows(range(50, 2501, 50))
+    for index, row in enumerate(evaluated):
+        row["negative_elbo_per_frame"] = level + (50.0 if index == 0 else index % 3)
+    bound = memories_compared({"dnc": [evaluated]}, SHARE).axes[2]
+    low, high = bound.get_ylim()
+    assert level - 1 < low < level and level + 2 < high < level + 3
+
+
 def without(key: str) -> Rows:
     return [{name: value for name, value in row.items() if name != key} for row in rows([1])]
 
@@ -172,3 +302,21 @@ def without(key: str) -> Rows:
 def test_what_does_not_fit_is_named(evaluations: dict[str, list[Rows]], words: str) -> None:
     with pytest.raises(ValueError, match=rf"^memories_compared: [^\n]*{words}[^\n]*$"):
         memories_compared(evaluations, SHARE)
+
+
+@pytest.mark.parametrize(
+    "floor, paper, words",
+    [
+        (np.zeros(4), None, r"floor must have the shape \(5,\), got \(4,\)"),
+        (np.zeros((5, 1)), None, r"floor must have the shape \(5,\), got \(5, 1\)"),
+        (None, {"dnc": {"updates": 1}}, r"published\['dnc'\] lacks 'last_frame_kl'"),
+        (None, {"ntm": {**published(1, 1), "updates": 0}}, r"published\['ntm'\]: updates must be"),
+        (None, {"dnc": {**published(1, 1), "updates": 2.5}}, r"updates must be .*, got 2\.5"),
+        (None, {"dnc": published(float("nan"), 1)}, r"published\['dnc'\]: last_frame_kl must be"),
+        (None, {"dnc": {**published(1, 1), "last_frame_kl": "1"}}, r"last_frame_kl .*, got '1'"),
+        (None, {"dnc": published(1, float("inf"))}, "negative_elbo_per_frame must be a finite"),
+    ],
+)
+def test_what_does_not_fit_beside_ours_is_named(floor: Any, paper: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=rf"^memories_compared: [^\n]*{words}[^\n]*$"):
+        memories_compared({"dnc": [rows([1])]}, SHARE, floor, paper)
