@@ -30,16 +30,19 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from matplotlib.figure import Figure
 
 from pyro_gtm import plotting
 from pyro_gtm.checkpoint import CheckpointError
 from pyro_gtm.config import Config, read_config
 from pyro_gtm.data import MissingDataError
-from pyro_gtm.experiment import build_experiment
+from pyro_gtm.experiment import EVALUATION_SEED, build_experiment
 from pyro_gtm.files import write_atomically
 from pyro_gtm.infer.training import NonFiniteLossError
+from pyro_gtm.published import Published, published_results
 from pyro_gtm.report import draw_figures
 from pyro_gtm.run import MAY_CHANGE, Interrupted, Run, RunError, flat, saved_step_in, stop_signals
+from pyro_gtm.tasks import Task
 
 __all__ = ["Comparison", "FailedRunsError", "Result", "Stopped", "markdown_table"]
 
@@ -53,27 +56,52 @@ POLL = 0.5
 REPORT_EVERY = 60.0
 """Seconds between two reports of where the runs are."""
 
-FIGURES = ("recall_kl", "last_frame_kl", "negative_elbo_per_frame")
-"""What is compared, by its name in a run's summary."""
+FIGURES = (
+    "recall_kl",
+    "last_frame_kl",
+    "negative_elbo_per_frame",
+    "negative_iw_bound_per_frame",
+    "success",
+)
+"""What is compared, by its name in a run's summary: the mean over seeds, and its spread."""
+
+BESIDE = ("recall_floor", "last_frame_floor", "success_chance", "classifier_accuracy")
+"""What is put beside it, by its name in a run's summary: the mean over seeds."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
-    """One memory on one task, over the seeds."""
+    """One memory on one task, over the seeds; KL and bounds in nats.
+
+    A figure is None where it cannot be had (no frame can be predicted, say), a spread is the
+    standard deviation over seeds and None for one seed, and what is published None for sizes that
+    the paper does not have.
+    """
 
     task: str
+    data: str
     memory: str
     num_steps: int
     parameters: int
     seeds: int
     recall_kl: float | None
-    """Mean over seeds, nats a frame; None where nothing can be predicted."""
     recall_kl_spread: float | None
-    """Standard deviation over seeds; None for one seed."""
+    recall_floor: float | None
     last_frame_kl: float
     last_frame_kl_spread: float | None
+    last_frame_floor: float | None
     negative_elbo_per_frame: float
     negative_elbo_per_frame_spread: float | None
+    negative_iw_bound_per_frame: float
+    negative_iw_bound_per_frame_spread: float | None
+    success: float | None
+    """Share of generated frames that are right, see :func:`pyro_gtm.assessment.assess`."""
+    success_spread: float | None
+    success_chance: float | None
+    classifier_accuracy: float | None
+    published_last_frame_kl: float | None
+    published_negative_elbo_per_frame: float | None
+    published_updates: int | None
 
 
 class Stopped(Exception):
@@ -104,9 +132,9 @@ class FailedRunsError(RuntimeError):
 class Comparison:
     """Runs to be compared, in one folder.
 
-    To make one builds an experiment of each task and memory in this process, and so does
-    :meth:`write`: Pyro's parameter store is emptied and PyTorch seeded, as
-    :func:`pyro_gtm.experiment.build_experiment` says.  Training leaves both alone.
+    To make one builds an experiment of each task and memory in this process: Pyro's parameter
+    store is emptied and PyTorch seeded, as :func:`pyro_gtm.experiment.build_experiment` says.
+    Training leaves both alone.
 
     Args:
         folder: where they are or will be.
@@ -128,9 +156,11 @@ class Comparison:
             raise ValueError("a comparison cannot have a task, memory and seed twice")
         for name in self.configs:
             self._check_fits(name)
+        self.tasks: dict[str, Task] = {}
+        """The tasks, over held-out data."""
         # What is impossible is said before anything starts; a seed makes no difference to that.
         for config in {(c.task, c.memory): c for c in configs}.values():
-            build_experiment(config)
+            self.tasks[config.task] = build_experiment(config).test_task
 
     def _check_fits(self, name: str) -> None:
         folder, config = self.folder / name, self.configs[name]
@@ -263,7 +293,10 @@ class Comparison:
             summary = self._summary(name)
             if summary is not None and self.finished(name):
                 groups.setdefault((config.task, config.memory), []).append(summary)
-        return [_over_seeds(summaries) for summaries in groups.values()]
+        return [
+            _over_seeds(summaries, published_results(self.tasks[task]).get(memory))
+            for (task, memory), summaries in groups.items()
+        ]
 
     def write(self) -> list[Path]:
         """Write the tables and the figures of what is finished; their paths."""
@@ -279,63 +312,101 @@ class Comparison:
         paths = [self.folder / name for name in tables]
         for task in dict.fromkeys(result.task for result in results):
             paths.append(self.folder / f"{task}.png")
-            plotting.save(plotting.memories_compared(*self._curves(task)), paths[-1])
+            plotting.save(self._figure(task), paths[-1])
         return paths
 
-    def _curves(self, task: str) -> tuple[dict[str, list[list[Row]]], Any]:
-        """For each memory the evaluations of each seed; and what is predictable in the task."""
+    def _figure(self, name: str) -> Figure:
+        """The paper's three panels for one task, with the floor at what a frame cost these runs."""
         curves: dict[str, list[list[Row]]] = {}
-        for name, config in self.configs.items():
-            if config.task == task and self.finished(name):
-                text = (self.folder / name / "metrics.jsonl").read_text()
+        floors = []
+        for run, config in self.configs.items():
+            summary = self._summary(run)
+            if config.task == name and summary is not None and self.finished(run):
+                text = (self.folder / run / "metrics.jsonl").read_text()
                 rows = [json.loads(line) for line in text.splitlines()]
                 tests = [row for row in rows if row["split"] == "test"]
                 curves.setdefault(config.memory, []).append(tests)
-                some = config
-        return curves, build_experiment(some).held_out().predictable.float().mean(1)
+                if summary["floor_per_frame"] is not None:
+                    floors.append(summary["floor_per_frame"])
+        task = self.tasks[name]
+        generator = torch.Generator(task.device).manual_seed(EVALUATION_SEED)
+        some = next(config for config in self.configs.values() if config.task == name)
+        predictable = task.sample(some.eval_sequences, generator).predictable
+        return plotting.memories_compared(
+            curves,
+            predictable.float().mean(1),
+            floor=torch.tensor(floors).mean(0) if floors else None,
+            published={
+                memory: result._asdict()
+                for memory, result in published_results(task).items()
+                if memory in curves
+            },
+        )
+
+
+COLUMNS = (
+    "task",
+    "memory",
+    "recall KL",
+    "floor",
+    "last-frame KL",
+    "floor",
+    "paper",
+    "negative bound",
+    "paper",
+    "success",
+    "chance",
+    "seeds",
+)
 
 
 def markdown_table(results: Sequence[Result]) -> str:
     """Mean ± standard deviation over the seeds, in nats a frame, as a Markdown table."""
-    lines = [
-        "| task | memory | parameters | recall KL | last-frame KL | negative bound | seeds |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     for result in results:
         cells = [
             result.task,
             result.memory,
-            f"{result.parameters:,}",
             _with_spread(result.recall_kl, result.recall_kl_spread),
+            _with_spread(result.recall_floor),
             _with_spread(result.last_frame_kl, result.last_frame_kl_spread),
+            _with_spread(result.last_frame_floor),
+            _with_spread(result.published_last_frame_kl),
             _with_spread(result.negative_elbo_per_frame, result.negative_elbo_per_frame_spread),
+            _with_spread(result.published_negative_elbo_per_frame),
+            _with_spread(result.success, result.success_spread),
+            _with_spread(result.success_chance),
             str(result.seeds),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _with_spread(mean: float | None, spread: float | None) -> str:
+def _with_spread(mean: float | None, spread: float | None = None) -> str:
     if mean is None:
-        return "none"
+        return "–"
     return f"{mean:.2f}" if spread is None else f"{mean:.2f} ± {spread:.2f}"
 
 
-def _over_seeds(summaries: Sequence[Row]) -> Result:
+def _over_seeds(summaries: Sequence[Row], published: Published | None) -> Result:
     first = summaries[0]
     figures: dict[str, float | None] = {}
-    for name in FIGURES:
+    for name in (*FIGURES, *BESIDE):
         values = [summary[name] for summary in summaries]
         known = None not in values
         figures[name] = statistics.fmean(values) if known else None
-        figures[f"{name}_spread"] = statistics.stdev(values) if known and len(values) > 1 else None
+        if name in FIGURES:
+            spread = statistics.stdev(values) if known and len(values) > 1 else None
+            figures[f"{name}_spread"] = spread
     return Result(
         task=first["task"],
+        data=first["data"],
         memory=first["memory"],
         num_steps=first["num_steps"],
         parameters=first["parameters"],
         seeds=len(summaries),
         **cast(Any, figures),
+        **cast(Any, {f"published_{f}": getattr(published, f, None) for f in Published._fields}),
     )
 
 
@@ -349,7 +420,8 @@ def _read_summary(folder: Path) -> Row | None:
         summary = json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
         return None
-    known = isinstance(summary, dict) and {"num_steps", *FIGURES} <= summary.keys()
+    needed = {"num_steps", "floor_per_frame", *FIGURES, *BESIDE}
+    known = isinstance(summary, dict) and needed <= summary.keys()
     return summary if known else None
 
 

@@ -32,8 +32,9 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 class Config:
     """Everything that determines a run, bar the machine.
 
-    The defaults are the ``small`` preset.  Sizes the task decides (frame shape, control size, a
-    memory's slots unless given) are not here.
+    The defaults are the ``small`` preset of a task that shows digits; :func:`make_config` knows
+    what other tasks want.  Sizes the task decides (frame shape, control size, a memory's slots
+    unless given) are not here.
     """
 
     preset: str = "small"
@@ -44,6 +45,7 @@ class Config:
     task_options: dict[str, Any] = field(default_factory=dict)
     """Arguments of the task's class, such as ``list_length``."""
     data: str = "digits"
+    """What the frames are taken from; by default the task's first choice."""
     data_dir: str | None = None
     binarise: str = "threshold"
     network: str = "mlp"
@@ -172,6 +174,8 @@ def make_config(preset: str = "small", **overrides: Any) -> Config:
     base = Config(
         **{
             "preset": preset,
+            "data": task.sources[0],
+            **task.settings,
             "task_options": dict(task.debug_options) if preset == "debug" else {},
             "memory_options": deepcopy(MEMORY_OPTIONS[preset].get(memory, {})),
             **deepcopy(PRESETS[preset]),

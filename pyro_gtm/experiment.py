@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,7 +18,7 @@ from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
 from pyro_gtm.config import Config
-from pyro_gtm.data import load_images
+from pyro_gtm.data import load_data
 from pyro_gtm.handlers import FilteringGuide, use_memory
 from pyro_gtm.infer.evaluation import Evaluation, evaluate
 from pyro_gtm.infer.optim import Adam
@@ -26,12 +27,15 @@ from pyro_gtm.memory import MemoryModule, make_memory
 from pyro_gtm.memory.registry import memory_class
 from pyro_gtm.model import GenerativeTemporalModel
 from pyro_gtm.nets import make_networks
-from pyro_gtm.tasks import Sequences, Task, make_task
+from pyro_gtm.tasks import Sequences, Task, make_task, task_class
 
-__all__ = ["Experiment", "build_experiment", "pick_device"]
+__all__ = ["Experiment", "build_experiment", "check_fits", "pick_device"]
 
 EVALUATION_SEED = 170_204_649
 """All runs, whatever their seed, are judged on the same held-out sequences with the same noise."""
+
+load_data_once = functools.lru_cache(maxsize=4)(load_data)
+"""Data is never changed, so that the experiments of a process can share it."""
 
 
 @dataclass
@@ -56,7 +60,12 @@ class Experiment:
         return batch.frames, batch.controls
 
     def held_out(self, sequences: int | None = None, seed: int = EVALUATION_SEED) -> Sequences:
-        """Sequences of test images, the same at every call."""
+        """Sequences of held-out images, the same at every call.
+
+        Raises:
+            ValueError: more than the machine could hold.
+        """
+        check_fits(self.test_task, sequences or self.config.eval_sequences)
         generator = torch.Generator(self.device).manual_seed(seed)
         return self.test_task.sample(sequences or self.config.eval_sequences, generator)
 
@@ -88,21 +97,30 @@ def frozen(experiment: Experiment, seed: int = EVALUATION_SEED) -> Iterator[None
                 module.train()
 
 
-def build_experiment(config: Config) -> Experiment:
+def build_experiment(config: Config, test_options: Mapping[str, Any] | None = None) -> Experiment:
     """Build everything a run needs; nothing is written and nothing trained.
 
     Clears Pyro's parameter store and seeds PyTorch: a run owns its process.
+
+    Args:
+        config: what is asked for.
+        test_options: options of the task in which held-out sequences differ from training, such as
+            a longer list.
 
     Raises:
         ValueError: the configuration asks for something impossible.
         MissingDataError: its data cannot be had.
     """
     device = pick_device(config.device)
+    _check_source(config)
     # No seed of the run's: images, sampled pixels included, are the same for all runs.
-    splits = load_images(config.data, config.data_dir, binarise=config.binarise)
+    splits = load_data_once(config.data, config.data_dir, binarise=config.binarise)
     training_task = make_task(config.task, splits.train.to(device), **config.task_options)
-    test_task = make_task(config.task, splits.test.to(device), **config.task_options)
-    _check_fits(config, training_task)
+    test_options = {**config.task_options, **(test_options or {})}
+    test_task = make_task(config.task, splits.test.to(device), **test_options)
+    for task in (training_task, test_task):
+        check_fits(task, max(config.batch_size, config.eval_sequences))
+    _check_slots_fit(config, training_task)
     if config.likelihood not in LIKELIHOODS:
         raise ValueError(
             f"likelihood must be one of {', '.join(LIKELIHOODS)}; got {config.likelihood!r}"
@@ -131,6 +149,15 @@ def build_experiment(config: Config) -> Experiment:
         svi=SVI(model, guide, optimizer, elbo),
         draws=torch.Generator(device).manual_seed(config.seed),
     )
+
+
+def _check_source(config: Config) -> None:
+    sources = task_class(config.task).sources
+    if config.data not in sources:
+        raise ValueError(
+            f"data must be one of {', '.join(sources)} for the task {config.task}, "
+            f"got {config.data!r}"
+        )
 
 
 def pick_device(name: str) -> torch.device:
@@ -218,27 +245,38 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _check_fits(config: Config, task: Task) -> None:
-    """Refuse what would not fit the machine, before it is made: frames alone, or slots alone."""
-    sequences = max(config.batch_size, config.eval_sequences)
-    frame = 4 * math.prod(task.event_shape)
-    needed = frame * task.num_steps * sequences
-    if task.device.type == "cuda":
-        available = torch.cuda.get_device_properties(task.device).total_memory
-    elif hasattr(os, "sysconf"):
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    else:  # Windows, where the standard library does not tell
-        return
-    if needed > available:
+def check_fits(task: Task, sequences: int) -> None:
+    """Refuse more frames than the machine could hold, before they are made.
+
+    Raises:
+        ValueError: the frames alone take more memory than there is.
+    """
+    needed = 4 * math.prod(task.event_shape) * task.num_steps * sequences
+    available = _memory_of(task.device)
+    if available is not None and needed > available:
         raise ValueError(
             f"{sequences} sequences of {task.num_steps} frames take {needed / 2**30:,.0f} GiB, and "
-            f"this machine has {available / 2**30:,.0f} GiB: choose a smaller batch_size or list"
+            f"this machine has {available / 2**30:,.0f} GiB: choose fewer sequences "
+            "(batch_size, num_sequences) or a shorter list"
         )
-    slots = config.memory_options.get("slots")
-    if not isinstance(slots, int):  # the memory itself says what is wrong with it
+
+
+def _check_slots_fit(config: Config, task: Task) -> None:
+    slots, available = config.memory_options.get("slots"), _memory_of(task.device)
+    if not isinstance(slots, int) or available is None:  # the memory says what is wrong with it
         return
+    sequences = max(config.batch_size, config.eval_sequences)
     if 4 * slots * config.latent_dim * sequences > available:
         raise ValueError(
             f"memory {config.memory!r} cannot be built with slots={slots}: for {sequences} "
             "sequences that is more than this machine can hold"
         )
+
+
+def _memory_of(device: torch.device) -> int | None:
+    """Bytes of memory, None where the standard library does not tell (Windows)."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return None

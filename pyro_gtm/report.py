@@ -5,17 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pyro_gtm import plotting
-from pyro_gtm.experiment import frozen
-from pyro_gtm.handlers import record_memory
-from pyro_gtm.infer.generation import continue_frames, reconstruct
-from pyro_gtm.run import Run
-from pyro_gtm.tasks import Sequences
+from matplotlib.figure import Figure
 
-__all__ = ["draw_figures", "draw_strips", "frames_before_recall", "summary_table"]
+from pyro_gtm import plotting
+from pyro_gtm.assessment import frame_cost, generate
+from pyro_gtm.experiment import Experiment, frozen
+from pyro_gtm.handlers import record_memory
+from pyro_gtm.infer.generation import reconstruct
+from pyro_gtm.run import Run
+from pyro_gtm.tasks import MNISTMap, Rotation3D, Sequences
+from pyro_gtm.tasks.mnist_map import positions
+
+__all__ = [
+    "draw_evaluation",
+    "draw_figures",
+    "draw_sequences",
+    "frames_before_recall",
+    "summary_table",
+]
 
 SHOWN_SEQUENCES = 3
-
 
 ATTENTION = ("read_weights", "write_weights")
 """What a memory with slots must record for its figure."""
@@ -25,26 +34,42 @@ def draw_figures(run: Run) -> list[Path]:
     """Draw all figures of a trained run into its folder.
 
     Returns:
-        ``training.png``, ``kl_per_frame.png``, ``frames.png`` and ``attention.png``, this for a
-        memory that attends: averaged over sequences for one that does so by position; for one
-        that records what it writes too, in the first sequence.
+        The paths of ``training.png`` and of those of :func:`draw_evaluation`.
     """
-    experiment = run.experiment
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)
-    batch = experiment.held_out()
-    recalled = batch.predictable.float().mean(1)  # (T,)
-
-    with record_memory() as tape:
-        kl = experiment.evaluate(batch).kl  # (T, B)
     figures = {
         "training": plotting.training_curves(run.split("train"), run.split("test")),
+        **draw_evaluation(run.experiment, run.experiment.held_out()),
+    }
+    paths = []
+    for name, figure in figures.items():
+        paths.append(folder / f"{name}.png")
+        plotting.save(figure, paths[-1])
+    return paths
+
+
+def draw_evaluation(experiment: Experiment, batch: Sequences) -> dict[str, Figure]:
+    """The figures of a trained model on some sequences, by name.
+
+    Returns:
+        ``kl_per_frame``, with the floor of the task; those of :func:`draw_sequences`; and
+        ``attention`` for a memory that attends: averaged over sequences for one that does so by
+        position; for one that records what it writes too, in the first sequence.
+    """
+    recalled = batch.predictable.float().mean(1)  # (T,)
+    with record_memory() as tape:
+        evaluation = experiment.evaluate(batch)
+    kl, name = evaluation.kl, experiment.config.memory  # (T, B)
+    cost = frame_cost(evaluation, batch)
+    figures = {
         "kl_per_frame": plotting.kl_per_frame(
-            {experiment.config.memory: kl.mean(1)},
+            {name: kl.mean(1)},
             recalled,
-            spread={experiment.config.memory: kl.std(1)} if kl.shape[1] > 1 else None,
+            spread={name: kl.std(1)} if kl.shape[1] > 1 else None,
+            floor=None if cost is None else experiment.test_task.floor(cost),
         ),
-        "frames": draw_strips(run, batch, frames_before_recall(batch)),
+        **draw_sequences(experiment, batch, experiment.test_task.num_given),
     }
     if experiment.memory.reads_by_age:
         gates = tape["read_gates"].mean(1) if "read_gates" in tape.names else None
@@ -56,43 +81,51 @@ def draw_figures(run: Run) -> list[Path]:
         figures["attention"] = plotting.memory_over_time(
             {name: tape[name][:, 0] for name in tape.names}, batch.predictable[:, 0]
         )
-    paths = []
-    for name, figure in figures.items():
-        paths.append(folder / f"{name}.png")
-        plotting.save(figure, paths[-1])
-    return paths
+    return figures
 
 
-def draw_strips(
-    run: Run,
+def draw_sequences(
+    experiment: Experiment,
     batch: Sequences,
     num_given: int,
+    *,
     num_sequences: int = SHOWN_SEQUENCES,
     sample: bool = False,
     seed: int = 0,
-) -> Any:
-    """Frames as given, as reconstructed, and as generated after the first ``num_given``."""
-    experiment = run.experiment
-    frames = batch.frames[:, :num_sequences]
-    controls = None if batch.controls is None else batch.controls[:, :num_sequences]
+) -> dict[str, Figure]:
+    """Sequences as given, as reconstructed, and as generated after the first ``num_given`` frames.
+
+    Returns:
+        ``frames``, rows of frames; for a walk on a map ``map``, with its visits one over the other;
+        for a turn in a room of which something comes into view again, ``turn``, by headings.
+    """
+    task = experiment.test_task
+    batch = batch.first(num_sequences)
     with frozen(experiment, seed):
-        reconstructed = reconstruct(experiment.program, experiment.memory, frames, controls)
-        generated = continue_frames(
-            experiment.program,
-            experiment.memory,
-            frames[:num_given],
-            num_steps=len(frames),
-            controls=controls,
-            sample=sample,
+        reconstructed = reconstruct(
+            experiment.program, experiment.memory, batch.frames, batch.controls
         )
-    return plotting.frame_strips(
-        frames,
-        reconstructed,
-        generated,
-        batch.predictable.float().mean(1),
-        num_given,
-        num_sequences=frames.shape[1],
-    )
+    generated = generate(experiment, batch, num_given, sample=sample, seed=seed)
+    shown = batch.frames.shape[1]
+    figures = {
+        "frames": plotting.frame_strips(
+            batch.frames,
+            reconstructed,
+            generated,
+            batch.predictable.float().mean(1),
+            num_given,
+            num_sequences=shown,
+            notes=task.notes(batch),
+        )
+    }
+    if isinstance(task, MNISTMap) and batch.controls is not None:
+        row, column = positions(batch.controls)
+        figures["map"] = plotting.map_visits(generated, row, column, num_given, shown)
+    if isinstance(task, Rotation3D) and batch.predictable.any():
+        figures["turn"] = plotting.turn(
+            batch.frames, generated, batch.repeats[:, 0], num_given, shown
+        )
+    return figures
 
 
 def frames_before_recall(batch: Sequences) -> int:
@@ -103,19 +136,45 @@ def frames_before_recall(batch: Sequences) -> int:
 
 def summary_table(summary: dict[str, Any]) -> str:
     """The figures worth reading first, as aligned text."""
-    pace = summary["steps_per_second"]
+    pace = summary.get("steps_per_second")
     speed = "not known" if pace is None else f"{pace:.1f} steps a second"
-    recall = "no" if summary["recall_kl"] is None else f"{summary['recall_kl']:.2f}"
     rows = [
         ("negative bound", f"{summary['negative_elbo_per_frame']:.2f} nats a frame"),
         ("", f"{summary['negative_elbo_per_sequence']:.1f} nats a sequence"),
-        ("recall KL", f"{recall} nats a frame"),
-        ("last-frame KL", f"{summary['last_frame_kl']:.2f} nats"),
+        (
+            f"with {summary['particles']} particles",
+            f"{summary['negative_iw_bound_per_frame']:.2f} nats a frame",
+        ),
+        ("recall KL", _beside_floor(summary, "recall_kl", "recall_floor", "nats a frame")),
+        ("last-frame KL", _beside_floor(summary, "last_frame_kl", "last_frame_floor", "nats")),
+        ("success", _success(summary)),
         ("parameters", f"{summary['parameters']:,}"),
         ("speed", f"{speed} on {summary['device']}"),
     ]
     title = (
         f"{summary['task']}, {summary['memory']} memory, {summary['num_steps']:,} steps, "
-        f"seed {summary['seed']}; held-out images"
+        f"seed {summary['seed']}; held-out sequences"
     )
     return "\n".join([title, *(f"  {name:<24}{value}" for name, value in rows)])
+
+
+def _beside_floor(summary: dict[str, Any], figure: str, floor: str, unit: str) -> str:
+    if summary[figure] is None:
+        return f"no {unit}"
+    text = f"{summary[figure]:.2f} {unit}"
+    return text if summary[floor] is None else f"{text} (floor {summary[floor]:.2f})"
+
+
+def _success(summary: dict[str, Any]) -> str:
+    if summary["success"] is None:
+        return "cannot be judged in these sequences"
+    accuracy = summary["classifier_accuracy"]
+    what = (
+        "show the right image again"
+        if accuracy is None
+        else f"are read as of the right class (by a classifier right in {accuracy:.1%})"
+    )
+    return (
+        f"{summary['success']:.1%} of {summary['success_frames']:,} generated frames {what}; "
+        f"by chance {summary['success_chance']:.1%}"
+    )

@@ -21,7 +21,7 @@ import json
 import math
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from typing import Any, cast
 import pyro
 import torch
 
+from pyro_gtm.assessment import assess
 from pyro_gtm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from pyro_gtm.config import Config, read_config
 from pyro_gtm.experiment import Experiment, build_experiment
@@ -160,23 +161,48 @@ class Run:
         return run
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto", data_dir: str | None = None) -> Run:
+    def load(
+        cls,
+        folder: Path,
+        device: str = "auto",
+        data_dir: str | None = None,
+        *,
+        task_options: Mapping[str, Any] | None = None,
+        memory_options: Mapping[str, Any] | None = None,
+    ) -> Run:
         """A trained run, for generation or evaluation; nothing in its folder changes.
 
         Args:
             folder: a run folder.
             device: where to load it, whatever it was trained on.
-            data_dir: where its images are now, if not where they were.
+            data_dir: where its data is now, if not where it was.
+            task_options: options of the task in which its held-out sequences are to differ from
+                those it was trained on, such as a longer list.
+            memory_options: options of the memory in which it is to differ from the trained one; its
+                weights must still fit.
 
         Raises:
-            RunError: the folder holds no run, or one without a checkpoint.
+            ValueError: an option that the task or memory does not take, or cannot have.
+            RunError: the folder holds no run, one without a checkpoint, or one whose weights do
+                not fit the memory options.
             CheckpointError: its newest checkpoint is damaged.
         """
         config = replace(_config_of(folder), device=device)
         if data_dir is not None:
             config = replace(config, data_dir=data_dir)
-        run = cls(folder, build_experiment(config))
-        run._restore()
+        if memory_options:
+            config = replace(config, memory_options={**config.memory_options, **memory_options})
+        run = cls(folder, build_experiment(config, task_options))
+        try:
+            run._restore()
+        except CheckpointError as error:
+            if not memory_options or not isinstance(error.__cause__, RuntimeError):
+                raise
+            changed = ", ".join(f"{name}={value!r}" for name, value in memory_options.items())
+            raise RunError(
+                f"the weights in {folder} do not fit a memory with {changed}: "
+                f"those of {config.memory} depend on it"
+            ) from error
         if run.step == 0:
             raise RunError(f"{folder} has no checkpoint yet: train it first")
         return run
@@ -364,34 +390,38 @@ class Run:
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)
         write_atomically(self.folder / "metrics.jsonl", lines.encode())
 
+    def facts(self) -> Row:
+        """What a summary says of a run beside its figures."""
+        experiment, config = self.experiment, self.experiment.config
+        return {
+            "memory": config.memory,
+            "task": config.task,
+            "task_options": {**config.task_options},
+            "data": config.data,
+            "seed": config.seed,
+            "num_steps": self.step,
+            "parameters": experiment.num_parameters,
+            "device": experiment.device.type,
+            "torch": torch.__version__,
+        }
+
     def write_summary(self, seconds: float, steps_taken: int) -> Row:
-        """Write and return ``summary.json``: the last evaluation and what it was made with.
+        """Write and return ``summary.json``: what the model is worth and what it was made with.
 
         Args:
             seconds: how long training took in this process, evaluations included.
             steps_taken: in this process.
         """
-        experiment, config = self.experiment, self.experiment.config
-        last = {k: v for k, v in self.split("test")[-1].items() if k not in ("split", "step")}
-        previous = self.folder / "summary.json"
+        path = self.folder / "summary.json"
         if steps_taken:
             speed = steps_taken / seconds
-        elif previous.exists():  # a finished run, resumed: keep the speed it was trained at
-            speed = json.loads(previous.read_text())["steps_per_second"]
+        elif path.exists():  # a finished run, resumed: keep the speed it was trained at
+            speed = json.loads(path.read_text())["steps_per_second"]
         else:  # killed between its last checkpoint and its summary
             speed = None
-        summary = {
-            "memory": config.memory,
-            "task": config.task,
-            "seed": config.seed,
-            "num_steps": self.step,
-            "parameters": experiment.num_parameters,
-            **last,
-            "steps_per_second": speed,
-            "device": experiment.device.type,
-            "torch": torch.__version__,
-        }
-        write_atomically(previous, (json.dumps(summary, indent=2) + "\n").encode())
+        with pyro.validation_enabled(False):  # it costs more than the mathematics
+            summary = {**self.facts(), **assess(self.experiment), "steps_per_second": speed}
+        write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())
         return summary
 
 

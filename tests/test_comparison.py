@@ -7,7 +7,6 @@ Here processes are forked, which is quick and takes what a test has patched alon
 from __future__ import annotations
 
 import csv
-import functools
 import json
 import multiprocessing
 import os
@@ -16,18 +15,18 @@ import statistics
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pyro
 import pytest
 import torch
 
 from pyro_gtm import comparison as comparison_module
-from pyro_gtm import experiment as experiment_module
-from pyro_gtm.comparison import Comparison, FailedRunsError, Result, Stopped, markdown_table
+from pyro_gtm.comparison import Comparison, FailedRunsError, Stopped, markdown_table
 from pyro_gtm.config import make_config, read_config
-from pyro_gtm.data import load_images
 from pyro_gtm.experiment import Experiment
 from pyro_gtm.memory.registry import MEMORIES
+from pyro_gtm.published import Published
 from pyro_gtm.run import Run, RunError
 
 pytestmark = [
@@ -37,7 +36,6 @@ pytestmark = [
 STEPS = 8  # evaluations after 4 and 8; checkpoints too
 PNG = b"\x89PNG\r\n\x1a\n"
 
-read_once = functools.lru_cache(load_images)
 draw = Experiment.draw
 
 
@@ -45,7 +43,6 @@ def make_quick(monkeypatch):
     monkeypatch.setattr(comparison_module, "PROCESSES", multiprocessing.get_context("fork"))
     monkeypatch.setattr(comparison_module, "POLL", 0.02)
     monkeypatch.setattr(comparison_module, "draw_figures", lambda run: [])
-    monkeypatch.setattr(experiment_module, "load_images", read_once)
     monkeypatch.setattr("pyro_gtm.files.os.fsync", lambda descriptor: None)
 
 
@@ -136,22 +133,35 @@ def test_tables_and_figures_are_written(trained):
     assert [path.name for path in paths] == ["results.csv", "results.md", "perfect_recall.png"]
     rows = list(csv.DictReader((trained / "results.csv").read_text().splitlines()))
     for row, result in zip(rows, comparison.results(), strict=True):
-        assert row == {name: str(value) for name, value in vars(result).items()}
+        known = {name: value for name, value in vars(result).items() if value is not None}
+        assert row == {**dict.fromkeys(row, ""), **{n: str(value) for n, value in known.items()}}
+        assert row.keys() == vars(result).keys()
     table = (trained / "results.md").read_text()
     assert table == markdown_table(comparison.results()) + "\n"
     ntm, _ = comparison.results()
-    assert (
-        f"| ntm | {ntm.parameters:,} | {ntm.recall_kl:.2f} ± {ntm.recall_kl_spread:.2f} |" in table
-    )
+    assert f"| ntm | {ntm.recall_kl:.2f} ± {ntm.recall_kl_spread:.2f} | 0.00 |" in table
     assert (trained / "perfect_recall.png").read_bytes().startswith(PNG)
 
 
 def test_one_seed_has_no_spread_and_nothing_predictable_no_recall_kl(trained):
     (result,) = Comparison(trained, seeds_of(seeds=1)).results()
     assert (result.seeds, result.recall_kl_spread) == (1, None)
-    assert f"| {result.recall_kl:.2f} | {result.last_frame_kl:.2f} |" in markdown_table([result])
-    nothing = Result("t", "m", 1, 2, 1, None, None, 3.0, None, 4.0, None)
-    assert markdown_table([nothing]).endswith("| t | m | 2 | none | 3.00 | 4.00 | 1 |")
+    figures = f"| {result.recall_kl:.2f} | 0.00 | {result.last_frame_kl:.2f} | 0.00 |"
+    assert figures in markdown_table([result])
+    nothing = replace(result, recall_kl=None, recall_floor=None, last_frame_kl=3.0, success=None)
+    assert "| perfect_recall | vrnn | – | – | 3.00 | 0.00 | – |" in markdown_table([nothing])
+    assert markdown_table([nothing]).endswith(f"| – | – | {nothing.success_chance:.2f} | 1 |")
+
+
+def test_the_papers_values_stand_beside_ours_where_it_has_them(trained):
+    (result,) = Comparison(trained, seeds_of(seeds=1)).results()
+    assert result.published_updates is None, "the paper has no lists of two"
+    published = Published(1_000_000, last_frame_kl=8.0, negative_elbo_per_frame=82.8)
+    summary = summary_of(trained, "perfect_recall-vrnn-0")
+    beside = comparison_module._over_seeds([summary], published)
+    assert beside.published_updates == 1_000_000
+    bound = f"{result.negative_elbo_per_frame:.2f}"
+    assert f"| 0.00 | 8.00 | {bound} | 82.80 |" in markdown_table([beside])
 
 
 def test_only_finished_runs_count(trained):
@@ -540,7 +550,8 @@ def test_trains_outside_the_main_thread(tmp_path):
 def test_spread_is_that_of_a_sample():
     """Not of a population: the seeds stand for all others."""
     values = [1.0, 2.0, 4.0]
-    base = {"task": "t", "memory": "m", "num_steps": 1, "parameters": 1}
-    rows = [{**base, **dict.fromkeys(comparison_module.FIGURES, value)} for value in values]
-    result = comparison_module._over_seeds(rows)
+    base = {"task": "t", "data": "d", "memory": "m", "num_steps": 1, "parameters": 1}
+    figures = (*comparison_module.FIGURES, *comparison_module.BESIDE)
+    rows = [{**base, **dict.fromkeys(figures, value)} for value in values]
+    result = comparison_module._over_seeds(rows, None)
     assert result.recall_kl_spread == pytest.approx(statistics.stdev(values))

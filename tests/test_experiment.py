@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 import torch
 
 import pyro_gtm as gtm
-from pyro_gtm import experiment as experiment_module
 from pyro_gtm.config import PRESETS, make_config
-from pyro_gtm.data import load_images
 from pyro_gtm.experiment import build_experiment, frozen, pick_device
 from pyro_gtm.memory.registry import MEMORIES
-
-read_once = functools.lru_cache(load_images)
-
-
-@pytest.fixture(autouse=True)
-def images_are_read_once(monkeypatch):
-    monkeypatch.setattr(experiment_module, "load_images", read_once)
 
 
 def build(**overrides):
@@ -130,7 +119,10 @@ def test_memory_has_a_slot_for_every_frame_unless_told():
     [
         ({"memory": "none"}, "memory must be one of .*'none'"),
         ({"task": "none"}, "task must be one of .*'none'"),
-        ({"data": "none"}, "image source 'none'"),
+        (
+            {"data": "none"},
+            "data must be one of digits, mnist, strokes, omniglot for the task .*, got 'none'",
+        ),
         ({"network": "none"}, "network must be one of .*'none'"),
         ({"likelihood": "none"}, "likelihood must be one of .*'none'"),
         ({"binarise": "no", "likelihood": "gaussian"}, "binarise='no'"),

@@ -17,15 +17,11 @@ import torch
 from pyro.infer.util import is_validation_enabled
 
 import pyro_gtm as gtm
-from pyro_gtm import experiment as experiment_module
 from pyro_gtm import run as run_module
 from pyro_gtm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from pyro_gtm.config import make_config, read_config
-from pyro_gtm.data import load_images
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.run import FolderTakenError, Interrupted, Run, RunError
-
-read_once = functools.lru_cache(load_images)
 
 STEPS = 12  # logs after 5, 10, 12; evaluations after 6, 12; checkpoints after 4, 8, 12
 KINDS = {
@@ -44,8 +40,7 @@ KINDS = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Images are read once; nothing waits for the disk, which ``test_checkpoint.py`` sees to."""
-    monkeypatch.setattr(experiment_module, "load_images", read_once)
+    """Nothing waits for the disk, which ``test_checkpoint.py`` sees to."""
     monkeypatch.setattr("pyro_gtm.files.os.fsync", lambda descriptor: None)
 
 
