@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice, product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import click
@@ -28,7 +30,7 @@ from pyro_gtm.data.rooms import FIELD_OF_VIEW, Rooms
 FINER = 4  # pixels drawn for one recorded, each way, before they are averaged
 
 
-class Wish(NamedTuple):
+class Request(NamedTuple):
     """What each sequence shall be: so many frames, degrees apart, of so many pixels a side."""
 
     num_steps: int
@@ -37,17 +39,21 @@ class Wish(NamedTuple):
     seed: int
 
 
-def record_rooms(wish: Wish) -> Iterator[Tensor]:
+def record_rooms(request: Request) -> Iterator[Tensor]:
     """The rooms of `pyro_gtm.data.rooms`."""
-    generator = torch.Generator().manual_seed(wish.seed)
+    generator = torch.Generator().manual_seed(request.seed)
     while True:
         frames, _ = Rooms().turn(
-            wish.num_steps, 1, degrees=wish.degrees, size=FINER * wish.size, generator=generator
+            request.num_steps,
+            1,
+            degrees=request.degrees,
+            size=FINER * request.size,
+            generator=generator,
         )
         yield 255 * frames[:, 0]
 
 
-def record_miniworld(wish: Wish) -> Iterator[Tensor]:
+def record_miniworld(request: Request) -> Iterator[Tensor]:
     """A random room of MiniWorld in each sequence: pictures on its walls, a building outside."""
     import pyglet
 
@@ -78,20 +84,20 @@ def record_miniworld(wish: Wish) -> Iterator[Tensor]:
             far = np.array([30 * math.cos(angle), 0, 30 * math.sin(angle)])
             self.place_entity(MeshEnt("building", height=30), pos=far, dir=angle)
 
-    side = FINER * wish.size
+    side = FINER * request.size
     gallery = Gallery(obs_width=side, obs_height=side, domain_rand=True)  # of sky, light and eye
-    gallery.reset(seed=wish.seed)
+    gallery.reset(seed=request.seed)
     while True:
         gallery.reset()
         gallery.agent.cam_fov_y = FIELD_OF_VIEW
         frames = []
-        for _ in range(wish.num_steps):
+        for _ in range(request.num_steps):
             frames.append(torch.tensor(gallery.render_obs()))
-            gallery.agent.dir += math.radians(wish.degrees)  # to the left
+            gallery.agent.dir += math.radians(request.degrees)  # to the left
         yield torch.stack(frames).movedim(3, 1)
 
 
-def record_vizdoom(wish: Wish) -> Iterator[Tensor]:
+def record_vizdoom(request: Request) -> Iterator[Tensor]:
     """The rooms of ViZDoom's scenario "my way home": at one of some twenty places, any heading."""
     import vizdoom
 
@@ -102,25 +108,24 @@ def record_vizdoom(wish: Wish) -> Iterator[Tensor]:
     game.set_window_visible(False)
     game.set_render_weapon(False)
     game.set_available_buttons([vizdoom.Button.TURN_LEFT_RIGHT_DELTA])  # in degrees, to 0.006
-    game.set_seed(wish.seed)
-    game.init()
-    try:
+    game.set_seed(request.seed)
+    with TemporaryDirectory() as folder, closing(game):
+        game.set_doom_config_path(str(Path(folder) / "vizdoom.ini"))  # which it writes
+        game.init()
         while True:
             game.new_episode()
             frames = []
-            for _ in range(wish.num_steps):
+            for _ in range(request.num_steps):
                 frames.append(torch.tensor(game.get_state().screen_buffer))
-                game.make_action([-wish.degrees])  # to the left
+                game.make_action([-request.degrees])  # to the left
             middle = torch.stack(frames)[:, :, 80:560]  # a square
             yield middle.movedim(3, 1)
-    finally:
-        game.close()
 
 
 class Environment(NamedTuple):
     """How it is recorded, and what a frame of it shows across, in degrees."""
 
-    record: Callable[[Wish], Iterator[Tensor]]
+    record: Callable[[Request], Iterator[Tensor]]
     field_of_view: float
 
 
@@ -168,7 +173,7 @@ def main(
 ) -> None:
     """Record sequences of frames while turning on the spot, each from a place and heading anew."""
     chosen = ENVIRONMENTS[environment]
-    sequences = chosen.record(Wish(num_steps, degrees, size, seed))
+    sequences = chosen.record(Request(num_steps, degrees, size, seed))
     try:
         output.mkdir(parents=True, exist_ok=True)
         for split, number in (("train", train), ("test", test)):

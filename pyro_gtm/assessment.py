@@ -17,7 +17,7 @@ from pyro_gtm.infer.evaluation import Evaluation
 from pyro_gtm.infer.generation import continue_frames
 from pyro_gtm.infer.importance import importance_weighted_bound
 from pyro_gtm.infer.scores import class_score, nearest_image_score
-from pyro_gtm.tasks import FrameCost, ImageTask, Sequences
+from pyro_gtm.tasks import FrameCost, ImageTask, Sequences, Task
 
 __all__ = ["PARTICLES", "assess", "frame_cost", "generate"]
 
@@ -52,7 +52,7 @@ def assess(
     batch = experiment.held_out() if batch is None else batch
     task = experiment.test_task
     evaluation = experiment.evaluate(batch)
-    cost = frame_cost(evaluation, batch)
+    cost = frame_cost(task, evaluation, batch)
     floors: dict[str, Any] = dict.fromkeys(("floor_per_frame", "recall_floor", "last_frame_floor"))
     if cost is not None:
         floor = task.floor(cost)
@@ -76,9 +76,9 @@ def assess(
     }
 
 
-def frame_cost(evaluation: Evaluation, batch: Sequences) -> FrameCost | None:
+def frame_cost(task: Task, evaluation: Evaluation, batch: Sequences) -> FrameCost | None:
     """What a frame costs of which the past tells nothing; None if there is none in the batch."""
-    mean, by_class = evaluation.frame_cost(batch.labels, batch.predictable)
+    mean, by_class = evaluation.frame_cost(batch.labels, task.new_frames(batch))
     return None if mean is None else FrameCost(mean, by_class)
 
 

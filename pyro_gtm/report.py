@@ -61,7 +61,7 @@ def draw_evaluation(experiment: Experiment, batch: Sequences) -> dict[str, Figur
     with record_memory() as tape:
         evaluation = experiment.evaluate(batch)
     kl, name = evaluation.kl, experiment.config.memory  # (T, B)
-    cost = frame_cost(evaluation, batch)
+    cost = frame_cost(experiment.test_task, evaluation, batch)
     figures = {
         "kl_per_frame": plotting.kl_per_frame(
             {name: kl.mean(1)},

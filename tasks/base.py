@@ -115,6 +115,10 @@ class Task(ABC):
         """The least mean KL, in nats, of predictable frames alone: none, if all can be foretold."""
         return 0.0
 
+    def new_frames(self, batch: Sequences) -> Tensor:
+        """The frames of which the past tells nothing at all: bool, (T, B)."""
+        return ~batch.predictable
+
     def notes(self, batch: Sequences) -> list[list[str]] | None:
         """A word for each frame, T lists of B, that a reader of a figure needs; None for none."""
         return None

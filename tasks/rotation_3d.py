@@ -7,7 +7,6 @@ an environment that was not published, about 15 of them a turn.
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -35,8 +34,8 @@ class Rotation3D(Task):
 
     Headings, in degrees, count from that of the first frame, which is random. A frame is
     predictable if nothing is in view that was not in view before. In the second turn `repeats` is
-    the step of the first whose heading is nearest. The two are 7.5 degrees apart, so that the room
-    cannot be remembered frame by frame: it is seen again, but nowhere just as it was.
+    the step of the first whose heading is nearest. The two are 7.5 degrees apart here: the room is
+    seen again, but not just as it was, and to recall frames is not enough.
 
     Room and first heading are new in every sequence. The angle of a step is the same in all, and
     the model is not told it: there are no controls. (Neither rate nor controls, neither size of the
@@ -69,7 +68,8 @@ class Rotation3D(Task):
         degrees: float = 24.5,
     ) -> None:
         check_positive("Rotation3D", num_steps=num_steps, size=size)
-        if not isinstance(degrees, Real) or isinstance(degrees, bool) or not 0 < degrees < 360:
+        is_number = isinstance(degrees, (int, float)) and not isinstance(degrees, bool)
+        if not is_number or not 0 < degrees < 360:
             raise ValueError(
                 f"Rotation3D: degrees must be a number above 0 and below 360, got {degrees!r}"
             )
@@ -102,6 +102,12 @@ class Rotation3D(Task):
 
     def floor(self, cost: FrameCost) -> Tensor:
         return cost.mean * (self._new / self.rooms.field_of_view).float().cpu()
+
+    def new_frames(self, batch: Sequences) -> Tensor:
+        """The first alone: of the others some part at least has been in view."""
+        first = torch.zeros_like(batch.predictable)
+        first[0] = True
+        return first
 
     def _sample(self, batch_size: int, generator: torch.Generator | None) -> Sequences:
         frames, _ = self.rooms.turn(

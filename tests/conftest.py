@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyro
@@ -44,6 +45,21 @@ def fresh_pyro() -> Iterator[None]:
     left_behind = list(_PYRO_STACK)
     _PYRO_STACK.clear()
     assert not left_behind, "the test left handlers on Pyro's stack"
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data: PYRO_GTM_DATA, else ../shared/data beside the repository.
+
+    A wrong PYRO_GTM_DATA fails the tests that need it; only where nothing is set nor found are
+    they skipped.
+    """
+    if named := os.environ.get("PYRO_GTM_DATA"):
+        return Path(named)
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not beside.is_dir():
+        pytest.skip("needs the real data: set PYRO_GTM_DATA to the folder that holds MNIST/raw")
+    return beside
 
 
 @pytest.fixture

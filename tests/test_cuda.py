@@ -12,7 +12,9 @@ from pyro import poutine
 import pyro_gtm as gtm
 from pyro_gtm.config import make_config
 from pyro_gtm.experiment import build_experiment
+from pyro_gtm.report import draw_figures
 from pyro_gtm.run import Interrupted, Run
+from pyro_gtm.tasks import task_names
 
 pytestmark = [
     pytest.mark.cuda,
@@ -42,6 +44,17 @@ def test_everything_lives_on_the_device(tmp_path, memory_name, elbo):
     for state in experiment.optimizer.get_state().values():
         tensors += state.values()
     assert {tensor.device.type for tensor in tensors} == {"cuda"}
+
+
+@pytest.mark.parametrize("task", task_names())
+def test_every_task_is_made_and_judged_on_the_device(tmp_path, task):
+    run = start(tmp_path / "run", "introspective", task=task, num_steps=2)
+    run.train()
+    batch = run.experiment.held_out(3)
+    tensors = [tensor for tensor in batch if tensor is not None]
+    assert {tensor.device.type for tensor in tensors} == {"cuda"}
+    assert run.write_summary(1.0, 2)["success_frames"] > 0
+    assert draw_figures(run)
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])

@@ -24,7 +24,12 @@ SMOKE_RUNS = {
         "--preset debug --memory vrnn --seeds 1 -n 1 --output new",
         "new/perfect_recall.png",
     ),
+    "examples/evaluate.py": ("run --list-length 5", "run/evaluation-list_length=5/frames.png"),
     "examples/generate.py": ("run", "run/figures/generated.png"),
+    "examples/record_rooms.py": (
+        "-e rooms --train 2 --test 1 -T 3 --size 8 --output new",
+        "new/test.npz",
+    ),
     "examples/what_does_it_remember.py": ("run", "run/figures/what_it_remembers.png"),
     "examples/compose_your_own.py": ("--memory vrnn -n 1", "nats a step: "),
     "benchmarks/copy_task.py": (
@@ -35,6 +40,7 @@ SMOKE_RUNS = {
         "-T 1,2 --slots 2,3 --heads 1,2 -b 2 --repeats 1 --output new",
         "new/memory_growth.png",
     ),
+    "benchmarks/sequence_time.py": ("--task mnist_map -b 2 --turns 1", "%"),
     "benchmarks/step_time.py": ("--turns 1 -T 3 -b 2 --width 8", "naive pair, validated"),
 }
 
@@ -77,12 +83,13 @@ def test_console_command_explains_itself(tmp_path):
     (installed,) = entry_points(group="console_scripts", name="pyro-gtm")
     result = CliRunner().invoke(installed.load(), ["--help"], prog_name="pyro-gtm")
     assert result.exit_code == 0
-    for word in ("Usage: pyro-gtm", "train", "generate"):
+    for word in ("Usage: pyro-gtm", "train", "evaluate", "generate", "compare"):
         assert word in result.output
 
 
 @pytest.mark.parametrize(
-    "script", ["train", "generate", "what_does_it_remember", "compose_your_own"]
+    "script",
+    ["train", "evaluate", "generate", "record_rooms", "what_does_it_remember", "compose_your_own"],
 )
 def test_example_opens_with_a_command_to_run(script):
     """The docstring's commands name the script where it lies."""

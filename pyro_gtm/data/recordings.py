@@ -15,6 +15,7 @@ import io
 import math
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,9 @@ from pyro_gtm.data.rooms import Turn
 from pyro_gtm.files import write_atomically
 
 FIELDS = ("frames", "degrees", "field_of_view", "environment")
+
+UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError)
+"""What comes of a file that is damaged or of another kind."""
 
 
 class Recordings:
@@ -160,20 +164,25 @@ def save_recordings(
     """
     Recordings(torch.tensor(frames), degrees, environment, field_of_view)
     archive = io.BytesIO()
-    values = (frames, float(degrees), float(field_of_view), environment)
-    np.savez_compressed(archive, **dict(zip(FIELDS, map(np.asarray, values), strict=True)))
+    np.savez_compressed(
+        archive,
+        frames=frames,
+        degrees=np.float64(degrees),
+        field_of_view=np.float64(field_of_view),
+        environment=np.str_(environment),
+    )
     write_atomically(Path(path), archive.getvalue())
 
 
 def _load(path: Path) -> Recordings:
-    record = "make it with `python examples/record_rooms.py`"
+    how = "make it with `python examples/record_rooms.py`"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             frames, degrees, field_of_view, environment = (archive[field] for field in FIELDS)
         return Recordings(
-            torch.tensor(frames), degrees.item(), environment.item(), field_of_view.item()
+            torch.tensor(frames), degrees.item(), str(environment), field_of_view.item()
         )
     except FileNotFoundError as error:
-        raise MissingDataError(f"{path} is missing: {record}.") from error
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise MissingDataError(f"{path} does not hold a recording: {record}.") from error
+        raise MissingDataError(f"{path} is missing: {how}.") from error
+    except UNREADABLE as error:
+        raise MissingDataError(f"{path} holds no recording: {how}.") from error

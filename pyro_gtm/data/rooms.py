@@ -122,9 +122,9 @@ class Rooms:
         self.check(num_steps, degrees=degrees, size=size)
         scenes = draw_scenes(batch_size, generator, self.device)
         # In double precision, so that a full turn leads back to the very same frame.
-        double = {"device": self.device, "dtype": torch.float64}
-        start = 360 * torch.rand(batch_size, generator=generator, **double)
-        heading = start + degrees * torch.arange(num_steps, **double).unsqueeze(1)  # (T, B)
+        start = torch.rand(batch_size, generator=generator, device=self.device, dtype=torch.float64)
+        step = torch.arange(num_steps, device=self.device, dtype=torch.float64)
+        heading = 360 * start + degrees * step.unsqueeze(1)  # (T, B)
         return Turn(render(scenes, heading, size), heading)
 
 
@@ -139,7 +139,7 @@ def render(scenes: Scenes, heading: Tensor, size: int) -> Tensor:
     across = _pixel_centres(size, heading.device)  # rightwards, and downwards just as well
     distance, column = _meet_walls(scenes, heading, across)  # (T, B, size) each
     rise = (WALL_LEVELS * distance).unsqueeze(2)  # (T, B, 1, size)
-    origin = (LEVELS * column + LEVELS // 2).unsqueeze(2)  # the cell at the height of the eye
+    origin = (LEVELS * column.int() + LEVELS // 2).unsqueeze(2)  # the cell at the height of the eye
 
     up = -across.unsqueeze(1)  # (size, 1)
     slope = up / (1 + across.square()).sqrt()  # (size, size)
@@ -154,7 +154,7 @@ def render(scenes: Scenes, heading: Tensor, size: int) -> Tensor:
         # the level of its slope, where it passes under or over the wall.
         level = rise[t] * up  # (B, size, size)
         level = torch.where(level.abs() < EYE * WALL_LEVELS, level, beyond)
-        cell = level.floor_().long().add_(origin[t]).flatten(1)  # (B, size^2)
+        cell = level.floor_().int().add_(origin[t]).long().flatten(1)  # (B, size^2)
         number = painted.gather(1, cell).unsqueeze(1).expand(-1, 3, -1)
         torch.gather(scenes.colours, 2, number, out=pixels[t])
     return pixels.unflatten(3, (size, size))
@@ -163,7 +163,8 @@ def render(scenes: Scenes, heading: Tensor, size: int) -> Tensor:
 def _pixel_centres(size: int, device: torch.device) -> Tensor:
     """(size,): where pixels lie on the picture plane, at distance 1 before the camera."""
     edge = math.tan(math.radians(FIELD_OF_VIEW / 2))
-    return ((torch.arange(size, device=device) + 0.5) * (2 / size) - 1) * edge
+    pixel = torch.arange(size, device=device, dtype=torch.float32)
+    return ((pixel + 0.5) * (2 / size) - 1) * edge
 
 
 def _meet_walls(scenes: Scenes, heading: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,8 +218,8 @@ class _Dice(NamedTuple):
             least, most + 1, shape, generator=self.generator, device=self.device, dtype=torch.int8
         )
 
-    def count(self, number: int) -> Tensor:
-        """0, 1, 2, ...: of the same kind as what `whole` returns."""
+    def upto(self, number: int) -> Tensor:
+        """0, 1, ..., number - 1: of the same type as what `whole` returns."""
         return torch.arange(number, device=self.device, dtype=torch.int8)
 
 
@@ -236,15 +237,15 @@ def draw_scenes(
 
 def _paint_floor(extent: Tensor, camera: Tensor, dice: _Dice) -> Tensor:
     """(B, COLUMNS, SLOPE_LEVELS): tiles of two kinds, or one kind only."""
-    along = (torch.arange(WALL_COLUMNS, device=dice.device) + 0.5) / WALL_COLUMNS
+    along = (dice.upto(WALL_COLUMNS).float() + 0.5) / WALL_COLUMNS
     back, near, far = along.flip(0), torch.zeros_like(along), torch.ones_like(along)
     x, y = torch.cat([far, back, near, along]), torch.cat([along, far, back, near])
     unit = torch.stack([x, y])  # (2, COLUMNS)
     ray = extent.unsqueeze(2) * unit - camera.unsqueeze(2)
     ray = ray / ray.norm(dim=1, keepdim=True)  # (B, 2, COLUMNS)
 
-    level = dice.count(SLOPE_LEVELS)
-    distance = EYE / (1 - (level + 0.5) / SLOPE_LEVELS)
+    level = dice.upto(SLOPE_LEVELS)
+    distance = EYE / (1 - (level.float() + 0.5) / SLOPE_LEVELS)
     place = torch.addcmul(
         camera.view(-1, 2, 1, 1) / TILE, ray.unsqueeze(3), distance / TILE
     )  # (B, 2, COLUMNS, levels), in tiles
@@ -261,8 +262,8 @@ def _paint_walls(batch_size: int, dice: _Dice) -> Tensor:
 
     # The picture of a wall: its middle, its half sizes, and a cross that parts its canvas in four.
     each = (batch_size, 4, 1, 1)
-    right = dice.count(WALL_COLUMNS).unsqueeze(1) - dice.whole(10, 21, *each)  # (B, 4, columns, 1)
-    up = dice.count(WALL_LEVELS) - dice.whole(15, 18, *each)  # (B, 4, 1, levels)
+    right = dice.upto(WALL_COLUMNS).unsqueeze(1) - dice.whole(10, 21, *each)  # (B, 4, columns, 1)
+    up = dice.upto(WALL_LEVELS) - dice.whole(15, 18, *each)  # (B, 4, 1, levels)
     half_width, half_height = dice.whole(5, 8, *each), dice.whole(7, 10, *each)
     hangs = dice.real(0, 1, *each) < 0.75
     picture = (right.abs() <= half_width) & hangs & (up.abs() <= half_height)
@@ -271,14 +272,14 @@ def _paint_walls(batch_size: int, dice: _Dice) -> Tensor:
     field = CANVAS + 2 * fields[0].to(torch.int8) + fields[1].to(torch.int8)
 
     number = torch.where(picture, torch.where(canvas, field, FRAME), paper)
-    wall = dice.count(4).view(4, 1, 1)
+    wall = dice.upto(4).view(4, 1, 1)
     return (number + NUMBERS_OF_WALL * wall).flatten(1, 2)
 
 
 def _wallpapers(dice: _Dice) -> Tensor:
     """(papers, WALL_COLUMNS, WALL_LEVELS): patterns of a wall's two numbers, 0 and 1."""
-    u = dice.count(WALL_COLUMNS).unsqueeze(1).expand(-1, WALL_LEVELS)
-    v = dice.count(WALL_LEVELS).expand(WALL_COLUMNS, -1)
+    u = dice.upto(WALL_COLUMNS).unsqueeze(1).expand(-1, WALL_LEVELS)
+    v = dice.upto(WALL_LEVELS).expand(WALL_COLUMNS, -1)
     course = v // 8
     patterns = [
         v < 0,  # plain
@@ -290,7 +291,7 @@ def _wallpapers(dice: _Dice) -> Tensor:
         (u + v) // 8 % 2,  # and slanting
         (u // 8 + v // 8) % 2,  # checks
         (v % 8 == 0) | ((u + 8 * course) % 16 < 2),  # bricks
-        (u % 16 - 8) ** 2 + (v % 16 - 8) ** 2 < 24,  # dots
+        (u % 16 - 8).int() ** 2 + (v % 16 - 8).int() ** 2 < 24,  # dots
     ]
     return torch.stack([pattern.to(torch.int8) for pattern in patterns])
 
@@ -301,8 +302,8 @@ def _paint_sky(batch_size: int, dice: _Dice) -> Tensor:
     blocks = COLUMNS // width
     height = dice.whole(0, 11, batch_size, blocks) * (dice.real(0, 1, batch_size, 1) < 0.7)
     height = height.repeat_interleave(width, dim=1).unsqueeze(2)  # (B, COLUMNS, 1)
-    kind = (dice.count(blocks) % 2).repeat_interleave(width).unsqueeze(1)
-    level = dice.count(SLOPE_LEVELS)
+    kind = (dice.upto(blocks) % 2).repeat_interleave(width).unsqueeze(1)
+    level = dice.upto(SLOPE_LEVELS)
     return torch.where(level < height, BUILDING + kind, SKY + level)
 
 
@@ -311,7 +312,7 @@ def _mix_colours(batch_size: int, dice: _Dice) -> Tensor:
     one, four = (batch_size, 1), (batch_size, 4)
 
     # Walls: two colours of one hue, a frame, four fields.
-    hue = dice.real(0, 1, *one) + torch.arange(4, device=dice.device) / 4 + dice.real(0, 0.1, *four)
+    hue = dice.real(0, 1, *one) + dice.upto(4).float() / 4 + dice.real(0, 0.1, *four)
     saturation, value = dice.real(0.25, 0.75, *four), dice.real(0.55, 0.9, *four)
     paper = _rgb(hue, saturation, value)
     accent = _rgb(hue, saturation, 0.65 * value)
@@ -323,7 +324,8 @@ def _mix_colours(batch_size: int, dice: _Dice) -> Tensor:
     walls = torch.cat([torch.stack([paper, accent, frame], 3), canvas], 3)  # (B, 3, 4, 7)
 
     # Floor: paler tiles and darker ones, both darker with distance.
-    shade = torch.linspace(1, 0.6, SLOPE_LEVELS, device=dice.device)
+    higher = dice.upto(SLOPE_LEVELS).float() / (SLOPE_LEVELS - 1)
+    shade = 1 - 0.4 * higher
     floor = _rgb(dice.real(0, 1, *one), dice.real(0.2, 0.7, *one), dice.real(0.45, 0.85, *one))
     tiles = floor.unsqueeze(3) * torch.stack([shade, 0.75 * shade])  # (B, 3, 2, levels)
 
@@ -331,15 +333,14 @@ def _mix_colours(batch_size: int, dice: _Dice) -> Tensor:
     buildings = _rgb(dice.real(0, 1, *two), dice.real(0.1, 0.4, *two), dice.real(0.15, 0.5, *two))
 
     # Sky: from pale at the horizon to full colour above.
-    upwards = torch.linspace(0, 1, SLOPE_LEVELS, device=dice.device)
     pale, full = dice.real(0.05, 0.4, *one), dice.real(0.5, 0.9, *one)
     hue = torch.where(
         dice.real(0, 1, *one) < 0.75, dice.real(0.5, 0.65, *one), dice.real(0, 0.12, *one)
     )
     sky = _rgb(
         hue,
-        torch.lerp(pale, full, upwards),
-        torch.lerp(dice.real(0.85, 1, *one), 0.8 * full, upwards),
+        torch.lerp(pale, full, higher),
+        torch.lerp(dice.real(0.85, 1, *one), 0.8 * full, higher),
     )
 
     return torch.cat([walls.flatten(2), tiles.flatten(2), buildings, sky], dim=2)

@@ -52,20 +52,18 @@ class Evaluation(NamedTuple):
             "last_frame_kl": self.kl[-1].mean().item(),
         }
 
-    def frame_cost(
-        self, labels: Tensor, predictable: Tensor
-    ) -> tuple[float | None, dict[int, float]]:
+    def frame_cost(self, labels: Tensor, new: Tensor) -> tuple[float | None, dict[int, float]]:
         """What a new frame costs: the KL of frames of which the past tells nothing, in nats.
 
         Args:
             labels: the class of each frame, ``(T, B)`` of int64.
-            predictable: frames of which the past tells something, ``(T, B)`` of bool.
+            new: frames of which the past tells nothing, ``(T, B)`` of bool.
 
         Returns:
-            The mean over all other frames (None if there are none), and for each class among them
-            the mean over its frames.
+            The mean over new frames (None if there are none), and for each class among them the
+            mean over its frames.
         """
-        costs, labels = self.kl[~predictable], labels[~predictable]  # (new frames,)
+        costs, labels = self.kl[new], labels[new]  # (new frames,)
         if len(costs) == 0:
             return None, {}
         by_class = {c: costs[labels == c].mean().item() for c in labels.unique().tolist()}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gtm.data import ImageSplits, MissingDataError, load_digits, load_images
+from pyro_gtm.data import ImageSplits, MissingDataError, load_data, load_digits
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_the_split_is_the_same_whatever_the_seed() -> None:
 
 
 def test_loading_by_name_is_the_same(grey: ImageSplits) -> None:
-    named = load_images("digits", binarise="none")
+    named = load_data("digits", binarise="none")
     assert named.test.images.equal(grey.test.images)
 
 

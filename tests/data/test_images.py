@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_gtm.data import IMAGE_SOURCES, ImageSet, load_images, prepare, with_shifts
+from pyro_gtm.data import ImageSet, prepare, with_shifts
 
 LEVELS = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
 LABELS = np.array([3, 1, 4, 1], dtype=np.uint8)
@@ -95,24 +95,6 @@ def test_levels_of_another_kind_are_refused(levels: np.ndarray) -> None:
 def test_every_image_needs_its_label() -> None:
     with pytest.raises(ValueError, match="one label for each image"):
         prepare(LEVELS, LABELS[:3], "none", seed=0)
-
-
-def test_unknown_source_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'cifar' .* 'digits', 'mnist'"):
-        load_images("cifar")
-    assert set(IMAGE_SOURCES) == {"digits", "mnist"}
-
-
-def test_mnist_needs_a_folder() -> None:
-    with pytest.raises(ValueError, match=r"'mnist' .*--data-dir DIR"):
-        load_images("mnist")
-
-
-def test_digits_take_no_folder_and_no_download() -> None:
-    with pytest.raises(ValueError, match="data_dir='somewhere'"):
-        load_images("digits", data_dir="somewhere")
-    with pytest.raises(ValueError, match="download=True"):
-        load_images("digits", download=True)
 
 
 def test_shifts_move_the_ink_and_lose_what_leaves() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_gtm.data import MissingDataError, load_images, load_mnist, mnist
+from pyro_gtm.data import MissingDataError, load_data, load_mnist, mnist
 
 rng = np.random.default_rng(0)
 ARRAYS = {
@@ -74,7 +74,7 @@ class TestTinyFiles:
 
     def test_threshold_by_default_and_folder_as_text(self, tmp_path: Path) -> None:
         write(tmp_path, PLAIN)
-        train, _ = load_images("mnist", data_dir=str(tmp_path))
+        train, _ = load_data("mnist", data_dir=str(tmp_path))
         expected = ARRAYS["train-images-idx3-ubyte"] >= 128
         assert np.array_equal(train.images.squeeze(1).numpy(), expected)
 

@@ -99,10 +99,10 @@ def test_summary():
         assert summary[name] == pytest.approx(value), name
 
 
-def test_frame_cost_is_the_mean_of_what_cannot_be_predicted():
-    """In all, and of each class; a class that is always predictable has no cost."""
+def test_frame_cost_is_the_mean_of_new_frames():
+    """In all, and of each class; a class that is never new has no cost."""
     labels = torch.tensor([[7, 2], [7, 0], [7, 9]])
-    mean, by_class = gtm.Evaluation(KL, torch.zeros(3, 2)).frame_cost(labels, PREDICTABLE)
+    mean, by_class = gtm.Evaluation(KL, torch.zeros(3, 2)).frame_cost(labels, ~PREDICTABLE)
     assert mean == pytest.approx((1 + 2 + 3) / 3)
     assert by_class == pytest.approx({2: 2.0, 7: (1 + 3) / 2})
     assert all(type(label) is int for label in by_class)
@@ -125,5 +125,5 @@ def test_nothing_predictable_is_no_number():
 
 def test_nothing_new_costs_no_number():
     evaluation = gtm.Evaluation(torch.ones(3, 2), torch.ones(3, 2))
-    labels, predictable = torch.zeros(3, 2, dtype=torch.int64), torch.ones(3, 2, dtype=torch.bool)
-    assert evaluation.frame_cost(labels, predictable) == (None, {})
+    labels, new = torch.zeros(3, 2, dtype=torch.int64), torch.zeros(3, 2, dtype=torch.bool)
+    assert evaluation.frame_cost(labels, new) == (None, {})

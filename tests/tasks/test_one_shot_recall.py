@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,9 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gtm.data import ImageSet, ImageSplits
-from pyro_gtm.data.omniglot import load_omniglot
-from pyro_gtm.data.strokes import load_strokes
+from pyro_gtm.data import ImageSet, ImageSplits, load_omniglot, load_strokes
 from pyro_gtm.tasks import OneShotRecall
 
 SIZES = [(20, 5), (10, 5), (50, 5), (1, 1), (6, 1), (4, 4)]  # (list_length, recall_length)
@@ -25,16 +22,9 @@ def strokes() -> ImageSplits:
 
 
 @pytest.fixture(scope="module")
-def omniglot() -> ImageSplits:
-    """The real characters, from PYRO_GTM_DATA, else from ../shared/data beside the repository.
-
-    A wrong PYRO_GTM_DATA fails; only where nothing is set nor found is the test skipped.
-    """
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    named = os.environ.get("PYRO_GTM_DATA")
-    if not named and not beside.is_dir():
-        pytest.skip("needs the real data: set PYRO_GTM_DATA to the folder that holds omniglot/")
-    return load_omniglot(named or beside)
+def omniglot(data_dir: Path) -> ImageSplits:
+    """The real characters, where they are at hand."""
+    return load_omniglot(data_dir)
 
 
 @pytest.fixture(params=["strokes", "omniglot"])
