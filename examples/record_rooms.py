@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from itertools import islice, product
+from itertools import chain, islice, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -173,8 +173,9 @@ def main(
 ) -> None:
     """Record sequences of frames while turning on the spot, each from a place and heading anew."""
     chosen = ENVIRONMENTS[environment]
-    sequences = chosen.record(Request(num_steps, degrees, size, seed))
     try:
+        recorded = chosen.record(Request(num_steps, degrees, size, seed))
+        sequences = chain([next(recorded)], recorded)  # what is not installed leaves no folder
         output.mkdir(parents=True, exist_ok=True)
         for split, number in (("train", train), ("test", test)):
             with click.progressbar(islice(sequences, number), length=number, label=split) as bar:
