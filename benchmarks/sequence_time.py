@@ -4,8 +4,8 @@
     python benchmarks/sequence_time.py --task rotation_3d --task mnist_map --batch-size 32
 
 For each task, a batch is drawn and a gradient step taken on it, in turns, with the networks and the
-defaults of the preset ``small``.  The table gives medians, and the share that the drawing has in
-both together.
+defaults of the preset ``small``.  The table gives medians, the drawing as a share of the step, and
+how many frames are drawn in a second.
 """
 
 from __future__ import annotations
@@ -20,17 +20,14 @@ import torch
 
 from pyro_gtm.config import make_config
 from pyro_gtm.data import MissingDataError
-from pyro_gtm.experiment import build_experiment, pick_device
+from pyro_gtm.experiment import Experiment, build_experiment, pick_device
 from pyro_gtm.infer.evaluation import arguments
 from pyro_gtm.memory import memory_names
 from pyro_gtm.tasks import task_names
 
 
-def times(task: str, memory: str, batch_size: int, device: str, turns: int) -> list[list[float]]:
+def times(experiment: Experiment, turns: int) -> list[list[float]]:
     """Seconds of every drawing and of every step, after two of each to warm."""
-    experiment = build_experiment(
-        make_config(task=task, memory=memory, batch_size=batch_size, device=device)
-    )
 
     def synchronise() -> None:
         if experiment.device.type == "cuda":
@@ -78,13 +75,19 @@ def main(
             f"{memory} memory, B={batch_size}, {where}, {threads} thread(s), "
             f"PyTorch {torch.__version__}, {turns} turns"
         )
-        click.echo(f"{'task':26}{'ms a batch':>12}{'ms a step':>12}{'share':>9}")
+        click.echo(
+            f"{'task':26}{'ms a batch':>12}{'ms a step':>12}{'share':>9}{'frames a second':>16}"
+        )
         for task in tasks:
-            drawing, step = map(
-                statistics.median, times(task, memory, batch_size, str(where), turns)
+            experiment = build_experiment(
+                make_config(task=task, memory=memory, batch_size=batch_size, device=str(where))
             )
-            share = drawing / (drawing + step)
-            click.echo(f"{task:26}{1e3 * drawing:12.1f}{1e3 * step:12.1f}{share:9.1%}")
+            drawing, step = map(statistics.median, times(experiment, turns))
+            frames = batch_size * experiment.training_task.num_steps / drawing
+            click.echo(
+                f"{task:26}{1e3 * drawing:12.1f}{1e3 * step:12.1f}{drawing / step:9.1%}"
+                f"{frames:16,.0f}"
+            )
     except (ValueError, MissingDataError) as error:
         raise click.UsageError(str(error)) from error
 

@@ -4,7 +4,7 @@
     python examples/compare_memories.py --memory vrnn --memory dnc --seeds 1 --num-steps 500
     python examples/compare_memories.py --help
 
-The same command is installed as ``pyro-gtm compare``; it lives in ``pyro_gtm/cli.py``.
+The same command is installed as ``pyro-gtm compare``; it lives in ``pyro_gtm/cli/``.
 """
 
 from pyro_gtm.cli import compare

@@ -4,7 +4,7 @@
     python examples/train.py --memory vrnn --seed 1
     python examples/train.py --help
 
-The same command is installed as ``pyro-gtm train``; it lives in ``pyro_gtm/cli.py``.
+The same command is installed as ``pyro-gtm train``; it lives in ``pyro_gtm/cli/``.
 """
 
 from pyro_gtm.cli import train

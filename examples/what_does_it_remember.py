@@ -23,7 +23,6 @@ from pyro_gtm.cli import import_option
 from pyro_gtm.data import MissingDataError
 from pyro_gtm.experiment import frozen
 from pyro_gtm.plotting import recall_under_interventions, save
-from pyro_gtm.report import frames_before_recall
 from pyro_gtm.run import Run, RunError
 from pyro_gtm.tasks import Sequences
 
@@ -84,7 +83,7 @@ def main(folder: Path, device: str, output: Path | None) -> None:
     batch = run.experiment.held_out(SEQUENCES)
     if not batch.predictable.any():
         raise click.UsageError(f"{folder}: its task has no frames that a memory could recall")
-    num_steps, recall = len(batch.frames), frames_before_recall(batch)
+    num_steps, recall = len(batch.frames), run.experiment.test_task.num_given
 
     curves: dict[str, Tensor] = {}
     rows = {"sequence A": batch.frames[:, 0], "sequence B": batch.frames[:, 1]}

@@ -120,8 +120,8 @@ def _success(experiment: Experiment, batch: Sequences) -> dict[str, Any]:
         score = nearest_image_score(output, batch.repeats, task.num_given)
     else:
         training, held_out = (cast(ImageTask, t) for t in (experiment.training_task, task))
-        classifier = train_classifier(training.images)
-        accuracy = classifier.accuracy(held_out.images, task.answers)
+        classifier = train_classifier(*training.images)
+        accuracy = classifier.accuracy(*held_out.images, task.answers)
         generated = torch.arange(len(output), device=output.device) >= task.num_given
         judged = batch.predictable & generated.unsqueeze(1)
         score = class_score(output, batch.labels, classifier, task.answers, judged)

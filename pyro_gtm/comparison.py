@@ -36,7 +36,7 @@ from pyro_gtm import plotting
 from pyro_gtm.checkpoint import CheckpointError
 from pyro_gtm.config import Config, read_config
 from pyro_gtm.data import MissingDataError
-from pyro_gtm.experiment import EVALUATION_SEED, build_experiment
+from pyro_gtm.experiment import build_experiment
 from pyro_gtm.files import write_atomically
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.published import Published, published_results
@@ -44,7 +44,7 @@ from pyro_gtm.report import draw_figures
 from pyro_gtm.run import MAY_CHANGE, Interrupted, Run, RunError, flat, saved_step_in, stop_signals
 from pyro_gtm.tasks import Task
 
-__all__ = ["Comparison", "FailedRunsError", "Result", "Stopped", "markdown_table"]
+__all__ = ["Comparison", "FailedRunsError", "Result", "Stopped", "markdown_report"]
 
 Row = dict[str, Any]
 Progress = Callable[[str, str, Row], None]
@@ -65,7 +65,13 @@ FIGURES = (
 )
 """What is compared, by its name in a run's summary: the mean over seeds, and its spread."""
 
-BESIDE = ("recall_floor", "last_frame_floor", "success_chance", "classifier_accuracy")
+BESIDE = (
+    "frame_cost",
+    "recall_floor",
+    "last_frame_floor",
+    "success_chance",
+    "classifier_accuracy",
+)
 """What is put beside it, by its name in a run's summary: the mean over seeds."""
 
 
@@ -84,6 +90,8 @@ class Result:
     num_steps: int
     parameters: int
     seeds: int
+    frame_cost: float | None
+    """KL of a frame of which the past tells nothing: what a recall KL is to be held against."""
     recall_kl: float | None
     recall_kl_spread: float | None
     recall_floor: float | None
@@ -294,7 +302,9 @@ class Comparison:
             if summary is not None and self.finished(name):
                 groups.setdefault((config.task, config.memory), []).append(summary)
         return [
-            _over_seeds(summaries, published_results(self.tasks[task]).get(memory))
+            _over_seeds(
+                summaries, published_results(self.tasks[task], summaries[0]["data"]).get(memory)
+            )
             for (task, memory), summaries in groups.items()
         ]
 
@@ -306,7 +316,7 @@ class Comparison:
         writer = csv.DictWriter(lines, [entry.name for entry in fields(Result)])
         writer.writeheader()
         writer.writerows(rows)
-        tables = {"results.csv": lines.getvalue(), "results.md": markdown_table(results) + "\n"}
+        tables = {"results.csv": lines.getvalue(), "results.md": markdown_report(results) + "\n"}
         for name, text in tables.items():
             write_atomically(self.folder / name, text.encode())
         paths = [self.folder / name for name in tables]
@@ -328,64 +338,94 @@ class Comparison:
                 curves.setdefault(config.memory, []).append(tests)
                 if summary["floor_per_frame"] is not None:
                     floors.append(summary["floor_per_frame"])
-        task = self.tasks[name]
-        generator = torch.Generator(task.device).manual_seed(EVALUATION_SEED)
-        some = next(config for config in self.configs.values() if config.task == name)
-        predictable = task.sample(some.eval_sequences, generator).predictable
+                predictable, data = summary["predictable_by_frame"], config.data
+        published = published_results(self.tasks[name], data)
         return plotting.memories_compared(
             curves,
-            predictable.float().mean(1),
+            torch.tensor(predictable),  # the same for all, as they are judged on the same sequences
             floor=torch.tensor(floors).mean(0) if floors else None,
-            published={
-                memory: result._asdict()
-                for memory, result in published_results(task).items()
-                if memory in curves
-            },
+            published={m: result._asdict() for m, result in published.items() if m in curves},
         )
 
 
 COLUMNS = (
     "task",
     "memory",
-    "recall KL",
-    "floor",
-    "last-frame KL",
-    "floor",
+    "new frame",
+    "recall KL (floor)",
+    "last-frame KL (floor)",
     "paper",
     "negative bound",
+    "tighter",
     "paper",
-    "success",
-    "chance",
+    "success (chance)",
     "seeds",
 )
 
 
-def markdown_table(results: Sequence[Result]) -> str:
-    """Mean ± standard deviation over the seeds, in nats a frame, as a Markdown table."""
-    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+def markdown_report(results: Sequence[Result]) -> str:
+    """What was done, and a Markdown table: mean ± standard deviation over the seeds."""
+    first = results[0]
+    lines = [
+        f"{first.num_steps:,} steps, held-out sequences, nats a frame. *New frame*: KL of a frame "
+        "of which the past tells nothing, against which a recall KL is to be held. *Floor*: the "
+        "least that a perfect memory could have at that cost. *Tighter*: the negative "
+        "importance-weighted bound. *Success*: the share of generated frames that are right."
+        + _of_the_paper(results),
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
+    ]
     for result in results:
         cells = [
-            result.task,
+            f"{result.task} ({result.data})",
             result.memory,
-            _with_spread(result.recall_kl, result.recall_kl_spread),
-            _with_spread(result.recall_floor),
-            _with_spread(result.last_frame_kl, result.last_frame_kl_spread),
-            _with_spread(result.last_frame_floor),
-            _with_spread(result.published_last_frame_kl),
+            _with_spread(result.frame_cost),
+            _beside(_with_spread(result.recall_kl, result.recall_kl_spread), result.recall_floor),
+            _beside(
+                _with_spread(result.last_frame_kl, result.last_frame_kl_spread),
+                result.last_frame_floor,
+            ),
+            _as_published(result.published_last_frame_kl),
             _with_spread(result.negative_elbo_per_frame, result.negative_elbo_per_frame_spread),
-            _with_spread(result.published_negative_elbo_per_frame),
-            _with_spread(result.success, result.success_spread),
-            _with_spread(result.success_chance),
+            _with_spread(
+                result.negative_iw_bound_per_frame, result.negative_iw_bound_per_frame_spread
+            ),
+            _as_published(result.published_negative_elbo_per_frame),
+            _beside(_with_spread(result.success, result.success_spread), result.success_chance),
             str(result.seeds),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def _of_the_paper(results: Sequence[Result]) -> str:
+    updates = [r.published_updates for r in results if r.published_updates is not None]
+    if not updates:
+        return ""
+    least, most = min(updates), max(updates)
+    after = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    sentence = (
+        f" *Paper*: read off the plots of arXiv 1702.04649, after {after} updates of larger "
+        "networks, to about 0.5 nats for a KL and 1 nat for a bound"
+    )
+    if any(r.task == "rotation_3d" and r.published_updates is not None for r in results):
+        sentence += "; of rotation_3d the mean KL of the second turn"
+    return f"{sentence}."
+
+
 def _with_spread(mean: float | None, spread: float | None = None) -> str:
     if mean is None:
         return "–"
     return f"{mean:.2f}" if spread is None else f"{mean:.2f} ± {spread:.2f}"
+
+
+def _beside(figure: str, other: float | None) -> str:
+    return figure if other is None else f"{figure} ({other:.2f})"
+
+
+def _as_published(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
 
 
 def _over_seeds(summaries: Sequence[Row], published: Published | None) -> Result:
@@ -420,7 +460,7 @@ def _read_summary(folder: Path) -> Row | None:
         summary = json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
         return None
-    needed = {"num_steps", "floor_per_frame", *FIGURES, *BESIDE}
+    needed = {"num_steps", "floor_per_frame", "predictable_by_frame", *FIGURES, *BESIDE}
     known = isinstance(summary, dict) and needed <= summary.keys()
     return summary if known else None
 

@@ -118,6 +118,13 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
     training_task = make_task(config.task, splits.train.to(device), **config.task_options)
     test_options = {**config.task_options, **(test_options or {})}
     test_task = make_task(config.task, splits.test.to(device), **test_options)
+    for what in ("event_shape", "control_dim"):
+        trained, asked = getattr(training_task, what), getattr(test_task, what)
+        if trained != asked:
+            raise ValueError(
+                f"task options {test_options} give an {what} of {asked}, and the model was made "
+                f"for one of {trained}"
+            )
     for task in (training_task, test_task):
         check_fits(task, max(config.batch_size, config.eval_sequences))
     _check_slots_fit(config, training_task)

@@ -13,14 +13,12 @@ from pyro_gtm.experiment import Experiment, frozen
 from pyro_gtm.handlers import record_memory
 from pyro_gtm.infer.generation import reconstruct
 from pyro_gtm.run import Run
-from pyro_gtm.tasks import MNISTMap, Rotation3D, Sequences
-from pyro_gtm.tasks.mnist_map import positions
+from pyro_gtm.tasks import Sequences
 
 __all__ = [
     "draw_evaluation",
     "draw_figures",
     "draw_sequences",
-    "frames_before_recall",
     "summary_table",
 ]
 
@@ -96,8 +94,8 @@ def draw_sequences(
     """Sequences as given, as reconstructed, and as generated after the first ``num_given`` frames.
 
     Returns:
-        ``frames``, rows of frames; for a walk on a map ``map``, with its visits one over the other;
-        for a turn in a room of which something comes into view again, ``turn``, by headings.
+        ``frames``, rows of frames, and what the task has of its own: ``map`` for a walk on a map,
+        ``turn`` for a turn in a room.
     """
     task = experiment.test_task
     batch = batch.first(num_sequences)
@@ -118,51 +116,41 @@ def draw_sequences(
             notes=task.notes(batch),
         )
     }
-    if isinstance(task, MNISTMap) and batch.controls is not None:
-        row, column = positions(batch.controls)
-        figures["map"] = plotting.map_visits(generated, row, column, num_given, shown)
-    if isinstance(task, Rotation3D) and batch.predictable.any():
-        figures["turn"] = plotting.turn(
-            batch.frames, generated, batch.repeats[:, 0], num_given, shown
-        )
-    return figures
-
-
-def frames_before_recall(batch: Sequences) -> int:
-    """How many frames come before the first that a memory could predict; at least one."""
-    predictable = batch.predictable.any(1)
-    return max(1, int(predictable.int().argmax())) if predictable.any() else 1
+    return figures | task.figures(batch, generated, num_given)
 
 
 def summary_table(summary: dict[str, Any]) -> str:
     """The figures worth reading first, as aligned text."""
-    pace = summary.get("steps_per_second")
-    speed = "not known" if pace is None else f"{pace:.1f} steps a second"
     rows = [
         ("negative bound", f"{summary['negative_elbo_per_frame']:.2f} nats a frame"),
         ("", f"{summary['negative_elbo_per_sequence']:.1f} nats a sequence"),
         (
-            f"with {summary['particles']} particles",
+            f"with {summary['particles']} particle{'s' if summary['particles'] > 1 else ''}",
             f"{summary['negative_iw_bound_per_frame']:.2f} nats a frame",
         ),
+        ("KL of a new frame", _nats(summary["frame_cost"], "nats")),
         ("recall KL", _beside_floor(summary, "recall_kl", "recall_floor", "nats a frame")),
         ("last-frame KL", _beside_floor(summary, "last_frame_kl", "last_frame_floor", "nats")),
         ("success", _success(summary)),
         ("parameters", f"{summary['parameters']:,}"),
-        ("speed", f"{speed} on {summary['device']}"),
     ]
+    if summary.get("steps_per_second") is not None:
+        pace = f"{summary['steps_per_second']:.1f} steps a second on {summary['device']}"
+        rows.append(("speed", pace))
     title = (
         f"{summary['task']}, {summary['memory']} memory, {summary['num_steps']:,} steps, "
-        f"seed {summary['seed']}; held-out sequences"
+        f"seed {summary['seed']}; held-out sequences of {len(summary['kl_per_frame'])} frames"
     )
     return "\n".join([title, *(f"  {name:<24}{value}" for name, value in rows)])
 
 
 def _beside_floor(summary: dict[str, Any], figure: str, floor: str, unit: str) -> str:
-    if summary[figure] is None:
-        return f"no {unit}"
-    text = f"{summary[figure]:.2f} {unit}"
+    text = _nats(summary[figure], unit)
     return text if summary[floor] is None else f"{text} (floor {summary[floor]:.2f})"
+
+
+def _nats(value: float | None, unit: str) -> str:
+    return "none" if value is None else f"{value:.2f} {unit}"
 
 
 def _success(summary: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_gtm.checks import check_positive
@@ -22,10 +23,11 @@ class Sequences(NamedTuple):
         controls: float, (T, B, control_dim), what is told to the model at each step and not
             modelled (an action); None where the task has none.
         labels: int64, (T, B), the class of each frame.
-        predictable: bool, (T, B), the recall phase: frames of which the past tells something, in
-            whole or in part. `Task.floor` says how far their KL can fall.
-        repeats: int64, (T, B), the earlier step whose frame is shown again; -1 where the task
-            draws a new one (which may by chance equal another).
+        predictable: bool, (T, B), the recall phase: the frames whose KL counts as recall KL.
+            `Task.recall_floor` says how far it can fall.
+        repeats: int64, (T, B), the earlier step whose frame is shown again or, where none is just
+            the same, the one most like it; -1 where the task draws a new one (which may by chance
+            equal another).
     """
 
     frames: Tensor
@@ -118,6 +120,23 @@ class Task(ABC):
     def new_frames(self, batch: Sequences) -> Tensor:
         """The frames of which the past tells nothing at all: bool, (T, B)."""
         return ~batch.predictable
+
+    @property
+    def published_as(self) -> Mapping[str, int] | None:
+        """How the paper's results name this very size: columns of its table and their values; None
+        for a size that the paper does not have."""
+        return None
+
+    def figures(self, batch: Sequences, generated: Tensor, num_given: int) -> dict[str, Figure]:
+        """Figures of the task's own, by name: the batch as a model goes on with it.
+
+        Args:
+            batch: sequences of T frames.
+            generated: the same, but for the first frames as the model generates them,
+                (T, B, C, H, W).
+            num_given: how many frames it was given.
+        """
+        return {}
 
     def notes(self, batch: Sequences) -> list[list[str]] | None:
         """A word for each frame, T lists of B, that a reader of a figure needs; None for none."""

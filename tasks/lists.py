@@ -62,6 +62,10 @@ class ListTask(ImageTask):
         """The list."""
         return self.list_length
 
+    @property
+    def published_as(self) -> dict[str, int] | None:
+        return {"list_length": self.list_length, "recall_length": self.recall_length}
+
     def floor(self, cost: FrameCost) -> Tensor:
         return torch.cat([torch.full((self.list_length,), cost.mean), self._recall_floor(cost)])
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from pyro_gtm import plotting
 from pyro_gtm.checks import check_positive
 from pyro_gtm.data import ImageSet
 from pyro_gtm.tasks.base import FrameCost, ImageTask, Sequences, register_task
@@ -58,27 +60,27 @@ class MNISTMap(ImageTask):
         images: the set that maps are drawn from.
         rows: of the grid, at least 1.
         columns: of the grid, at least 1, and 2 for a single row.
-        num_steps: T, at least 1.
+        num_frames: T, at least 1.
 
     Raises:
         ValueError: an impossible size.
     """
 
-    debug_options: ClassVar[dict[str, Any]] = {"rows": 2, "columns": 2, "num_steps": 6}
+    debug_options: ClassVar[dict[str, Any]] = {"rows": 2, "columns": 2, "num_frames": 6}
     control_dim: ClassVar[int] = len(ACTIONS)
 
     def __init__(
-        self, images: ImageSet, rows: int = 4, columns: int = 4, num_steps: int = 25
+        self, images: ImageSet, rows: int = 4, columns: int = 4, num_frames: int = 25
     ) -> None:
         super().__init__(images)
-        check_positive("MNISTMap", rows=rows, columns=columns, num_steps=num_steps)
+        check_positive("MNISTMap", rows=rows, columns=columns, num_frames=num_frames)
         if rows * columns < 2:
             raise ValueError(
                 f"rows={rows} and columns={columns} make a map of one cell, and a walk needs two."
             )
         self.rows = rows
         self.columns = columns
-        self._num_steps = num_steps
+        self._num_steps = num_frames
         # For each cell its moves, those that stay on the map first, and how many these are.
         row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
         down, right = torch.tensor(MOVES[1:]).unbind(1)
@@ -98,6 +100,18 @@ class MNISTMap(ImageTask):
     def num_given(self) -> int:
         """The first half of the walk."""
         return max(1, self.num_steps // 2)
+
+    @property
+    def published_as(self) -> dict[str, int] | None:
+        return {"frames": self.num_steps} if (self.rows, self.columns) == (4, 4) else None
+
+    def figures(self, batch: Sequences, generated: Tensor, num_given: int) -> dict[str, Figure]:
+        """``map``: the visits to each cell, one over the other (the paper's Figure 15)."""
+        if batch.controls is None:
+            raise ValueError("batch has no controls, by which a walk is known.")
+        row, column = positions(batch.controls)
+        shown = generated.shape[1]
+        return {"map": plotting.map_visits(generated, row, column, num_given, shown)}
 
     def walk(self, batch_size: int, generator: torch.Generator | None = None) -> Walk:
         """Draw `batch_size` independent walks of T steps."""

@@ -37,8 +37,10 @@ class ParityRecall(ListTask):
 
     Floor: an image of which its class c is known costs what one of that class costs in the list,
     less the nats that say which class it is there, cost(c) - log(1 / P(c)) (never less than none);
-    the mean of that over the two parities as often as they come. A parity by itself is worth at
-    most log 2 = 0.69 nats, so that the KL hardly tells whether the task is solved: what is
+    the mean of that over the two parities as often as they come. This is exact for a prior that can
+    be any mixture over classes, and an estimate for a Gaussian one, which fits one class better
+    than ten, so that a model can come to lie below it, by about a nat. A parity by itself is worth
+    at most log 2 = 0.69 nats, so that the KL hardly tells whether the task is solved: what is
     generated is read by a classifier as well. Without the costs of these two classes, the cost of
     any new frame stands in.
 

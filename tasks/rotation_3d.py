@@ -10,8 +10,10 @@ import math
 from typing import Any, ClassVar
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from pyro_gtm import plotting
 from pyro_gtm.checks import check_positive
 from pyro_gtm.data.recordings import Recordings
 from pyro_gtm.data.rooms import Rooms
@@ -35,7 +37,9 @@ class Rotation3D(Task):
     Headings, in degrees, count from that of the first frame, which is random. A frame is
     predictable if nothing is in view that was not in view before. In the second turn `repeats` is
     the step of the first whose heading is nearest. The two are 7.5 degrees apart here: the room is
-    seen again, but not just as it was, and to recall frames is not enough.
+    seen again, but not just as it was. (To be nearest to the right frame shows that a model knows
+    where it is in the turn, and no more: one that shows the frames of 15 steps ago always is, and
+    the true frames are in 98 of 100.)
 
     Room and first heading are new in every sequence. The angle of a step is the same in all, and
     the model is not told it: there are no controls. (Neither rate nor controls, neither size of the
@@ -48,7 +52,7 @@ class Rotation3D(Task):
 
     Args:
         rooms: what is seen: random rooms, or turns recorded elsewhere.
-        num_steps: T, at least 1.
+        num_frames: T, at least 1.
         size: pixels of a frame, across and from top to bottom, at least 1.
         degrees: the angle of a step, above 0 and below 360.
 
@@ -58,29 +62,29 @@ class Rotation3D(Task):
 
     sources: ClassVar[tuple[str, ...]] = ("rooms", "recorded")
     settings: ClassVar[dict[str, Any]] = {"likelihood": "gaussian", "binarise": "none"}
-    debug_options: ClassVar[dict[str, Any]] = {"num_steps": 6, "size": 8, "degrees": 120.0}
+    debug_options: ClassVar[dict[str, Any]] = {"num_frames": 6, "size": 8, "degrees": 120.0}
 
     def __init__(
         self,
         rooms: Rooms | Recordings,
-        num_steps: int = 30,
+        num_frames: int = 30,
         size: int = 32,
         degrees: float = 24.5,
     ) -> None:
-        check_positive("Rotation3D", num_steps=num_steps, size=size)
+        check_positive("Rotation3D", num_frames=num_frames, size=size)
         is_number = isinstance(degrees, (int, float)) and not isinstance(degrees, bool)
         if not is_number or not 0 < degrees < 360:
             raise ValueError(
                 f"Rotation3D: degrees must be a number above 0 and below 360, got {degrees!r}"
             )
-        rooms.check(num_steps, degrees=degrees, size=size)
+        rooms.check(num_frames, degrees=degrees, size=size)
         self.rooms = rooms
         self.size = size
         self.degrees = float(degrees)
-        self._num_steps = num_steps
+        self._num_steps = num_frames
         # (T,) each, on the device of the rooms.
-        self._new = newly_in_view(num_steps, self.degrees, rooms.field_of_view).to(self.device)
-        self._repeats = nearest_of_first_turn(num_steps, self.degrees).to(self.device)
+        self._new = newly_in_view(num_frames, self.degrees, rooms.field_of_view).to(self.device)
+        self._repeats = nearest_of_first_turn(num_frames, self.degrees).to(self.device)
 
     @property
     def num_steps(self) -> int:
@@ -99,6 +103,17 @@ class Rotation3D(Task):
     @property
     def device(self) -> torch.device:
         return self.rooms.device
+
+    @property
+    def published_as(self) -> dict[str, int] | None:
+        return {"frames": self.num_steps} if self.degrees == 24.5 else None
+
+    def figures(self, batch: Sequences, generated: Tensor, num_given: int) -> dict[str, Figure]:
+        """``turn``, if there is a second one: it stands below the first, by headings."""
+        if (self._repeats < 0).all():
+            return {}
+        shown = generated.shape[1]
+        return {"turn": plotting.turn(batch.frames, generated, self._repeats, num_given, shown)}
 
     def floor(self, cost: FrameCost) -> Tensor:
         return cost.mean * (self._new / self.rooms.field_of_view).float().cpu()

@@ -30,6 +30,7 @@ from pyro_gtm.config import make_config, read_config
 from pyro_gtm.experiment import Experiment
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.run import Run
+from pyro_gtm.tasks import task_names
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "examples" / "train.py"
@@ -761,6 +762,63 @@ def test_comparison_is_of_all_memories_with_three_seeds(monkeypatch):
     assert {(c.task, c.preset) for c in asked} == {("perfect_recall", "small")}
 
 
+def asked_for(monkeypatch, line):
+    """The configurations of a comparison, and what is said of them."""
+    asked = []
+    monkeypatch.setattr(
+        comparing, "Comparison", lambda folder, configs: asked.extend(configs) or 1 / 0
+    )
+    result = call(f"compare --memory vrnn --seeds 1 {line}")
+    assert isinstance(result.exception, ZeroDivisionError), result.output
+    return {config.task: config for config in asked}, result.output
+
+
+def test_all_tasks_are_compared_each_on_its_own_data(monkeypatch):
+    configs, said = asked_for(monkeypatch, "--task all")
+    assert list(configs) == list(task_names())
+    data = {task: config.data for task, config in configs.items()}
+    others = {"one_shot_recall": "strokes", "rotation_3d": "rooms"}
+    assert data == {**dict.fromkeys(task_names(), "digits"), **others}
+    assert configs["rotation_3d"].likelihood == "gaussian" and said == ""
+    again, _ = asked_for(monkeypatch, "--task parity_recall --task all")
+    assert list(again) == list(task_names())
+
+
+def test_each_task_is_made_of_what_it_can_be_made_of(monkeypatch, folder):
+    configs, said = asked_for(monkeypatch, "--task all --data mnist --data omniglot --data-dir d")
+    made = {task: (config.data, config.data_dir) for task, config in configs.items()}
+    where = str(folder / "d")
+    others = {"one_shot_recall": ("omniglot", where), "rotation_3d": ("rooms", None)}
+    assert made == {**dict.fromkeys(task_names(), ("mnist", where)), **others}
+    assert said == "rotation_3d cannot be made of mnist or omniglot: it is made of rooms\n"
+
+    configs, _ = asked_for(monkeypatch, "--task all --data mnist --data-dir d")
+    one_shot = configs["one_shot_recall"]
+    assert (one_shot.data, one_shot.data_dir) == ("strokes", None)
+
+
+def test_options_go_to_the_tasks_that_take_them(monkeypatch):
+    line = "--task perfect_recall --task mnist_map --task rotation_3d"
+    configs, said = asked_for(
+        monkeypatch, f"{line} --list-length 7 --task-option rows=2 --binarise sampled"
+    )
+    assert configs["perfect_recall"].task_options == {"list_length": 7}
+    assert configs["mnist_map"].task_options == {"rows": 2}
+    assert configs["rotation_3d"].task_options == {}
+    binarise = {task: config.binarise for task, config in configs.items()}
+    assert list(binarise.values()) == ["sampled", "sampled", "none"]
+    for sentence in (
+        "--list-length is left out for mnist_map, rotation_3d",
+        "--rows is left out for perfect_recall, rotation_3d",
+        "--binarise is left out for rotation_3d",
+    ):
+        assert sentence in said
+
+
+def test_an_option_that_no_task_takes_is_refused():
+    assert_refused(call("compare --task mnist_map --list-length 3"), "--list-length", "rows")
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -1004,6 +1062,8 @@ def test_evaluate_says_again_what_the_summary_says(finished, folder):
     evaluation = evaluation_in(run / "evaluation")
     del summary["steps_per_second"]
     assert evaluation.pop("trained_with") == summary["task_options"]
+    assert evaluation.pop("memory_options") == {"hidden_dim": 16, "heads": 2}
+    assert (evaluation.pop("sequences"), evaluation.pop("sequences_seed")) == (16, 170204649)
     assert evaluation == summary
 
 
@@ -1012,7 +1072,10 @@ def test_evaluate_asks_for_another_length(finished, folder):
     run = copy_of(finished("lru").folder, folder / "run")
     result = call("evaluate run --list-length 6 --num-sequences 5 --particles 2 --seed 1")
     assert result.exit_code == 0, result.output
-    evaluation = evaluation_in(run / "evaluation-list_length=6")
+    (where,) = run.glob("evaluation*")
+    assert where.name == "evaluation-list_length=6-num_sequences=5-particles=2-seed=1"
+    assert "held-out sequences of 8 frames" in result.output
+    evaluation = evaluation_in(where)
     assert evaluation["trained_with"] == {"list_length": 4, "recall_length": 2}
     assert evaluation["task_options"] == {"list_length": 6, "recall_length": 2}
     assert len(evaluation["kl_per_frame"]) == len(evaluation["floor_per_frame"]) == 8
@@ -1022,6 +1085,7 @@ def test_evaluate_asks_for_another_length(finished, folder):
     assert result.exit_code == 0, result.output
     with_more = evaluation_in(folder / "more/slots")
     assert with_more["kl_per_frame"] != evaluation["kl_per_frame"]
+    assert with_more["memory_options"]["slots"] == 9
 
 
 @pytest.mark.parametrize(
@@ -1050,3 +1114,21 @@ def test_evaluate_refuses(line, words, finished, folder):
     before = everything(folder)
     assert_refused(call(f"evaluate {line}"), *words)
     assert everything(folder) == before
+
+
+def test_another_size_of_frame_is_refused(folder):
+    assert train("--task rotation_3d -n 1 -o run").exit_code == 0
+    before = everything(folder)
+    result = call("evaluate run --task-option size=16")
+    assert_refused(result, "event_shape of (3, 16, 16)", "made for one of (3, 8, 8)")
+    assert everything(folder) == before
+
+
+@pytest.mark.parametrize(("task", "own"), [("mnist_map", "map"), ("rotation_3d", "turn")])
+def test_a_tasks_own_picture_is_generated_too(task, own, folder):
+    assert train(f"--task {task} -n 1 -o run").exit_code == 0
+    result = call("generate run -o picture.png --num-sequences 2")
+    assert result.exit_code == 0, result.output
+    assert result.output.endswith(f"3 generated: picture.png, picture-{own}.png\n")
+    for name in ("picture.png", f"picture-{own}.png"):
+        assert (folder / name).read_bytes().startswith(PNG)

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from pyro_gtm import comparison as comparison_module
-from pyro_gtm.comparison import Comparison, FailedRunsError, Stopped, markdown_table
+from pyro_gtm.comparison import Comparison, FailedRunsError, Stopped, markdown_report
 from pyro_gtm.config import make_config, read_config
 from pyro_gtm.experiment import Experiment
 from pyro_gtm.memory.registry import MEMORIES
@@ -137,20 +137,23 @@ def test_tables_and_figures_are_written(trained):
         assert row == {**dict.fromkeys(row, ""), **{n: str(value) for n, value in known.items()}}
         assert row.keys() == vars(result).keys()
     table = (trained / "results.md").read_text()
-    assert table == markdown_table(comparison.results()) + "\n"
+    assert table == markdown_report(comparison.results()) + "\n"
     ntm, _ = comparison.results()
-    assert f"| ntm | {ntm.recall_kl:.2f} ± {ntm.recall_kl_spread:.2f} | 0.00 |" in table
+    recall = f"{ntm.recall_kl:.2f} ± {ntm.recall_kl_spread:.2f} (0.00)"
+    assert f"| perfect_recall (digits) | ntm | {ntm.frame_cost:.2f} | {recall} |" in table
+    assert table.startswith("8 steps, held-out sequences") and "*Paper*" not in table
     assert (trained / "perfect_recall.png").read_bytes().startswith(PNG)
 
 
 def test_one_seed_has_no_spread_and_nothing_predictable_no_recall_kl(trained):
     (result,) = Comparison(trained, seeds_of(seeds=1)).results()
     assert (result.seeds, result.recall_kl_spread) == (1, None)
-    figures = f"| {result.recall_kl:.2f} | 0.00 | {result.last_frame_kl:.2f} | 0.00 |"
-    assert figures in markdown_table([result])
+    figures = f"| {result.recall_kl:.2f} (0.00) | {result.last_frame_kl:.2f} (0.00) |"
+    assert figures in markdown_report([result])
     nothing = replace(result, recall_kl=None, recall_floor=None, last_frame_kl=3.0, success=None)
-    assert "| perfect_recall | vrnn | – | – | 3.00 | 0.00 | – |" in markdown_table([nothing])
-    assert markdown_table([nothing]).endswith(f"| – | – | {nothing.success_chance:.2f} | 1 |")
+    nothing = replace(nothing, success_chance=None)
+    assert "| – | 3.00 (0.00) | – |" in markdown_report([nothing])
+    assert markdown_report([nothing]).endswith("| – | – | 1 |")
 
 
 def test_the_papers_values_stand_beside_ours_where_it_has_them(trained):
@@ -161,7 +164,9 @@ def test_the_papers_values_stand_beside_ours_where_it_has_them(trained):
     beside = comparison_module._over_seeds([summary], published)
     assert beside.published_updates == 1_000_000
     bound = f"{result.negative_elbo_per_frame:.2f}"
-    assert f"| 0.00 | 8.00 | {bound} | 82.80 |" in markdown_table([beside])
+    tighter = f"{result.negative_iw_bound_per_frame:.2f}"
+    assert f"(0.00) | 8 | {bound} | {tighter} | 82.8 |" in markdown_report([beside])
+    assert "after 1,000,000 updates" in markdown_report([beside])
 
 
 def test_only_finished_runs_count(trained):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ from pyro_gtm.cli.options import (
     refusing_bad_input,
 )
 from pyro_gtm.cli.training import train
-from pyro_gtm.comparison import Comparison, FailedRunsError, Stopped, markdown_table
+from pyro_gtm.comparison import Comparison, FailedRunsError, Stopped, markdown_report
 from pyro_gtm.config import make_config
 from pyro_gtm.data import FROM_FOLDERS, SOURCES, load_data
 from pyro_gtm.memory import memory_names
@@ -93,11 +94,13 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
     given = {name: value for name, value in given.items() if name in TRAINING}
     output, failed = flags["output"], None
     with refusing_bad_input():
-        asked = [t for task in flags["tasks"] for t in (task_names() if task == ALL else (task,))]
-        data = {task: _source(task, flags["sources"]) for task in asked}
+        tasks = task_names() if ALL in flags["tasks"] else flags["tasks"]
+        settings = _settings_of(tasks, given)
+        for task in settings:
+            settings[task] |= {**_source(task, flags["sources"]), "task": task}
         configs = [
-            make_config(**{**given, **data[task], "task": task, "memory": memory, "seed": seed})
-            for task in asked
+            make_config(**{**settings[task], "memory": memory, "seed": seed})
+            for task in tasks
             for memory in flags["memories"] or memory_names()
             for seed in range(flags["seeds"])
         ]
@@ -117,7 +120,7 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
     with refusing_bad_input():
         if comparison.results():
             paths = comparison.write()
-            click.echo("\n" + markdown_table(comparison.results()) + "\n")
+            click.echo("\n" + markdown_report(comparison.results()) + "\n")
             for path in paths:
                 click.echo(f"  {path}")
     if failed is not None:
@@ -130,9 +133,38 @@ def _source(task: str, wanted: Sequence[str]) -> dict[str, Any]:
     chosen = next((source for source in wanted if source in can), can[0])
     if wanted and chosen not in wanted:
         click.echo(f"{task} cannot be made of {' or '.join(wanted)}: it is made of {chosen}")
-    if len(wanted) > 1 and chosen not in FROM_FOLDERS:  # the folder is meant for the others
+    elsewhere = chosen not in wanted or len(wanted) > 1  # then a folder is meant for the others
+    if wanted and elsewhere and chosen not in FROM_FOLDERS:
         return {"data": chosen, "data_dir": None}
     return {"data": chosen}
+
+
+def _settings_of(tasks: Sequence[str], given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """For each task the given settings, less those that it does not take and another does."""
+    settings = {
+        task: {**given, "task_options": {**given.get("task_options", {})}} for task in tasks
+    }
+    for option in given.get("task_options", {}):
+        without = [
+            task
+            for task in settings
+            if option not in inspect.signature(task_class(task)).parameters
+        ]
+        for task in _told_of_what_is_left_out(option, without, len(settings)):
+            del settings[task]["task_options"][option]
+    for name in given.keys() & {"binarise", "likelihood"}:
+        without = [task for task in settings if name in task_class(task).settings]
+        for task in _told_of_what_is_left_out(name, without, len(settings)):
+            del settings[task][name]
+    return settings
+
+
+def _told_of_what_is_left_out(name: str, tasks: list[str], of: int) -> list[str]:
+    """The tasks, for which an option is left out: none, if it would be left out for all."""
+    if not tasks or len(tasks) == of:
+        return []
+    click.echo(f"--{name.replace('_', '-')} is left out for {', '.join(tasks)}")
+    return tasks
 
 
 def _runs(count: int) -> str:

@@ -76,14 +76,21 @@ def evaluate(ctx: click.Context, /, run: Path, **flags: Any) -> None:
         loaded = Run.load(run, flags["device"], flags["data_dir"], **changed)
         experiment = loaded.experiment
         batch = experiment.held_out(flags["num_sequences"], flags["seed"])
-        folder = flags["output"] or run / _name(changed)
-        folder.mkdir(parents=True, exist_ok=True)
-    figures = assess(experiment, batch, particles=flags["particles"])
+        figures = assess(experiment, batch, particles=flags["particles"])
     facts = loaded.facts()
-    asked = {**facts["task_options"], **changed["task_options"]}
-    summary = {**facts, "trained_with": facts["task_options"], "task_options": asked, **figures}
+    summary = {
+        **facts,
+        "trained_with": facts["task_options"],
+        "task_options": {**facts["task_options"], **changed["task_options"]},
+        "memory_options": experiment.config.memory_options,
+        "sequences": batch.frames.shape[1],
+        "sequences_seed": flags["seed"],
+        **figures,
+    }
+    folder = flags["output"] or run / _name({**given, **changed})
     paths = [folder / "evaluation.json"]
     with refusing_bad_input():
+        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(paths[0], (json.dumps(summary, indent=2) + "\n").encode())
         for name, figure in draw_evaluation(experiment, batch).items():
             paths.append(folder / f"{name}.png")
@@ -93,7 +100,10 @@ def evaluate(ctx: click.Context, /, run: Path, **flags: Any) -> None:
         click.echo(f"  {path}")
 
 
-def _name(changed: dict[str, dict[str, Any]]) -> str:
-    """``evaluation-list_length=20`` for a longer list."""
-    options = [f"{name}={value}" for given in changed.values() for name, value in given.items()]
-    return "-".join(["evaluation", *options])
+def _name(given: dict[str, Any]) -> str:
+    """``evaluation-list_length=20`` for a longer list; so too for all that makes other figures."""
+    options = {**given["task_options"], **given["memory_options"]}
+    options |= {
+        name: given[name] for name in ("num_sequences", "particles", "seed") if name in given
+    }
+    return "-".join(["evaluation", *(f"{name}={value}" for name, value in options.items())])

@@ -30,7 +30,7 @@ __all__ = ["generate"]
 @click.option(
     "--num-given",
     type=click.IntRange(min=1),
-    help="Frames given. [default: all before the task's recall]",
+    help="Frames given. [default: the task's own: the list, half a walk, the first turn]",
 )
 @click.option("--num-sequences", type=click.IntRange(1, 50), default=3, help="Sequences drawn.")
 @click.option(

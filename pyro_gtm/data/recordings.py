@@ -77,12 +77,12 @@ class Recordings:
             self.frames.to(device), self.degrees, self.environment, self.field_of_view
         )
 
-    def check(self, num_steps: int, *, degrees: float, size: int) -> None:
+    def check(self, num_frames: int, *, degrees: float, size: int) -> None:
         """Refuse, with a ValueError, a turn that was not recorded."""
         _, recorded_steps, recorded_size, _, _ = self.frames.shape
-        if num_steps > recorded_steps:
+        if num_frames > recorded_steps:
             raise ValueError(
-                f"num_steps={num_steps} must be at most {recorded_steps}, the frames of each "
+                f"num_frames={num_frames} must be at most {recorded_steps}, the frames of each "
                 f"sequence recorded from {self.environment}."
             )
         if size != recorded_size:
@@ -98,7 +98,7 @@ class Recordings:
 
     def turn(
         self,
-        num_steps: int,
+        num_frames: int,
         batch_size: int,
         *,
         degrees: float,
@@ -108,7 +108,7 @@ class Recordings:
         """The first frames of `batch_size` sequences, uniform with replacement.
 
         Args:
-            num_steps: T, at most as many as were recorded.
+            num_frames: T, at most as many as were recorded.
             batch_size: B, at least 1.
             degrees: the angle from a frame to the next; must be the recorded one.
             size: pixels of a frame, across and from top to bottom; must be the recorded ones.
@@ -121,14 +121,14 @@ class Recordings:
         Raises:
             ValueError: a turn that was not recorded, or a number below 1.
         """
-        check_positive("Recordings.turn", num_steps=num_steps, batch_size=batch_size, size=size)
-        self.check(num_steps, degrees=degrees, size=size)
+        check_positive("Recordings.turn", num_frames=num_frames, batch_size=batch_size, size=size)
+        self.check(num_frames, degrees=degrees, size=size)
         index = torch.randint(
             len(self.frames), (batch_size,), generator=generator, device=self.device
         )
-        levels = self.frames[index, :num_steps]  # (B, T, size, size, 3)
+        levels = self.frames[index, :num_frames]  # (B, T, size, size, 3)
         frames = levels.permute(1, 0, 4, 2, 3).float().div_(255)
-        steps = torch.arange(num_steps, device=self.device, dtype=torch.float64)
+        steps = torch.arange(num_frames, device=self.device, dtype=torch.float64)
         heading = (self.degrees * steps).unsqueeze(1).expand(-1, batch_size)
         return Turn(frames.contiguous(), heading)
 

@@ -90,15 +90,15 @@ class Rooms:
         """The same source on `device`."""
         return Rooms(device)
 
-    def check(self, num_steps: int, *, degrees: float, size: int) -> None:
+    def check(self, num_frames: int, *, degrees: float, size: int) -> None:
         """Refuse, with a ValueError, a turn that cannot be seen."""
-        check_positive("Rooms", num_steps=num_steps, size=size)
+        check_positive("Rooms", num_frames=num_frames, size=size)
         if not math.isfinite(degrees):
             raise ValueError(f"Rooms: degrees must be finite, got {degrees}")
 
     def turn(
         self,
-        num_steps: int,
+        num_frames: int,
         batch_size: int,
         *,
         degrees: float,
@@ -108,7 +108,7 @@ class Rooms:
         """Stand in `batch_size` new rooms, and turn left in each from a random heading.
 
         Args:
-            num_steps: T, at least 1.
+            num_frames: T, at least 1.
             batch_size: B, at least 1.
             degrees: the angle from a frame to the next; a negative one turns right.
             size: pixels of a frame, across and from top to bottom.
@@ -119,11 +119,11 @@ class Rooms:
             ValueError: a number of steps, sequences or pixels below 1, or an infinite angle.
         """
         check_positive("Rooms", batch_size=batch_size)
-        self.check(num_steps, degrees=degrees, size=size)
+        self.check(num_frames, degrees=degrees, size=size)
         scenes = draw_scenes(batch_size, generator, self.device)
         # In double precision, so that a full turn leads back to the very same frame.
         start = torch.rand(batch_size, generator=generator, device=self.device, dtype=torch.float64)
-        step = torch.arange(num_steps, device=self.device, dtype=torch.float64)
+        step = torch.arange(num_frames, device=self.device, dtype=torch.float64)
         heading = 360 * start + degrees * step.unsqueeze(1)  # (T, B)
         return Turn(render(scenes, heading, size), heading)
 
@@ -146,10 +146,10 @@ def render(scenes: Scenes, heading: Tensor, size: int) -> Tensor:
     beyond = EYE * WALL_LEVELS * slope.sign() + SLOPE_LEVELS * slope
 
     painted = scenes.panorama.flatten(1)  # (B, COLUMNS * LEVELS)
-    num_steps, batch_size = heading.shape
-    pixels = scenes.colours.new_empty(num_steps, batch_size, 3, size * size)
+    num_frames, batch_size = heading.shape
+    pixels = scenes.colours.new_empty(num_frames, batch_size, 3, size * size)
     # Step by step, as all steps at once would overflow a CPU's caches and take twice as long.
-    for t in range(num_steps):
+    for t in range(num_frames):
         # Where a ray meets the plane of its wall, in levels from the height of the eye;
         # the level of its slope, where it passes under or over the wall.
         level = rise[t] * up  # (B, size, size)

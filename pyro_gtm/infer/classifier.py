@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gtm.checks import check_positive
-from pyro_gtm.data.images import ImageSet
 from pyro_gtm.nets import MLPEncoder
 
 __all__ = ["Classifier", "train_classifier"]
@@ -61,16 +60,23 @@ class Classifier:
         allowed = self._allowed(classes).to(images.device)
         return allowed[self.logits(images)[..., allowed].argmax(-1)]
 
-    def accuracy(self, images: ImageSet, classes: Sequence[int] | None = None) -> float:
+    def accuracy(
+        self, images: Tensor, labels: Tensor, classes: Sequence[int] | None = None
+    ) -> float:
         """The share of images read as what they are, among those of the given classes (or all).
+
+        Args:
+            images: ``(N, C, H, W)``.
+            labels: what they are, int64, ``(N,)``.
+            classes: as in :meth:`read`; images of others do not count.
 
         Raises:
             ValueError: as in :meth:`read`, or no image of these classes.
         """
-        judged = torch.isin(images.labels, self._allowed(classes).to(images.labels.device))
+        judged = torch.isin(labels, self._allowed(classes).to(labels.device))
         if not judged.any():
             raise ValueError(f"Classifier: images holds none of the classes {classes}")
-        right = self.read(images.images[judged], classes) == images.labels[judged]
+        right = self.read(images[judged], classes) == labels[judged]
         return right.double().mean().item()
 
     def _allowed(self, classes: Sequence[int] | None) -> Tensor:
@@ -83,7 +89,9 @@ class Classifier:
         return torch.tensor(list(classes))
 
 
-def train_classifier(images: ImageSet, *, seed: int = 0, num_steps: int = 600) -> Classifier:
+def train_classifier(
+    images: Tensor, labels: Tensor, *, seed: int = 0, num_steps: int = 600
+) -> Classifier:
     """Train a perceptron with one hidden layer of 192 units, by 600 steps of Adam.
 
     It takes the same time for a set of any size, a second or two on a CPU: batches of 256 images
@@ -94,7 +102,8 @@ def train_classifier(images: ImageSet, *, seed: int = 0, num_steps: int = 600) -
     seed give the same bits on the same machine.
 
     Args:
-        images: with labels from 0 to 99; the network is trained where they lie.
+        images: ``(N, C, H, W)``; the network is trained where they lie.
+        labels: their classes, whole numbers from 0 to 99, ``(N,)``.
         seed: of initialisation and batches.
         num_steps: of Adam, at least 1.
 
@@ -102,32 +111,33 @@ def train_classifier(images: ImageSet, *, seed: int = 0, num_steps: int = 600) -
         ValueError: no images, labels that are no small whole numbers, or impossible num_steps.
     """
     check_positive("train_classifier", num_steps=num_steps)
-    num_classes = _num_classes(images)
+    num_classes = _num_classes(images, labels)
+    channels, height, width = images.shape[1:]
+    event_shape = channels, height, width
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed CUDA as well
-        network = MLPEncoder(images.event_shape, HIDDEN_DIM, num_classes)
-        batches = torch.randint(len(images.labels), (num_steps, BATCH_SIZE))
-    network.to(images.images)  # its device and its precision
+        network = MLPEncoder(event_shape, HIDDEN_DIM, num_classes)
+        batches = torch.randint(len(labels), (num_steps, BATCH_SIZE))
+    network.to(images)  # its device and its precision
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=num_steps)
     with torch.enable_grad():
-        for index in batches.to(images.images.device):
-            logits = network(images.images[index])  # (256, num_classes)
-            loss = nn.functional.cross_entropy(logits, images.labels[index])
+        for index in batches.to(images.device):
+            logits = network(images[index])  # (256, num_classes)
+            loss = nn.functional.cross_entropy(logits, labels[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
     network.requires_grad_(False).eval()
-    return Classifier(network, images.event_shape, num_classes)
+    return Classifier(network, event_shape, num_classes)
 
 
-def _num_classes(images: ImageSet) -> int:
-    labels = images.labels
-    if len(images.images) == 0 or labels.shape != images.images.shape[:1]:
+def _num_classes(images: Tensor, labels: Tensor) -> int:
+    if images.dim() != 4 or len(images) == 0 or labels.shape != images.shape[:1]:
         raise ValueError(
-            "train_classifier: images must hold at least one image and a label for each, got "
-            f"images of shape {tuple(images.images.shape)} and labels of {tuple(labels.shape)}"
+            "train_classifier: images must be (N, C, H, W) with N at least 1, and labels (N,), got "
+            f"images of shape {tuple(images.shape)} and labels of {tuple(labels.shape)}"
         )
     whole = labels.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
     if not whole or not 0 <= labels.min() <= labels.max() < MOST_CLASSES:

@@ -38,16 +38,19 @@ class Evaluation(NamedTuple):
 
         Returns:
             ``negative_elbo_per_frame`` and ``negative_elbo_per_sequence``;
-            ``reconstruction_per_frame``, and as a list over frames ``reconstruction_by_frame``;
-            ``kl_per_frame``, a list over frames too; ``recall_kl`` (mean over predictable frames,
-            None if there are none) and ``last_frame_kl``.  All are means over sequences, in nats.
+            ``reconstruction_per_frame``; ``recall_kl`` (mean over predictable frames, None if there
+            are none) and ``last_frame_kl``; and lists over frames: ``kl_per_frame``,
+            ``reconstruction_by_frame``, ``negative_elbo_by_frame`` and ``predictable_by_frame``,
+            the share of sequences in which a frame is.  All are means over sequences, in nats.
         """
         return {
             "negative_elbo_per_frame": self.negative_elbo.mean().item(),
             "negative_elbo_per_sequence": self.negative_elbo.sum(0).mean().item(),
             "reconstruction_per_frame": self.reconstruction.mean().item(),
             "reconstruction_by_frame": self.reconstruction.mean(-1).tolist(),
+            "negative_elbo_by_frame": self.negative_elbo.mean(-1).tolist(),
             "kl_per_frame": self.kl.mean(-1).tolist(),
+            "predictable_by_frame": predictable.float().mean(-1).tolist(),
             "recall_kl": self.kl[predictable].mean().item() if predictable.any() else None,
             "last_frame_kl": self.kl[-1].mean().item(),
         }

@@ -84,7 +84,8 @@ def memories_compared(
             run, with ``step``, ``kl_per_frame`` (T values), ``last_frame_kl`` and
             ``negative_elbo_per_frame``.  Of several seeds, only the steps that all have are drawn.
         predictable: the recall phase, ``(T,)`` of bool or share.
-        floor: the least KL of each frame that a perfect memory could have, in nats, ``(T,)``.
+        floor: the least KL of each frame that a perfect memory could have, in nats, ``(T,)``; of
+            runs that have each their own, the mean, as the figure says.
         published: for each memory the paper's ``last_frame_kl`` and ``negative_elbo_per_frame``, in
             nats, None where it is not to be shown, and ``updates``, after how many steps these
             were.  Memories that ``evaluations`` lacks are left out.
@@ -143,6 +144,8 @@ def memories_compared(
         handles, labels = frames.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", title="memory")
         note = _note([len(seeds) for seeds in evaluations.values()])
+        if floor is not None:
+            note += "  Floor: mean over these runs, each of which has its own."
         figure.supxlabel(note, fontsize=8, color=GREY, x=0.01, ha="left")
     return figure
 

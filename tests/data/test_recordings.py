@@ -97,17 +97,17 @@ def test_recordings_are_drawn_where_they_lie(recordings: Recordings) -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"num_steps": T + 1}, "num_steps=6 must be at most 5, the frames of each"),
+        ({"num_frames": T + 1}, "num_frames=6 must be at most 5, the frames of each"),
         ({"size": 32}, "size=32 must be 6, the size of the frames recorded from somewhere"),
         ({"degrees": 24}, "degrees=24 must be 24.5, the angle between the frames recorded from"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
-        ({"num_steps": 0}, "num_steps must be a whole number of at least 1, got 0"),
+        ({"num_frames": 0}, "num_frames must be a whole number of at least 1, got 0"),
     ],
 )
 def test_turns_that_were_not_recorded_are_refused(
     recordings: Recordings, options: dict, message: str
 ) -> None:
-    asked = {"num_steps": T, "batch_size": 2, "degrees": DEGREES, "size": SIZE, **options}
+    asked = {"num_frames": T, "batch_size": 2, "degrees": DEGREES, "size": SIZE, **options}
     with pytest.raises(ValueError, match=message):
         recordings.turn(**asked)
 

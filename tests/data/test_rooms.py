@@ -158,10 +158,10 @@ def test_headings_begin_anywhere_and_go_on_evenly() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 5, 32])
-@pytest.mark.parametrize("num_steps, batch_size", [(1, 1), (4, 3)])
-def test_frames_are_intensities(num_steps: int, batch_size: int, size: int) -> None:
-    frames, _ = Rooms().turn(num_steps, batch_size, degrees=100, size=size, generator=seeded(1))
-    assert frames.shape == (num_steps, batch_size, 3, size, size)
+@pytest.mark.parametrize("num_frames, batch_size", [(1, 1), (4, 3)])
+def test_frames_are_intensities(num_frames: int, batch_size: int, size: int) -> None:
+    frames, _ = Rooms().turn(num_frames, batch_size, degrees=100, size=size, generator=seeded(1))
+    assert frames.shape == (num_frames, batch_size, 3, size, size)
     assert frames.dtype == torch.float32 and frames.is_contiguous()
     assert frames.min() >= 0 and frames.max() <= 1
 
@@ -316,7 +316,7 @@ def test_a_gpu_sees_what_a_cpu_sees() -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"num_steps": 0}, "Rooms: num_steps must be a whole number of at least 1, got 0"),
+        ({"num_frames": 0}, "Rooms: num_frames must be a whole number of at least 1, got 0"),
         ({"batch_size": 2.5}, "Rooms: batch_size must be a whole number of at least 1, got 2.5"),
         ({"size": -4}, "Rooms: size must be a whole number of at least 1, got -4"),
         ({"degrees": math.nan}, "Rooms: degrees must be finite, got nan"),
@@ -324,4 +324,4 @@ def test_a_gpu_sees_what_a_cpu_sees() -> None:
 )
 def test_impossible_turns_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
-        Rooms().turn(**{"num_steps": 2, "batch_size": 2, "degrees": 10, "size": 4, **options})
+        Rooms().turn(**{"num_frames": 2, "batch_size": 2, "degrees": 10, "size": 4, **options})

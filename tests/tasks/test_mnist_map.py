@@ -31,7 +31,7 @@ def many(oracles: ModuleType) -> ImageSet:
 def test_frames_are_what_lies_where_the_controls_lead(
     oracles: ModuleType, many: ImageSet, rows: int, columns: int, num_steps: int, batch_size: int
 ) -> None:
-    task = MNISTMap(many, rows=rows, columns=columns, num_steps=num_steps)
+    task = MNISTMap(many, rows=rows, columns=columns, num_frames=num_steps)
     batch = task.sample(batch_size)
     assert (task.num_steps, task.control_dim) == (num_steps, 5)
     oracles.assert_well_formed(task, batch, batch_size)
@@ -84,7 +84,7 @@ def test_series_of_moves_are_as_likely_as_they_should_be(
 
     The controls alone show it: each of these would give series of moves another law.
     """
-    task = MNISTMap(digits, rows=rows, columns=columns, num_steps=from_step + num_moves + 1)
+    task = MNISTMap(digits, rows=rows, columns=columns, num_frames=from_step + num_moves + 1)
     controls = task.sample(10_000, torch.Generator().manual_seed(0)).controls
     assert controls is not None
     found = Counter(map(tuple, controls[from_step + 1 :].argmax(-1).T.tolist()))
@@ -97,7 +97,7 @@ def test_series_of_moves_are_as_likely_as_they_should_be(
 def test_the_walk_begins_anywhere_and_moves_to_any_neighbour(
     oracles: ModuleType, digits: ImageSet, rows: int, columns: int
 ) -> None:
-    task = MNISTMap(digits, rows=rows, columns=columns, num_steps=7)
+    task = MNISTMap(digits, rows=rows, columns=columns, num_frames=7)
     walk = task.walk(4_000, torch.Generator().manual_seed(1))
     assert walk.cell.shape == walk.action.shape == (7, 4_000)
     cells = [[divmod(cell, columns) for cell in step] for step in walk.cell.tolist()]
@@ -114,7 +114,7 @@ def test_the_walk_begins_anywhere_and_moves_to_any_neighbour(
 
 
 def test_the_walk_is_the_one_that_a_sample_shows(oracles: ModuleType, digits: ImageSet) -> None:
-    task = MNISTMap(digits, rows=3, columns=2, num_steps=9)
+    task = MNISTMap(digits, rows=3, columns=2, num_frames=9)
     walk = task.walk(30, torch.Generator().manual_seed(2))
     controls = task.sample(30, torch.Generator().manual_seed(2)).controls
     assert controls is not None and controls.argmax(-1).equal(walk.action)
@@ -125,7 +125,7 @@ def test_the_walk_is_the_one_that_a_sample_shows(oracles: ModuleType, digits: Im
 
 def test_images_of_a_map_are_uniform_and_independent(oracles: ModuleType) -> None:
     images = oracles.noise_images(range(5))
-    batch = MNISTMap(images, rows=1, columns=2, num_steps=3).sample(
+    batch = MNISTMap(images, rows=1, columns=2, num_frames=3).sample(
         2_000, torch.Generator().manual_seed(0)
     )
     first, second, third = oracles.instances(batch.frames, images).tolist()
@@ -141,7 +141,7 @@ def test_images_of_a_map_are_uniform_and_independent(oracles: ModuleType) -> Non
 def test_a_cell_that_is_come_back_to_is_bit_identical(oracles: ModuleType) -> None:
     """Cells with the same image are nevertheless two cells: the second is new."""
     one = oracles.noise_images([4])
-    batch = MNISTMap(one, rows=2, columns=2, num_steps=4).sample(50)
+    batch = MNISTMap(one, rows=2, columns=2, num_frames=4).sample(50)
     assert batch.frames.equal(one.images.expand(4, 50, -1, -1, -1))
     assert not batch.predictable[:2].any()
     back = batch.repeats[2] == 0
@@ -156,7 +156,7 @@ def test_actions_are_named_in_the_order_of_the_control(oracles: ModuleType) -> N
 
 
 def test_positions_follow_the_controls(oracles: ModuleType, digits: ImageSet) -> None:
-    controls = MNISTMap(digits, rows=3, columns=4, num_steps=8).sample(20).controls
+    controls = MNISTMap(digits, rows=3, columns=4, num_frames=8).sample(20).controls
     assert controls is not None
     row, column = positions(controls)
     for b, path in enumerate(oracles.paths(controls)):
@@ -188,7 +188,7 @@ def test_walks_are_drawn_on_the_gpu(oracles: ModuleType, digits: ImageSet) -> No
     oracles.assert_well_formed(task, batch, 4)
 
 
-@pytest.mark.parametrize("argument", ["rows", "columns", "num_steps"])
+@pytest.mark.parametrize("argument", ["rows", "columns", "num_frames"])
 def test_sizes_that_are_no_count_are_refused(
     oracles: ModuleType, digits: ImageSet, argument: str, no_count: Any
 ) -> None:

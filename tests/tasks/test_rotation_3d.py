@@ -45,7 +45,7 @@ def nearest_steps(quarters: int, num_steps: int) -> list[int]:
 @pytest.mark.parametrize("quarters, num_steps", TURNS)
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_what_is_new_and_what_comes_again(quarters: int, num_steps: int, batch_size: int) -> None:
-    task = Rotation3D(Rooms(), num_steps=num_steps, size=4, degrees=quarters / 4)
+    task = Rotation3D(Rooms(), num_frames=num_steps, size=4, degrees=quarters / 4)
     batch = task.sample(batch_size)
     new, nearest = new_sectors(quarters, num_steps), nearest_steps(quarters, num_steps)
 
@@ -83,7 +83,7 @@ def test_the_defaults_are_those_of_the_docstring() -> None:
 @pytest.mark.parametrize("parts", [3, 7, 11, 15, 49])
 def test_a_turn_of_equal_parts_repeats_frames_exactly(oracles: ModuleType, parts: int) -> None:
     """Though 360 / n is no binary number."""
-    task = Rotation3D(Rooms(), num_steps=2 * parts + 2, size=8, degrees=360 / parts)
+    task = Rotation3D(Rooms(), num_frames=2 * parts + 2, size=8, degrees=360 / parts)
     batch = task.sample(2, torch.Generator().manual_seed(0))
     assert batch.repeats[:, 0].tolist() == [-1] * parts + [*range(parts), 0, 1]
     assert task.num_given == parts
@@ -126,11 +126,11 @@ def test_it_is_made_by_name_of_rooms_or_recordings() -> None:
 
 
 def test_seeds_reproduce(oracles: ModuleType) -> None:
-    oracles.assert_seeded(Rotation3D(Rooms(), num_steps=3, size=8))
+    oracles.assert_seeded(Rotation3D(Rooms(), num_frames=3, size=8))
 
 
 def test_sequences_are_drawn_where_the_rooms_are(oracles: ModuleType) -> None:
-    task = Rotation3D(Rooms("meta"), num_steps=3, size=8)
+    task = Rotation3D(Rooms("meta"), num_frames=3, size=8)
     assert task.device.type == "meta"
     batch = task.sample(2)
     assert {part.device.type for part in batch if part is not None} == {"meta"}
@@ -138,7 +138,7 @@ def test_sequences_are_drawn_where_the_rooms_are(oracles: ModuleType) -> None:
         Rotation3D(Rooms()).sample(2, oracles.elsewhere())
 
 
-@pytest.mark.parametrize("name", ["num_steps", "size"])
+@pytest.mark.parametrize("name", ["num_frames", "size"])
 def test_what_is_no_count_is_refused(oracles: ModuleType, name: str, no_count: Any) -> None:
     message = oracles.refusal(lambda: Rotation3D(Rooms(), **{name: no_count}))
     assert message == f"Rotation3D: {name} must be a whole number of at least 1, got {no_count!r}"
@@ -155,7 +155,7 @@ def test_what_is_no_angle_of_a_step_is_refused(oracles: ModuleType, degrees: Any
 @pytest.mark.parametrize(
     "options, expected",
     [
-        ({"num_steps": 7}, "num_steps=7 must be at most 6"),
+        ({"num_frames": 7}, "num_frames=7 must be at most 6"),
         ({"size": 32}, "size=32 must be 8"),
         ({"degrees": 24.0}, "degrees=24.0 must be 24.5"),
     ],
@@ -164,11 +164,11 @@ def test_what_was_not_recorded_is_refused_at_once(
     oracles: ModuleType, options: dict[str, Any], expected: str
 ) -> None:
     recordings = Recordings(torch.zeros(1, 6, 8, 8, 3, dtype=torch.uint8), 24.5, "here")
-    arguments = {"num_steps": 6, "size": 8, "degrees": 24.5} | options
+    arguments = {"num_frames": 6, "size": 8, "degrees": 24.5} | options
     assert expected in oracles.refusal(lambda: Rotation3D(recordings, **arguments))
 
 
 def test_only_the_first_frame_is_wholly_new() -> None:
-    task = Rotation3D(Rooms(), num_steps=6, size=8, degrees=120)
+    task = Rotation3D(Rooms(), num_frames=6, size=8, degrees=120)
     batch = task.sample(2)
     assert task.new_frames(batch).tolist() == [[True, True]] + 5 * [[False, False]]
