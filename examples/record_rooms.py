@@ -98,7 +98,10 @@ def record_miniworld(request: Request) -> Iterator[Tensor]:
 
 
 def record_vizdoom(request: Request) -> Iterator[Tensor]:
-    """The rooms of ViZDoom's scenario "my way home": at one of some twenty places, any heading."""
+    """The rooms of ViZDoom's scenario "my way home": at one of some twenty places, any heading.
+
+    The places are the same in both parts: held-out turns are new in their headings only.
+    """
     import vizdoom
 
     game = vizdoom.DoomGame()

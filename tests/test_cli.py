@@ -816,7 +816,7 @@ def test_options_go_to_the_tasks_that_take_them(monkeypatch):
 
 
 def test_an_option_that_no_task_takes_is_refused():
-    assert_refused(call("compare --task mnist_map --list-length 3"), "--list-length", "rows")
+    assert_refused(call("compare --task mnist_map --list-length 3"), "'list_length'", "rows")
 
 
 @pytest.mark.parametrize(
