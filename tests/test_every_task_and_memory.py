@@ -48,7 +48,9 @@ def test_a_run_from_its_first_step_to_its_figures(task, memory_name, tmp_path):
     assert len(kl) == len(summary["floor_per_frame"]) == num_steps
     assert sum(kl) / num_steps + summary["reconstruction_per_frame"] == pytest.approx(per_frame)
     assert summary["floor_per_frame"][0] == pytest.approx(summary["frame_cost"], rel=1e-5)
-    assert all(0 <= floor <= summary["frame_cost"] * 1.001 for floor in summary["floor_per_frame"])
+    assert min(summary["floor_per_frame"]) >= 0
+    if task not in JUDGED_BY_CLASS:  # where a floor is of one class, which may cost more than most
+        assert max(summary["floor_per_frame"]) <= summary["frame_cost"] * 1.001
 
     # It is judged: frames were generated, and read.
     assert summary["success_frames"] > 0
@@ -60,4 +62,4 @@ def test_a_run_from_its_first_step_to_its_figures(task, memory_name, tmp_path):
     if memory_name != "vrnn":
         expected.add("attention")
     assert figures == expected
-    assert not published_results(run.experiment.test_task), "the paper has no tiny tasks"
+    assert not published_results(run.experiment.test_task, config.data), "the paper is not tiny"

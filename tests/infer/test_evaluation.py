@@ -90,7 +90,9 @@ def test_summary():
         "negative_elbo_per_sequence": 30 + 11,
         "reconstruction_per_frame": 10,
         "reconstruction_by_frame": [11, 9.5, 9.5],
+        "negative_elbo_by_frame": [12.5, 13.0, 15.5],
         "kl_per_frame": [1.5, 3.5, 6.0],
+        "predictable_by_frame": [0.0, 0.5, 1.0],
         "recall_kl": 16 / 3,
         "last_frame_kl": 6,
     }
