@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pyro_gtm.data.fetching import fetch
 from pyro_gtm.data.images import ImageSet, ImageSplits, MissingDataError, prepare
 
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -103,23 +104,7 @@ def _obtain(file: IdxFile, root: Path, download: bool) -> Path:
             f"{root / TORCHVISION_FOLDER}: fetch it with `--download` (download=True), "
             "or name the folder that has it with `--data-dir`."
         )
-    try:
-        import pooch
-    except ModuleNotFoundError as error:
-        raise MissingDataError(
-            f"{archive} cannot be downloaded without the package pooch: "
-            "`pip install 'pyro_gtm[download]'` brings it."
-        ) from error
-    try:
-        fetched = pooch.retrieve(
-            URL + archive,
-            known_hash=f"md5:{file.md5_gz}",
-            fname=archive,
-            path=root / TORCHVISION_FOLDER,
-        )
-    except (OSError, ValueError) as error:  # no connection, no room; another content than known
-        raise MissingDataError(f"{archive} could not be fetched from {URL}: {error}") from error
-    return Path(fetched)
+    return fetch(URL, archive, file.md5_gz, root / TORCHVISION_FOLDER)
 
 
 def _read(path: Path, md5: str) -> npt.NDArray[np.uint8]:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pyro_gtm.data.fetching import fetch
 from pyro_gtm.data.images import ImageSet, ImageSplits, MissingDataError, prepare
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
@@ -135,23 +136,7 @@ def _obtain(part: Part, root: Path, download: bool) -> Path:
             f"{' or '.join(PACKED)}: fetch it with `--download` (download=True), "
             "or name the folder that has it with `--data-dir`."
         )
-    try:
-        import pooch
-    except ModuleNotFoundError as error:
-        raise MissingDataError(
-            f"{archive} cannot be downloaded without the package pooch: "
-            "`pip install 'pyro_gtm[download]'` brings it."
-        ) from error
-    try:
-        fetched = pooch.retrieve(
-            URL + archive,
-            known_hash=f"md5:{part.md5}",
-            fname=archive,
-            path=root / TORCHVISION_FOLDER,
-        )
-    except (OSError, ValueError) as error:  # no connection, no room; another content than known
-        raise MissingDataError(f"{archive} could not be fetched from {URL}: {error}") from error
-    return Path(fetched)
+    return fetch(URL, archive, part.md5, root / TORCHVISION_FOLDER)
 
 
 def _read(path: Path, md5: str) -> bytes:

@@ -109,7 +109,9 @@ def test_labels_that_are_no_classes_are_refused(few, labels):
 def test_other_impossible_arguments_are_refused(few):
     nothing = ImageSet(few.images[:0], few.labels[:0])
     for images in (nothing, ImageSet(few.images, few.labels[:9])):
-        with pytest.raises(ValueError, match=r"images must be \(N, C, H, W\) with N at least 1, and labels \(N,\)"):
+        with pytest.raises(
+            ValueError, match=r"images must be \(N, C, H, W\) with N at least 1, and labels \(N,\)"
+        ):
             train_classifier(*images)
     with pytest.raises(ValueError, match="num_steps must be a whole number of at least 1, got 0"):
         train_classifier(*few, num_steps=0)
