@@ -354,10 +354,10 @@ COLUMNS = (
     "new frame",
     "recall KL (floor)",
     "last-frame KL (floor)",
-    "paper",
+    "in the paper",
     "negative bound",
     "tighter",
-    "paper",
+    "in the paper",
     "success (chance)",
     "seeds",
 )
@@ -367,7 +367,8 @@ def markdown_report(results: Sequence[Result]) -> str:
     """What was done, and a Markdown table: mean ± standard deviation over the seeds."""
     first = results[0]
     lines = [
-        f"{first.num_steps:,} steps, held-out sequences, nats a frame. *New frame*: KL of a frame "
+        f"{first.num_steps:,} steps, held-out sequences, nats a frame: less is better, but of "
+        "success. *New frame*: KL of a frame "
         "of which the past tells nothing, against which a recall KL is to be held. *Floor*: the "
         "least that a perfect memory could have at that cost. *Tighter*: the negative "
         "importance-weighted bound. *Success*: the share of generated frames that are right."
@@ -406,7 +407,7 @@ def _of_the_paper(results: Sequence[Result]) -> str:
     least, most = min(updates), max(updates)
     after = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     sentence = (
-        f" *Paper*: read off the plots of arXiv 1702.04649, after {after} updates of larger "
+        f" *In the paper*: read off the plots of arXiv 1702.04649, after {after} updates of larger "
         "networks, to about 0.5 nats for a KL and 1 nat for a bound"
     )
     if any(r.task == "rotation_3d" and r.published_updates is not None for r in results):

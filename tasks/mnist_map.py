@@ -21,6 +21,9 @@ ACTIONS = ("none", "up", "down", "left", "right")
 """What a control says, one-hot, of the move into a frame; "none" before the first."""
 MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # rows down, columns right
 
+MOST_CELLS = 2_500
+"""The floor takes a matrix of cells by cells; no walk comes to so many."""
+
 
 class Walk(NamedTuple):
     """Paths on the grid.
@@ -59,7 +62,7 @@ class MNISTMap(ImageTask):
     Args:
         images: the set that maps are drawn from.
         rows: of the grid, at least 1.
-        columns: of the grid, at least 1, and 2 for a single row.
+        columns: of the grid, at least 1, and 2 for a single row; 2,500 cells at most.
         num_frames: T, at least 1.
 
     Raises:
@@ -77,6 +80,11 @@ class MNISTMap(ImageTask):
         if rows * columns < 2:
             raise ValueError(
                 f"rows={rows} and columns={columns} make a map of one cell, and a walk needs two."
+            )
+        if rows * columns > MOST_CELLS:
+            raise ValueError(
+                f"rows={rows} and columns={columns} make a map of {rows * columns:,} cells, and it "
+                f"can have {MOST_CELLS:,}."
             )
         self.rows = rows
         self.columns = columns

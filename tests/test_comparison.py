@@ -141,7 +141,7 @@ def test_tables_and_figures_are_written(trained):
     ntm, _ = comparison.results()
     recall = f"{ntm.recall_kl:.2f} ± {ntm.recall_kl_spread:.2f} (0.00)"
     assert f"| perfect_recall (digits) | ntm | {ntm.frame_cost:.2f} | {recall} |" in table
-    assert table.startswith("8 steps, held-out sequences") and "*Paper*" not in table
+    assert table.startswith("8 steps, held-out sequences") and "*In the paper*" not in table
     assert (trained / "perfect_recall.png").read_bytes().startswith(PNG)
 
 

@@ -68,7 +68,8 @@ ALL = "all"
     "--output",
     type=NamedPath(path_type=Path, file_okay=False),
     default=Path("runs/comparison"),
-    help="Folder of the runs, the tables and the figures; given again, finished runs are kept.",
+    help="Folder of the runs, the tables and the figures; given again, finished runs are kept, and "
+    "tables and figures made of those asked for.",
 )
 @click.pass_context
 def compare(ctx: click.Context, /, **flags: Any) -> None:
@@ -95,6 +96,7 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
     output, failed = flags["output"], None
     with refusing_bad_input():
         tasks = task_names() if ALL in flags["tasks"] else flags["tasks"]
+        _check_sources(tasks, flags["sources"])
         settings = _settings_of(tasks, given)
         for task in settings:
             settings[task] |= {**_source(task, flags["sources"]), "task": task}
@@ -125,6 +127,17 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
                 click.echo(f"  {path}")
     if failed is not None:
         raise click.ClickException(str(failed)) from failed
+
+
+def _check_sources(tasks: Sequence[str], wanted: Sequence[str]) -> None:
+    """Refuse sources of which no task can be made."""
+    can = {source for task in tasks for source in task_class(task).sources}
+    for source in wanted:
+        if source not in can:
+            raise ValueError(
+                f"--data {source} is of no use for {', '.join(tasks)}, made of one of "
+                f"{', '.join(sorted(can))}"
+            )
 
 
 def _source(task: str, wanted: Sequence[str]) -> dict[str, Any]:

@@ -111,10 +111,12 @@ def _folder(name: str, data_dir: Folder | None) -> Folder:
 
 
 def _takes_no_folder(name: str, because: str, data_dir: Folder | None, download: bool) -> None:
-    if data_dir is not None or download:
+    given = {"data_dir": data_dir, "download": download or None}
+    wrong = [f"{option}={value!r}" for option, value in given.items() if value is not None]
+    if wrong:
         raise ValueError(
             f"The source {name!r} {because} and takes no folder and no download: "
-            f"data_dir={data_dir!r} and download={download!r} must be left out."
+            f"{' and '.join(wrong)} must be left out."
         )
 
 

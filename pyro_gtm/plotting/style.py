@@ -26,7 +26,7 @@ GREY = "#6B6B6B"
 RECALL_FILL = "#FBEBC8"
 RECALL_TEXT = "#8A5A00"
 
-FLOOR_LABEL = "floor: perfect memory"
+FLOOR_LABEL = "perfect memory\n(new frames: their mean)"
 FLOOR: dict[str, Any] = {"color": GREY, "linestyle": "--", "marker": "None", "zorder": 2.5}
 """Drawn over the curves, which otherwise hide it where they reach it."""
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_gtm.plotting import kl_per_frame
+from pyro_gtm.plotting.style import FLOOR_LABEL
 
 LAYOUTS = [(0, 1), (1, 0), (10, 5), (50, 5)]  # (list_length, recall_length)
 
@@ -79,7 +80,7 @@ def test_the_floor_is_drawn_and_named(
     assert np.array_equal(line.get_ydata(), floor)
     assert line.zorder > curve.zorder, "a curve that reaches it hides it"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["dnc", "floor: perfect memory"]
+    assert labels == ["dnc", FLOOR_LABEL]
     low, high = axes.get_ylim()
     assert low < floor.min() and floor.max() < high
     assert_reads_well(figure)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_gtm.plotting import memories_compared
+from pyro_gtm.plotting.style import FLOOR_LABEL
 
 SHARE = np.arange(5) >= 3
 MEMORIES = ["dnc", "introspective", "lru", "ntm", "vrnn"]
@@ -152,16 +153,16 @@ def test_the_floor_is_drawn_in_both_panels_of_kl(
     floor = np.array([20.0, 20.0, 20.0, 30.0, 3.0])
     figure = memories_compared({name: [rows([1, 2])] for name in MEMORIES}, SHARE, floor)
     frames, last, bound = figure.axes
-    assert lines_of(frames)["floor: perfect memory"].get_ydata().tolist() == floor.tolist()
-    across = lines_of(last)["floor: perfect memory"]
+    assert lines_of(frames)[FLOOR_LABEL].get_ydata().tolist() == floor.tolist()
+    across = lines_of(last)[FLOOR_LABEL]
     assert set(across.get_ydata()) == {3.0}
     assert across.get_xdata() == [0, 1], "in shares of the panel"
     assert list(lines_of(bound)) == MEMORIES
     for axes, highest in ((frames, 30), (last, 3)):
         assert axes.get_ylim()[1] > highest
-        assert lines_of(axes)["floor: perfect memory"].get_linestyle() == "--"
+        assert lines_of(axes)[FLOOR_LABEL].get_linestyle() == "--"
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == [*MEMORIES, "floor: perfect memory"]
+    assert [text.get_text() for text in legend.get_texts()] == [*MEMORIES, FLOOR_LABEL]
     assert_reads_well(figure)
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pyro_gtm.data import ImageSet
-from pyro_gtm.tasks import MNISTMap
+from pyro_gtm.tasks import FrameCost, MNISTMap
 from pyro_gtm.tasks.mnist_map import ACTIONS, positions
 
 GRIDS = [(4, 4), (1, 2), (2, 3), (3, 1)]
@@ -186,6 +186,12 @@ def test_walks_are_drawn_on_the_gpu(oracles: ModuleType, digits: ImageSet) -> No
     batch = task.sample(4, torch.Generator("cuda").manual_seed(0))
     assert all(x.is_cuda for x in batch if x is not None)
     oracles.assert_well_formed(task, batch, 4)
+
+
+def test_a_map_larger_than_any_walk_is_refused(digits: ImageSet) -> None:
+    with pytest.raises(ValueError, match="rows=100000 and columns=4 make a map of 400,000 cells"):
+        MNISTMap(digits, rows=100_000)
+    assert MNISTMap(digits, rows=50, columns=50).floor(FrameCost(1.0))[0] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("argument", ["rows", "columns", "num_frames"])
