@@ -110,7 +110,7 @@ def draw_sequences(
             batch.frames,
             reconstructed,
             generated,
-            batch.predictable.float().mean(1),
+            batch.predictable,
             num_given,
             num_sequences=shown,
             notes=task.notes(batch),

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pyro_gtm.plotting.arrays import Array, ArrayLike, as_share, runs_of
+from pyro_gtm.plotting.arrays import Array, ArrayLike, as_shaped, as_share, runs_of
 from pyro_gtm.plotting.frames import (
     GAP,
     GENERATED,
@@ -63,7 +63,8 @@ def frame_strips(
             are clipped) or bools, ``(T, B, C, H, W)``, C 1 (grey) or 3 (RGB).
         reconstructed: the means of p(x_t | z_t, Ψ_t) with z_t from the posterior; same shape.
         generated: the first ``num_given`` frames as given, the others generated; same shape.
-        predictable: the recall phase, ``(T,)`` of bool or share; any share above 0 is marked.
+        predictable: the recall phase, ``(T,)`` of bool or share, where any share above 0 is marked,
+            or of each sequence its own, ``(T, B)`` of bool.
         num_given: n, how many frames were given before generation, 0 <= n <= T.
         num_sequences: how many sequences are shown, at most; the first ones of the batch.
         notes: a few letters on each frame, T rows of B, shown above the frame as given: the digit
@@ -85,8 +86,8 @@ def frame_strips(
             ("generated", generated),
         )
     }
-    recall = as_share(name, predictable, num_frames) > 0
     num_sequences = min(num_sequences, batch_size)
+    recalls = _recall_of_each(name, predictable, num_frames, batch_size)[:, :num_sequences]
     texts = [] if notes is None else _checked(name, notes, num_frames, batch_size)
     texts = [row[:num_sequences] for row in texts]
 
@@ -94,9 +95,10 @@ def frame_strips(
     side = max((widest + 2 * GAP - FRAME) / 2, 0.0)
     a_line = max(int(LONGEST_LINE / (FRAME + GAP + 2 * side) + 1e-6), 1)
     lines = np.array_split(np.arange(num_frames), -(-num_frames // a_line))
-    lefts = [_frame_lefts(recall[line], side) for line in lines]
-    width = max(max(x[-1] for x in lefts) + FRAME + side + MARGIN, 6.2)
-    key = lines_of_key(_key(num_frames, num_given, bool(recall.any())), width - 2 * MARGIN)
+    lefts = [[_frame_lefts(recall[line], side) for line in lines] for recall in recalls.T]
+    last = max(x[-1] for of_sequence in lefts for x in of_sequence)
+    width = max(last + FRAME + side + MARGIN, 6.2)
+    key = lines_of_key(_key(num_frames, num_given, bool(recalls.any())), width - 2 * MARGIN)
     height = FRAME * shape[3] / shape[4]
     most_lines = max((len(note.splitlines()) for row in texts for note in row), default=0)
     above = NUMBERS + NOTE * most_lines
@@ -111,7 +113,8 @@ def frame_strips(
         draw_key(axes, key, 0.4)
         y = top
         for sequence in range(num_sequences):
-            for line, x in zip(lines, lefts, strict=True):
+            recall = recalls[:, sequence]
+            for line, x in zip(lines, lefts[sequence], strict=True):
                 tops = [y + above + row * (height + GAP) for row in range(3)]
                 block = _Block(sequence, line, x, side, y, tops, height)
                 _mark_recall(axes, block, recall)
@@ -136,6 +139,16 @@ class _Block(NamedTuple):
     row_tops: list[float]
     height: float
     """Of a frame."""
+
+
+def _recall_of_each(
+    function: str, predictable: ArrayLike, num_frames: int, batch_size: int
+) -> Array:
+    """Which frames of each sequence are in the recall phase: bool, ``(T, B)``."""
+    if predictable.ndim == 2:
+        return as_shaped(function, "predictable", predictable, (num_frames, batch_size)) > 0
+    share = as_share(function, predictable, num_frames)
+    return np.repeat(share[:, None] > 0, batch_size, axis=1)
 
 
 def _checked(

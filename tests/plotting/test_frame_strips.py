@@ -137,3 +137,14 @@ def test_short_notes_take_no_width(recall_after: Callable[[int, int], np.ndarray
     noted = frame_strips(*frames, predictable, 20, notes=[["7", "0"]] * 25)
     assert noted.get_figwidth() == plain.get_figwidth()
     assert noted.get_figheight() > plain.get_figheight()
+
+
+def test_each_sequence_may_have_a_recall_phase_of_its_own() -> None:
+    frames = np.zeros((5, 2, 1, 3, 3))
+    own = np.array([[0, 0], [0, 1], [1, 0], [0, 1], [1, 1]], dtype=bool)
+    figure = frame_strips(frames, frames, frames, own, num_given=3)
+    marked = {patch.get_gid() for patch in figure.axes[0].patches} - {None}
+    recalled = {gid for gid in marked if gid.startswith("recall/")}
+    assert recalled == {"recall/0/2-2", "recall/0/4-4", "recall/1/1-1", "recall/1/3-4"}
+    with pytest.raises(ValueError, match=r"predictable must have the shape \(5, 2\)"):
+        frame_strips(frames, frames, frames, own[:, :1], num_given=3)
