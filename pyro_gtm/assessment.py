@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pyro_gtm.experiment import Experiment, frozen
+from pyro_gtm.experiment import EVALUATION_SEED, Experiment, frozen
 from pyro_gtm.infer.classifier import train_classifier
 from pyro_gtm.infer.evaluation import Evaluation
 from pyro_gtm.infer.generation import continue_frames
@@ -88,7 +88,7 @@ def generate(
     num_given: int,
     *,
     sample: bool = False,
-    seed: int | None = None,
+    seed: int = EVALUATION_SEED,
 ) -> Tensor:
     """The batch as the model goes on with it after its first frames: ``(T, B, C, H, W)``.
 
@@ -101,7 +101,7 @@ def generate(
     """
     if num_given >= len(batch.frames):
         return batch.frames
-    with frozen(experiment) if seed is None else frozen(experiment, seed):
+    with frozen(experiment, seed):
         return continue_frames(
             experiment.program,
             experiment.memory,

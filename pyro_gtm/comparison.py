@@ -203,10 +203,16 @@ class Comparison:
     def _summary(self, name: str) -> Row | None:
         return _read_summary(self.folder / name)
 
+    def _final(self, name: str) -> Row | None:
+        """The summary of a run that has as many steps as asked for; None of any other."""
+        summary = self._summary(name)
+        if summary is None or summary["num_steps"] < self.configs[name].num_steps:
+            return None
+        return summary
+
     def finished(self, name: str) -> bool:
         """Whether a run has its summary, with as many steps as asked for."""
-        summary = self._summary(name)
-        return summary is not None and summary["num_steps"] >= self.configs[name].num_steps
+        return self._final(name) is not None
 
     def train(
         self,
@@ -298,8 +304,8 @@ class Comparison:
         """One for each task and memory that has a finished run, in the order of the runs."""
         groups: dict[tuple[str, str], list[Row]] = {}
         for name, config in self.configs.items():
-            summary = self._summary(name)
-            if summary is not None and self.finished(name):
+            summary = self._final(name)
+            if summary is not None:
                 groups.setdefault((config.task, config.memory), []).append(summary)
         return [
             _over_seeds(
@@ -330,8 +336,8 @@ class Comparison:
         curves: dict[str, list[list[Row]]] = {}
         floors = []
         for run, config in self.configs.items():
-            summary = self._summary(run)
-            if config.task == name and summary is not None and self.finished(run):
+            summary = self._final(run) if config.task == name else None
+            if summary is not None:
                 text = (self.folder / run / "metrics.jsonl").read_text()
                 rows = [json.loads(line) for line in text.splitlines()]
                 tests = [row for row in rows if row["split"] == "test"]
@@ -368,11 +374,10 @@ def markdown_report(results: Sequence[Result]) -> str:
     first = results[0]
     lines = [
         f"{first.num_steps:,} steps, held-out sequences, nats a frame: less is better, but of "
-        "success. *New frame*: KL of a frame "
-        "of which the past tells nothing, against which a recall KL is to be held. *Floor*: the "
-        "least that a perfect memory could have at that cost. *Tighter*: the negative "
-        "importance-weighted bound. *Success*: the share of generated frames that are right."
-        + _of_the_paper(results),
+        "success. *New frame*: KL of a frame of which the past tells nothing, against which a "
+        "recall KL is to be held. *Floor*: the least that a perfect memory could have at that "
+        "cost. *Tighter*: the negative importance-weighted bound. *Success*: the share of "
+        "generated frames that are right." + _of_the_paper(results),
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",

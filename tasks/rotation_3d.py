@@ -19,6 +19,9 @@ from pyro_gtm.data.recordings import Recordings
 from pyro_gtm.data.rooms import Rooms
 from pyro_gtm.tasks.base import FrameCost, Sequences, Task, register_task
 
+DEGREES = 24.5
+"""Of a step: about 15 of them are a turn, as in the paper."""
+
 ROUNDING = 1e-6  # degrees; far below what any frame could show
 
 
@@ -69,7 +72,7 @@ class Rotation3D(Task):
         rooms: Rooms | Recordings,
         num_frames: int = 30,
         size: int = 32,
-        degrees: float = 24.5,
+        degrees: float = DEGREES,
     ) -> None:
         check_positive("Rotation3D", num_frames=num_frames, size=size)
         is_number = isinstance(degrees, (int, float)) and not isinstance(degrees, bool)
@@ -106,7 +109,7 @@ class Rotation3D(Task):
 
     @property
     def published_as(self) -> dict[str, int] | None:
-        return {"frames": self.num_steps} if self.degrees == 24.5 else None
+        return {"frames": self.num_steps} if self.degrees == DEGREES else None
 
     def figures(self, batch: Sequences, generated: Tensor, num_given: int) -> dict[str, Figure]:
         """``turn``, if there is a second one: it stands below the first, by headings."""

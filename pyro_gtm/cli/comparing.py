@@ -120,9 +120,9 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
     except FailedRunsError as error:
         failed = error
     with refusing_bad_input():
-        if comparison.results():
+        if results := comparison.results():
             paths = comparison.write()
-            click.echo("\n" + markdown_report(comparison.results()) + "\n")
+            click.echo("\n" + markdown_report(results) + "\n")
             for path in paths:
                 click.echo(f"  {path}")
     if failed is not None:
