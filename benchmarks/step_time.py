@@ -1,7 +1,9 @@
-"""How long is a gradient step, against hand-written PyTorch and a naive Pyro pair?
+"""How long is a gradient step, against hand-written PyTorch, XLA, and what the machine can do?
 
     python benchmarks/step_time.py
     python benchmarks/step_time.py --memory vrnn --memory ntm --num-steps 25 --batch-size 16
+    python benchmarks/step_time.py --memory dnc --contestant stacked --profile
+    python benchmarks/step_time.py --device cuda --matmul-precision high
 
 Contestants, all with the same sizes of network, the same weights at first, the same batch, Adam and
 a gradient clip:
@@ -10,227 +12,177 @@ a gradient clip:
   encoder once before the loop, ``nn.LSTMCell``, memory and posterior in it, decoder once after it
   (and the prior, with ``--posterior direct``), the KL in closed form.  A test holds its loss and
   its gradients to be the library's.
+- ``XLA scan``: the same in JAX (``benchmarks/xla``), compiled to one program; held to be the same
+  by a test.  It needs the extra ``benchmark``.
+- ``stacked``, ``per step``: this library's two site layouts, as trained by ``examples/train.py``.
 - ``naive pair``: a Pyro model and guide as the tutorials teach them: two functions, each with its
   own loop, every network called in every step, ``pyro.optim.ClippedAdam``; once with Pyro's
   validation off and once with it on, which is Pyro's default.  Its memory is the hand-written one.
-- ``stacked``, ``per step``: this library's two site layouts, as trained by ``examples/train.py``.
 
-The contestants take turns, one step each, and the table gives the median of each and the median of
-the ratios to the hand-written step of the same turn.  Absolute times say more about the machine.
+The contestants take turns, one step each, and wait for the device.  The table gives
+
+- the median time of each, and medians of the ratios to others' steps of the same turn;
+- the most memory that a step needs beside weights, moments and frames: in PyTorch what its
+  allocator gives out (on the CPU by its profiler), in JAX what XLA planned when it compiled;
+- the time as a multiple of the *floor*: the longer of the step's matrix products at the rate of
+  large float32 products on this machine, and its traffic at the rate of a large copy, both measured
+  first; ``contestants/floor.py`` says what is counted.
+
+``--matmul-precision`` is for all.  With ``high`` or ``medium`` GPUs multiply in TensorFloat32 or
+bfloat16, and so may PyTorch on a CPU; XLA on a CPU stays with float32.
+
+With ``--profile`` it then shows where the time of the stacked layout goes.  The profiler costs
+time for each operator, so that parts with many small ones look somewhat longer than they are.
 """
 
 from __future__ import annotations
 
-import copy
 import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import click
 import pyro
-import pyro.distributions as dist
 import torch
-from handwritten import MEMORIES, Networks, negative_bound
-from pyro.infer import SVI, Trace_ELBO
-from torch import Tensor, nn
+from contestants import backend, floor, parts
+from contestants.measure import Contestant, Times, allocated, ratio, time_in_turns
+from contestants.models import EVENT, Product, Sizes, build_networks, build_product, copy_weights
+from contestants.steps import NAMES, PAIR, REFERENCE, SCAN, SETTINGS, in_pytorch, library
+from handwritten import MEMORIES, Networks
+from torch import Tensor
 
 import pyro_gtm as gtm
+from pyro_gtm.experiment import pick_device
 
-EVENT = (1, 28, 28)
-PIXELS = 784
-REFERENCE = "hand-written"
-PAIR = "naive pair"
-Step = Callable[[Tensor], float]
-Times = dict[str, list[float]]
+MEBI = 2**20
+PROFILED = "stacked"
+OPERATORS = 12  # how many are shown
 
 
-class Sizes(NamedTuple):
-    """Of every contestant."""
+class Setup(NamedTuple):
+    """What is timed."""
 
-    latent: int
-    width: int
-    hidden: int
-    slots: int
-    heads: int
+    memory: str
+    corrects: bool
+    sizes: Sizes
+    num_steps: int
+    batch_size: int
+    device: torch.device
+    precision: str
 
+    def draw(self) -> Tensor:
+        """A batch of frames: ``(T, B, *EVENT)``, on the device."""
+        shape = (self.num_steps, self.batch_size, *EVENT)
+        return (torch.rand(shape) > 0.8).float().to(self.device)
 
-class Product(NamedTuple):
-    """A program of this library, and its memory."""
-
-    program: gtm.GenerativeTemporalModel
-    memory: gtm.MemoryModule
-
-    def weights(self) -> dict[str, Tensor]:
-        modules = nn.ModuleDict({"program": self.program, "memory": self.memory})
-        return dict(modules.named_parameters())
-
-
-def build_product(name: str, corrects: bool, sizes: Sizes) -> Product:
-    options: dict[str, int] = {"latent_dim": sizes.latent, "hidden_dim": sizes.hidden}
-    if name != "vrnn":
-        options.update(slots=sizes.slots, heads=sizes.heads)
-    memory = gtm.make_memory(name, **options)
-    program = gtm.GenerativeTemporalModel(
-        context_dim=memory.context_dim,
-        latent_dim=sizes.latent,
-        encoder=gtm.MLPEncoder(EVENT, sizes.width, feature_dim=sizes.width),
-        decoder=gtm.MLPDecoder(sizes.latent + memory.context_dim, sizes.width, EVENT),
-        likelihood=gtm.Bernoulli(EVENT),
-        posterior="correction" if corrects else "direct",
-    )
-    return Product(program, memory)
+    def build(self) -> tuple[Product, Networks]:
+        """The library's networks and the hand-written ones, with the same weights."""
+        product = build_product(self.memory, self.corrects, self.sizes)
+        networks = build_networks(self.memory, self.corrects, self.sizes)
+        copy_weights(product, networks)
+        product.modules().to(self.device)
+        return product, networks.to(self.device)
 
 
-def build_networks(name: str, corrects: bool, sizes: Sizes) -> Networks:
-    return Networks(name, corrects=corrects, pixels=PIXELS, **sizes._asdict())
+def build_contestant(label: str, setup: Setup, product: Product, networks: Networks) -> Contestant:
+    """One of ``NAMES``, with a copy of these weights."""
+    if label != SCAN:
+        return in_pytorch(label, product, networks)
+    from contestants.scan import ScanContestant
+
+    return ScanContestant(setup.memory, networks, setup.sizes, setup.device, setup.precision)
 
 
-RENAMED = {  # beginnings of names, and what stands for them in the hand-written networks
-    "program.encoder.layers.": "encoder.",
-    "program.prior_head.hidden.": "prior.0.",
-    "program.prior_head.parameters_of.": "prior.2.",
-    "program.posterior_head.hidden.": "posterior_in.",
-    "program.posterior_head.parameters_of.": "posterior_out.",
-    "program.decoder.layers.": "decoder.",
-    "memory.interface.": "memory.interface.",
-    "memory.read_starts.logits": "memory.starts",
-}
+def build_contestants(
+    setup: Setup, labels: list[str]
+) -> tuple[dict[str, Contestant], dict[str, int]]:
+    """Those asked for, each with its copy of the same weights; and the peak memory of each."""
+    product, networks = setup.build()
+    frames = setup.draw()
+    contestants, peaks = {}, {}
+    for label in labels:
+        before = allocated(setup.device)
+        contestant = build_contestant(label, setup, product, networks)
+        peaks[label] = contestant.peak(contestant.prepare(frames), before)
+        contestants[label] = contestant
+    return contestants, peaks
 
 
-def as_hand_written(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of :class:`Product`, or their gradients, by the names of the hand-written networks.
-
-    All but ``memory.cell.bias_hh``: ``nn.LSTMCell`` has two biases where the library has one.
-    """
-    renamed = {}
-    for name, tensor in weights.items():
-        if name == "memory.controller.gates.weight":
-            hidden = len(tensor) // 4
-            renamed["memory.cell.weight_ih"] = tensor[:, :-hidden]
-            renamed["memory.cell.weight_hh"] = tensor[:, -hidden:]
-        elif name == "memory.controller.gates.bias":
-            renamed["memory.cell.bias_ih"] = tensor
-        else:
-            (ours,) = (beginning for beginning in RENAMED if name.startswith(beginning))
-            renamed[RENAMED[ours] + name.removeprefix(ours)] = tensor
-    return renamed
+COLUMNS = {"to hand-written": REFERENCE, "to naive pair": PAIR, "to XLA scan": SCAN}
+HEADER = (
+    f"{'':15}{'':24}{'ms a step':>10}"
+    + "".join(f"{column:>17}" for column in COLUMNS)
+    + f"{'peak MiB':>10}{'x floor':>9}"
+)
 
 
-def copy_weights(product: Product, networks: Networks) -> None:
-    """Make the hand-written networks compute what the library's do."""
-    weights = as_hand_written(product.weights())
-    weights["memory.cell.bias_hh"] = torch.zeros_like(weights["memory.cell.bias_ih"])
-    networks.load_state_dict(weights)
-
-
-def hand_written(networks: Networks) -> Step:
-    optimizer = torch.optim.Adam(networks.parameters(), lr=1e-3, fused=True)
-
-    def step(frames: Tensor) -> float:
-        loss = negative_bound(networks, frames.flatten(2))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(networks.parameters(), 10.0)
-        optimizer.step()
-        return loss.item()
-
-    return step
-
-
-def naive_pair(networks: Networks, validation: bool, name: str) -> Step:
-    def model(frames: Tensor) -> None:
-        pyro.module(name, networks)
-        state = networks.memory.start(frames.shape[1])
-        z = frames.new_zeros(frames.shape[1], networks.latent)
-        with pyro.plate("sequences", frames.shape[1]):
-            for t in range(len(frames)):
-                context, state = networks.memory(state, z)
-                z = pyro.sample(f"z_{t}", dist.Normal(*networks.predict(context)).to_event(1))
-                logits = networks.decode(z, context)
-                pyro.sample(f"x_{t}", dist.Bernoulli(logits=logits).to_event(1), obs=frames[t])
-
-    def guide(frames: Tensor) -> None:
-        pyro.module(name, networks)
-        state = networks.memory.start(frames.shape[1])
-        z = frames.new_zeros(frames.shape[1], networks.latent)
-        with pyro.plate("sequences", frames.shape[1]):
-            for t in range(len(frames)):
-                context, state = networks.memory(state, z)
-                q = networks.infer(networks.encoder(frames[t]), context)
-                if networks.corrects:
-                    q = networks.correct(networks.predict(context), q)
-                z = pyro.sample(f"z_{t}", dist.Normal(*q).to_event(1))
-
-    svi = SVI(model, guide, pyro.optim.ClippedAdam({"lr": 1e-3, "clip_norm": 10.0}), Trace_ELBO())
-
-    def step(frames: Tensor) -> float:
-        with pyro.validation_enabled(validation):
-            return float(svi.step(frames.flatten(2)))
-
-    return step
-
-
-def library(product: Product, layout: str) -> Step:
-    """A step of this library; ``layout`` as :class:`gtm.GenerativeTemporalModel` names it."""
-    program = product.program.with_layout(layout)
-    program.name = f"program, {layout}"  # each contestant has an optimiser's state of its own
-    model = gtm.use_memory(product.memory, name=f"memory, {layout}")(program.model)
-    guide = gtm.FilteringGuide(model, program)
-    svi = SVI(model, guide, gtm.optim.Adam(lr=1e-3, clip_norm=10.0), Trace_ELBO())
-
-    def step(frames: Tensor) -> float:
-        with pyro.validation_enabled(False):
-            return float(svi.step(frames))
-
-    return step
-
-
-def build_contestants(name: str, corrects: bool, sizes: Sizes) -> dict[str, Step]:
-    """All contestants for one memory, each with its copy of the same weights."""
-
-    def networks() -> Networks:
-        own = build_networks(name, corrects, sizes)
-        copy_weights(product, own)
-        return own
-
-    product = build_product(name, corrects, sizes)
-    return {
-        REFERENCE: hand_written(networks()),
-        "stacked": library(copy.deepcopy(product), "stacked"),
-        "per step": library(copy.deepcopy(product), "per_step"),
-        PAIR: naive_pair(networks(), False, PAIR),
-        f"{PAIR}, validated": naive_pair(networks(), True, f"{PAIR}, validated"),
-    }
-
-
-def time_in_turns(contestants: dict[str, Step], draw: Callable[[], Tensor], turns: int) -> Times:
-    """Seconds of every step: all contestants one step each, ``turns`` times, after two to warm."""
-    times: Times = {name: [] for name in contestants}
-    for turn in range(-2, turns):
-        frames = draw()
-        for name, step in contestants.items():
-            begun = time.perf_counter()
-            step(frames)
-            if turn >= 0:
-                times[name].append(time.perf_counter() - begun)
-    return times
-
-
-def ratio(ours: list[float], theirs: list[float]) -> float:
-    """Median of the ratios turn by turn, which a drift of the machine leaves alone."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-
-
-def table(name: str, times: Times) -> str:
+def table(name: str, times: Times, peaks: Mapping[str, int], least: float) -> str:
+    """A line for each contestant; ``least`` is the floor, in seconds."""
     lines = []
     for contestant, seconds in times.items():
-        to_reference = ratio(seconds, times[REFERENCE])
-        to_naive = ratio(seconds, times[PAIR])
-        median = 1e3 * statistics.median(seconds)
-        lines.append(f"{name:15}{contestant:24}{median:10.1f}{to_reference:18.2f}{to_naive:16.2f}")
+        median = statistics.median(seconds)
+        ratios = "".join(
+            f"{ratio(seconds, times[other]):17.2f}" if other in times else f"{'-':>17}"
+            for other in COLUMNS.values()
+        )
+        peak = peaks[contestant] / MEBI
+        lines.append(
+            f"{name:15}{contestant:24}{1e3 * median:10.1f}{ratios}{peak:10.1f}{median / least:9.1f}"
+        )
         name = ""
     return "\n".join(lines)
+
+
+def describe_floor(work: floor.Work, machine: floor.Machine, least: floor.Floor) -> str:
+    return (
+        f"{'':15}floor {1e3 * least.least:.2f} ms: {work.operations / 1e9:.2f} G operations at "
+        f"{machine.operations / 1e9:.0f} G/s take {1e3 * least.arithmetic:.2f} ms, "
+        f"{work.traffic / 1e6:.0f} MB at {machine.bandwidth / 1e9:.1f} GB/s "
+        f"{1e3 * least.traffic:.2f} ms"
+    )
+
+
+def describe_parts(title: str, rows: list[parts.Part], total: float, cuda: bool) -> str:
+    """A table of times; ``total`` is what the shares are of, in milliseconds."""
+    lines = [
+        f"{title:44}{'share':>8}{'operators ms':>14}{'Python ms':>11}{'calls':>8}"
+        + (f"{'kernels ms':>12}" if cuda else "")
+    ]
+    for row in rows:
+        share = (row.operators + row.between) / total
+        lines.append(
+            f"{row.name[:43]:44}{share:8.1%}{row.operators:14.2f}{row.between:11.2f}{row.calls:8.0f}"
+            + (f"{row.device:12.2f}" if cuda else "")
+        )
+    return "\n".join(lines)
+
+
+def profile_product(setup: Setup) -> str:
+    """Where the time of ``PROFILED`` goes."""
+    product, _ = setup.build()
+    contestant = library(product, f"{PROFILED}, profiled", SETTINGS[PROFILED])
+    batch = contestant.prepare(setup.draw())
+    alone = statistics.median(
+        time_in_turns({PROFILED: contestant}, setup.draw, parts.STEPS)[PROFILED]
+    )
+    events = parts.sort_into_parts(parts.record(product, contestant, batch))
+    rows = parts.by_part(events, parts.STEPS)
+    total = sum(row.operators + row.between for row in rows)
+    cuda = setup.device.type == "cuda"
+    return "\n".join(
+        [
+            f"{setup.memory}, {PROFILED}: {total:.1f} ms a step under the profiler, "
+            f"{1e3 * alone:.1f} without it",
+            describe_parts("part", rows, total, cuda),
+            "",
+            describe_parts(
+                "operator, own time",
+                parts.by_operator(events, parts.STEPS)[:OPERATORS],
+                total,
+                cuda,
+            ),
+        ]
+    )
 
 
 def refuse_strangers(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> list[str]:
@@ -244,6 +196,18 @@ def refuse_strangers(_: click.Context, __: click.Parameter, names: tuple[str, ..
     return list(dict.fromkeys(names))
 
 
+def in_order(_: click.Context, __: click.Parameter, labels: tuple[str, ...]) -> list[str]:
+    """Those asked for, or all."""
+    return [label for label in NAMES if label in labels or not labels]
+
+
+def find_device(_: click.Context, __: click.Parameter, name: str) -> torch.device:
+    try:
+        return pick_device(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @click.command(
     context_settings={"show_default": True, "help_option_names": ["-h", "--help"]},
 )
@@ -251,9 +215,17 @@ def refuse_strangers(_: click.Context, __: click.Parameter, names: tuple[str, ..
     "--memory",
     "memories",
     multiple=True,
-    default=[name for name in gtm.memory_names() if name in MEMORIES],
+    default=["introspective"],
     callback=refuse_strangers,
-    help="May be given more than once.",
+    help=f"Repeatable: {', '.join(name for name in gtm.memory_names() if name in MEMORIES)}.",
+)
+@click.option(
+    "--contestant",
+    "labels",
+    multiple=True,
+    type=click.Choice(NAMES),
+    callback=in_order,
+    help="Repeatable.  [default: all]",
 )
 @click.option("--posterior", type=click.Choice(["correction", "direct"]), default="correction")
 @click.option("-T", "--num-steps", type=click.IntRange(1), default=20, help="Frames in a sequence.")
@@ -264,8 +236,17 @@ def refuse_strangers(_: click.Context, __: click.Parameter, names: tuple[str, ..
 @click.option("--slots", type=click.IntRange(1), show_default="frames in a sequence")
 @click.option("--heads", type=click.IntRange(1), default=3)
 @click.option("--turns", type=click.IntRange(1), default=40, help="Steps of each contestant.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="cpu", callback=find_device
+)
+@click.option("--threads", type=click.IntRange(1), show_default="as PyTorch has it", help="CPU's.")
+@click.option(
+    "--matmul-precision", type=click.Choice(["highest", "high", "medium"]), default="highest"
+)
+@click.option("--profile", "profiles", is_flag=True, help=f"Where the time of {PROFILED} goes.")
 def main(
     memories: list[str],
+    labels: list[str],
     posterior: str,
     num_steps: int,
     batch_size: int,
@@ -275,8 +256,12 @@ def main(
     slots: int | None,
     heads: int,
     turns: int,
+    device: torch.device,
+    threads: int | None,
+    matmul_precision: str,
+    profiles: bool,
 ) -> None:
-    """Time one gradient step of each contestant, in turns, on the CPU."""
+    """Time one gradient step of each contestant, in turns."""
     corrects = posterior == "correction"
     sizes = Sizes(latent_dim, width, hidden_dim, num_steps if slots is None else slots, heads)
     try:
@@ -284,21 +269,33 @@ def main(
             build_product(name, corrects, sizes)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(matmul_precision)
+    backend.configure(torch.get_num_threads())
+    if SCAN in labels and (reason := backend.why_not(device)):
+        click.echo(f"No {SCAN}: {reason}")
+        labels.remove(SCAN)
+
     click.echo(
         f"posterior {posterior}: T={num_steps}, B={batch_size}, {sizes.slots} slots, "
-        f"{heads} heads, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
-        f"{turns} turns"
+        f"{heads} heads, {device}, {torch.get_num_threads()} threads, "
+        f"matmul precision {matmul_precision}, PyTorch {torch.__version__}, {turns} turns"
     )
-    click.echo(f"{'':39}{'ms a step':>10}{'to hand-written':>18}{'to naive pair':>16}")
+    machine = floor.measure(device)
+    click.echo(HEADER)
     for name in memories:
         pyro.set_rng_seed(0)
         pyro.clear_param_store()
-        times = time_in_turns(
-            build_contestants(name, corrects, sizes),
-            lambda: (torch.rand(num_steps, batch_size, *EVENT) > 0.8).float(),
-            turns,
-        )
-        click.echo(table(name, times))
+        setup = Setup(name, corrects, sizes, num_steps, batch_size, device, matmul_precision)
+        work = floor.count(setup.build()[1], setup.draw().flatten(2))
+        least = floor.floor(work, machine)
+        click.echo(describe_floor(work, machine, least))
+        contestants, peaks = build_contestants(setup, labels)
+        times = time_in_turns(contestants, setup.draw, turns)
+        click.echo(table(name, times, peaks, least.least))
+        if profiles:
+            click.echo(f"\n{profile_product(setup)}\n")
 
 
 if __name__ == "__main__":

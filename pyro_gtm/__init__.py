@@ -15,12 +15,16 @@ Temporal Models with Memory", arXiv 1702.04649.
 
 from pyro_gtm.handlers import (
     FilteringGuide,
+    Unrolling,
     lesion_memory,
     record_memory,
     use_memory,
     weigh_latents,
 )
 from pyro_gtm.infer import (
+    CapturedSVI,
+    DeviceTrace_ELBO,
+    DeviceTraceMeanField_ELBO,
     Evaluation,
     NonFiniteLossError,
     continue_frames,
@@ -47,7 +51,7 @@ from pyro_gtm.memory import (
 )
 from pyro_gtm.model import GenerativeTemporalModel
 from pyro_gtm.nets import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
-from pyro_gtm.ops import NoMemoryError, read, write
+from pyro_gtm.ops import NoMemoryError, read, unroll, write
 from pyro_gtm.param_store import StaleParameterError
 
 __version__ = "0.1.0"
@@ -55,9 +59,12 @@ __version__ = "0.1.0"
 __all__ = [
     "AddressedMemory",
     "Bernoulli",
+    "CapturedSVI",
     "ConvDecoder",
     "ConvEncoder",
     "DNCMemory",
+    "DeviceTraceMeanField_ELBO",
+    "DeviceTrace_ELBO",
     "Evaluation",
     "FilteringGuide",
     "Gaussian",
@@ -74,6 +81,7 @@ __all__ = [
     "NonFiniteLossError",
     "RecurrentMemory",
     "StaleParameterError",
+    "Unrolling",
     "continue_frames",
     "evaluate",
     "importance_weighted_bound",
@@ -87,6 +95,7 @@ __all__ = [
     "record_memory",
     "register_memory",
     "training_steps",
+    "unroll",
     "use_memory",
     "weigh_latents",
     "write",

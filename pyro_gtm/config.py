@@ -11,10 +11,13 @@ from typing import Any
 
 from pyro_gtm.tasks import task_class
 
-__all__ = ["ELBOS", "PRESETS", "Config", "make_config", "read_config"]
+__all__ = ["ELBOS", "MATMUL_PRECISIONS", "PRESETS", "Config", "make_config", "read_config"]
 
 ELBOS = ("trace", "mean-field")
 """``trace`` samples the KL (Trace_ELBO), ``mean-field`` has it in closed form."""
+
+MATMUL_PRECISIONS = ("highest", "high", "medium")
+"""float32; TensorFloat32 where there is; bfloat16 where there is, with sums in float32."""
 
 MAX_SEED = 2**32 - 1
 """The greatest that all generators take (NumPy's is the narrowest)."""
@@ -71,7 +74,18 @@ class Config:
     eval_every: int = 250
     """Steps between evaluations on held-out images."""
     eval_sequences: int = 256
-    checkpoint_every: int = 500
+    save_every: int = 500
+    """Steps between checkpoints in the run's folder."""
+    precision: str = "float32"
+    """``bfloat16`` has the encoder and the decoder multiply in it."""
+    matmul_precision: str = "highest"
+    """Of float32 matrix products, as ``torch.set_float32_matmul_precision`` takes it."""
+    checkpoint_every: int = 0
+    """Time steps between the states that are kept for the backward pass; 0 keeps everything."""
+    truncate_every: int = 0
+    """Time steps between which gradients stop; 0 for none."""
+    compile_steps: int = 0
+    """Time steps compiled as one piece; 0 compiles nothing."""
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -87,19 +101,23 @@ class Config:
             "log_every",
             "eval_every",
             "eval_sequences",
-            "checkpoint_every",
+            "save_every",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "clip_norm"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)}")
-        if self.kl_warmup < 0:
-            raise ValueError(f"kl_warmup must be at least 0, got {self.kl_warmup}")
+        for name in ("kl_warmup", "checkpoint_every", "truncate_every", "compile_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.seed <= MAX_SEED:
             raise ValueError(f"seed must be from 0 to {MAX_SEED}, got {self.seed}")
-        if self.elbo not in ELBOS:
-            raise ValueError(f"elbo must be one of {', '.join(ELBOS)}; got {self.elbo!r}")
+        for name, allowed in (("elbo", ELBOS), ("matmul_precision", MATMUL_PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
+                )
         if self.likelihood == "bernoulli" and self.binarise == "none":
             raise ValueError(
                 "likelihood='bernoulli' explains binary images, and binarise='none' keeps them "
@@ -121,7 +139,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "log_every": 10,
         "eval_every": 20,
         "eval_sequences": 16,
-        "checkpoint_every": 20,
+        "save_every": 20,
     },
     # Minutes on two cores: what does a memory change?
     "small": {},
@@ -136,7 +154,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-4,
         "log_every": 100,
         "eval_every": 5_000,
-        "checkpoint_every": 5_000,
+        "save_every": 5_000,
     },
 }
 
@@ -202,6 +220,8 @@ def read_config(path: Path) -> Config:
         raise ValueError(f"{path} is damaged: it is not valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it holds no configuration")
+    if "checkpoint_every" in content and "save_every" not in content:  # as 0.1.0 called it
+        content["save_every"] = content.pop("checkpoint_every")
     _check_keys(content, str(path))
     try:
         return Config(**content)

@@ -14,12 +14,14 @@ from typing import Any, cast
 
 import pyro
 import torch
-from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_gtm.config import Config
 from pyro_gtm.data import load_data
-from pyro_gtm.handlers import FilteringGuide, use_memory
+from pyro_gtm.handlers import FilteringGuide, Unrolling, use_memory
+from pyro_gtm.infer.bounds import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
+from pyro_gtm.infer.captured import CapturedSVI
 from pyro_gtm.infer.evaluation import Evaluation, evaluate
 from pyro_gtm.infer.optim import Adam
 from pyro_gtm.likelihoods import LIKELIHOODS, Likelihood
@@ -100,7 +102,8 @@ def frozen(experiment: Experiment, seed: int = EVALUATION_SEED) -> Iterator[None
 def build_experiment(config: Config, test_options: Mapping[str, Any] | None = None) -> Experiment:
     """Build everything a run needs; nothing is written and nothing trained.
 
-    Clears Pyro's parameter store and seeds PyTorch: a run owns its process.
+    Clears Pyro's parameter store, seeds PyTorch and sets the precision of its matrix products: a
+    run owns its process.
 
     Args:
         config: what is asked for.
@@ -134,16 +137,22 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
         )
     likelihood = LIKELIHOODS[config.likelihood](training_task.event_shape)
 
+    torch.set_float32_matmul_precision(config.matmul_precision)
     pyro.clear_param_store()
     pyro.set_rng_seed(config.seed)
     memory = _build_memory(config, training_task)
     program = _build_program(config, likelihood, memory.context_dim)
     program.to(device), memory.to(device)
 
-    model = use_memory(memory)(program.model)
+    unrolling = Unrolling(config.checkpoint_every, config.truncate_every, config.compile_steps)
+    model = use_memory(memory, unrolling=unrolling)(program.model)
     guide = FilteringGuide(model, program)
     optimizer = Adam(lr=config.learning_rate, clip_norm=config.clip_norm)
-    elbo = Trace_ELBO() if config.elbo == "trace" else TraceMeanField_ELBO()
+    elbo = DeviceTrace_ELBO() if config.elbo == "trace" else DeviceTraceMeanField_ELBO()
+    draws = torch.Generator(device).manual_seed(config.seed)
+    svi = SVI(model, guide, optimizer, elbo)
+    if device.type == "cuda":
+        svi = CapturedSVI(model, guide, optimizer, elbo, device=device, generators=[draws])
     return Experiment(
         config=config,
         device=device,
@@ -153,8 +162,8 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
         memory=memory,
         guide=guide,
         optimizer=optimizer,
-        svi=SVI(model, guide, optimizer, elbo),
-        draws=torch.Generator(device).manual_seed(config.seed),
+        svi=svi,
+        draws=draws,
     )
 
 
@@ -208,6 +217,8 @@ def _build_program(
             decoder_input=cast(Any, config.decoder_input),
             writes=cast(Any, config.writes),
             posterior=cast(Any, config.posterior),
+            precision=cast(Any, config.precision),
+            checkpoint_every=config.checkpoint_every,
         )
     except (RuntimeError, OverflowError, TypeError) as error:  # larger than any machine
         raise ValueError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import pyro.distributions as dist
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.distributions import constraints, kl_divergence, register_kl
 
 from pyro_gtm.nets.gaussian import Parameters, correct
-from pyro_gtm.ops import read, write
+from pyro_gtm.ops import unroll
 
 __all__ = ["LatentProcess"]
 
@@ -27,6 +28,32 @@ class Rollout(NamedTuple):
     factors: dist.TorchDistribution | None  # the T Gaussians, or None: not needed in the loop
 
 
+@dataclass(frozen=True)
+class _Draw:
+    """A step of drawing: z_t is location + scale * noise."""
+
+    head: Head
+    corrected: Head | None
+    """The prior's head, if the other gives a correction of it."""
+
+    def __call__(
+        self, context: Tensor, noise: Tensor, features: Tensor | None, beside: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        parameters = self.head(context, features)
+        prior: Parameters | tuple[()] = ()
+        if self.corrected is not None:
+            prior = self.corrected(context, None)
+            parameters = correct(prior, parameters)
+        location, scale = parameters
+        latent = torch.addcmul(location, scale, noise)
+        return _with(latent, beside), latent, location, scale, *prior
+
+
+def _follow(context: Tensor, latent: Tensor, beside: Tensor | None) -> tuple[Tensor, ...]:
+    """A step along a given latent."""
+    return (_with(latent, beside),)
+
+
 class LatentProcess(dist.TorchDistribution):
     """z_1..z_T with z_t ~ N(location_t, scale_t), both functions of the memory of z_{<t}.
 
@@ -35,8 +62,8 @@ class LatentProcess(dist.TorchDistribution):
     Either happens once, and then the factors are ordinary Gaussians, all T at a time.  Batch
     shape ``(*batch, T, B)``, event shape ``(Z,)``.
 
-    The loop speaks to whatever memory handler is active, so a process can be drawn from or
-    followed inside one only, and only once: the memory moves on.
+    The recurrence speaks to whatever memory handler is active (:func:`pyro_gtm.ops.unroll`), so a
+    process can be drawn from or followed inside one only, and only once: the memory moves on.
 
     Args:
         head: the network from context (and features) to location and scale.
@@ -44,7 +71,8 @@ class LatentProcess(dist.TorchDistribution):
         latent_dim: Z.
         controls: c_1..c_T, ``(T, B, control_dim)``.
         features: of the frames, for a posterior's head: ``(T, B, feature_dim)``.
-        written: maps z_t and t to what the memory is given; z_t itself by default.
+        beside: what the memory is given beside the latents: ``(T, B, n)``.
+        like: a tensor of the kind and on the device that draws are to be of.
         stands_in_for: the prior, if this is a posterior: it takes this one's draws as its own and
             need not run the recurrence again.
         corrects: the head gives a correction of that prior, :func:`pyro_gtm.nets.correct`.
@@ -62,14 +90,16 @@ class LatentProcess(dist.TorchDistribution):
         latent_dim: int,
         controls: Tensor | None = None,
         features: Tensor | None = None,
-        written: Callable[[Tensor, int], Tensor] | None = None,
+        beside: Tensor | None = None,
+        like: Tensor | None = None,
         stands_in_for: LatentProcess | None = None,
         corrects: bool = False,
     ) -> None:
         self.head = head
         self.controls = controls
         self.features = features
-        self.written = written
+        self.beside = beside
+        self.like = like
         self.prior = stands_in_for
         self.corrects = corrects
         self._rollout: Rollout | None = None
@@ -83,7 +113,8 @@ class LatentProcess(dist.TorchDistribution):
             latent_dim=self.event_shape[0],
             controls=self.controls,
             features=features,
-            written=self.written,
+            beside=self.beside,
+            like=self.like,
             stands_in_for=self,
             corrects=corrects,
         )
@@ -99,22 +130,18 @@ class LatentProcess(dist.TorchDistribution):
     def rsample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008
         if sample_shape:
             raise ValueError("LatentProcess: draw several samples with a plate, not sample_shape")
-        latents, contexts, own, priors = [], [], [], []
-        for t in range(self.num_steps):
-            context = read(self._at(self.controls, t))
-            parameters, prior = self._parameters(context, self._at(self.features, t))
-            location, scale = parameters
-            latent = location + torch.randn_like(location) * scale
-            self._write(latent, t)
-            latents.append(latent)
-            contexts.append(context)
-            own.append(parameters)
-            priors.append(prior)
-        value = _join(latents)
-        self._rollout = Rollout(value, _join(contexts), _join_factors(own))
+        corrected = self.prior if self.corrects else None
+        cell = _Draw(self.head, None if corrected is None else corrected.head)
+        # In the order of a loop that draws step by step, as the other layout does.
+        like = torch.empty(0) if self.like is None else self.like
+        shape = (*self._memory_shape, *self.event_shape)
+        noise = torch.stack([like.new_empty(shape).normal_() for _ in range(self.num_steps)])
+        contexts, latents, *parameters = self._unroll(cell, noise, self.features, self.beside)
+        self._rollout = Rollout(latents, contexts, _gaussians(*parameters[:2]))
         if self.prior is not None:
-            self.prior._rollout = self._rollout._replace(factors=_join_factors(priors))
-        return value
+            prior_factors = _gaussians(*parameters[2:]) if corrected is not None else None
+            self.prior._rollout = self._rollout._replace(factors=prior_factors)
+        return latents
 
     def contexts(self, latents: Tensor) -> Tensor:
         """What the memory gave along these latents: ``(*batch, T, B, Z) -> (*batch, T, B, C)``."""
@@ -125,8 +152,10 @@ class LatentProcess(dist.TorchDistribution):
         rollout = self._along(latents)
         factors = rollout.factors
         if factors is None:
-            parameters, _ = self._parameters(rollout.contexts, self.features)
-            factors = dist.Normal(*parameters).to_event(1)
+            parameters = self.head(rollout.contexts, self.features)
+            if self.prior is not None and self.corrects:
+                parameters = correct(self.prior.head(rollout.contexts, None), parameters)
+            factors = _gaussians(*parameters)
             self._rollout = rollout._replace(factors=factors)
         return factors
 
@@ -139,25 +168,17 @@ class LatentProcess(dist.TorchDistribution):
         """T."""
         return self.batch_shape[-2]
 
-    def _parameters(
-        self, context: Tensor, features: Tensor | None
-    ) -> tuple[Parameters, Parameters | None]:
-        """Own parameters, and the prior's if they had to be worked out on the way."""
-        own = self.head(context, features)
-        if self.prior is None or not self.corrects:
-            return own, None
-        prior = self.prior.head(context, None)
-        return correct(prior, own), prior
+    @property
+    def _memory_shape(self) -> torch.Size:
+        """The batch shape of a step; plates left of time leave a gap where time is."""
+        *batch, _, sequences = self.batch_shape
+        return torch.Size([*batch, 1, sequences] if batch else [sequences])
 
     def _along(self, latents: Tensor) -> Rollout:
         if self._rollout is None:
-            contexts = []
-            # As drawn: a plate left of time (particles) keeps an empty dimension where time was.
-            steps = latents.unbind(-3) if latents.dim() == 3 else latents.split(1, dim=-3)
-            for t, latent in enumerate(steps):
-                contexts.append(read(self._at(self.controls, t)))
-                self._write(latent, t)
-            self._rollout = Rollout(latents, _join(contexts), None)
+            steps = latents if latents.dim() == 3 else latents.movedim(-3, 0).unsqueeze(-3)
+            (contexts,) = self._unroll(_follow, steps, self.beside)
+            self._rollout = Rollout(latents, contexts, None)
         elif not _same(self._rollout.latents, latents):
             raise RuntimeError(
                 "LatentProcess: it went along other latents already, and its memory has moved on; "
@@ -165,12 +186,16 @@ class LatentProcess(dist.TorchDistribution):
             )
         return self._rollout
 
-    def _write(self, latent: Tensor, t: int) -> None:
-        write(latent if self.written is None else self.written(latent, t))
-
-    @staticmethod
-    def _at(sequence: Tensor | None, t: int) -> Tensor | None:
-        return None if sequence is None else sequence[t]
+    def _unroll(
+        self, cell: Callable[..., tuple[Tensor, ...]], *sequences: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        return unroll(
+            cell,
+            sequences,
+            self.controls,
+            num_steps=self.num_steps,
+            batch_shape=self._memory_shape,
+        )
 
 
 @register_kl(LatentProcess, LatentProcess)
@@ -182,20 +207,15 @@ def _kl_of_factors(p: LatentProcess, q: LatentProcess) -> Tensor:
     return kl_divergence(p.factors(latents), q.factors(latents))
 
 
-def _join_factors(steps: Sequence[Parameters | None]) -> dist.TorchDistribution | None:
-    known = [parameters for parameters in steps if parameters is not None]
-    if not known:
-        return None
-    locations, scales = zip(*known, strict=True)
-    return dist.Normal(_join(list(locations)), _join(list(scales))).to_event(1)
+def _gaussians(location: Tensor, scale: Tensor) -> dist.TorchDistribution:
+    return dist.Normal(location, scale).to_event(1)
 
 
-def _join(steps: list[Tensor]) -> Tensor:
-    """Put time in front of the sequences: T of ``(*batch, [1,] B, n)`` make ``(*batch, T, B, n)``.
-
-    A plate left of time (particles) brings the empty dimension where time will be.
-    """
-    return torch.stack(steps) if steps[0].dim() == 2 else torch.cat(steps, dim=-3)
+def _with(latent: Tensor, beside: Tensor | None) -> Tensor:
+    """[z_t, what is written beside it]."""
+    if beside is None:
+        return latent
+    return torch.cat([latent, beside.expand(*latent.shape[:-1], -1)], dim=-1)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, cast, get_args
 
 import pyro
@@ -10,18 +11,29 @@ import torch
 from pyro.distributions import Independent, Normal, TorchDistribution
 from torch import Tensor, nn
 
+from pyro_gtm.checks import check_whole
+from pyro_gtm.frames_in_blocks import FramesInBlocks, map_in_blocks
 from pyro_gtm.latent_process import LatentProcess
 from pyro_gtm.likelihoods import Likelihood
-from pyro_gtm.nets.gaussian import GaussianHead, correct
+from pyro_gtm.nets.gaussian import GaussianHead, Parameters, correct
 from pyro_gtm.ops import read, write
 from pyro_gtm.param_store import register_module
+from pyro_gtm.plates import plate_shape
 
-__all__ = ["DecoderInput", "GenerativeTemporalModel", "Layout", "Posterior", "Writes"]
+__all__ = [
+    "DecoderInput",
+    "GenerativeTemporalModel",
+    "Layout",
+    "Posterior",
+    "Precision",
+    "Writes",
+]
 
 DecoderInput = Literal["latent+context", "latent"]
 Writes = Literal["latent", "latent+frame"]
 Posterior = Literal["correction", "direct"]
 Layout = Literal["stacked", "per_step"]
+Precision = Literal["float32", "bfloat16"]
 
 
 class GenerativeTemporalModel(nn.Module):
@@ -58,6 +70,12 @@ class GenerativeTemporalModel(nn.Module):
         writes: what the memory is given.
         posterior: how its network's output is read.
         layout: of the sites.
+        precision: ``"bfloat16"`` has encoder and decoder multiply in it (``torch.autocast``).
+            Weights stay as they are; the recurrence with its memory, the heads, all states,
+            distributions and log-probabilities too.
+        checkpoint_every: in the stacked layout, encode and decode so many steps at once, and keep
+            for the backward pass only what goes in and out; 0 for all at once, all kept.  Goes with
+            the setting of the same name of :class:`pyro_gtm.Unrolling`.
         name: of the networks in the Pyro parameter store.
 
     Raises:
@@ -76,9 +94,13 @@ class GenerativeTemporalModel(nn.Module):
         writes: Writes = "latent",
         posterior: Posterior = "correction",
         layout: Layout = "stacked",
+        precision: Precision = "float32",
+        checkpoint_every: int = 0,
         name: str = "program",
     ) -> None:
         super().__init__()
+        _check_choice("precision", precision, get_args(Precision))
+        check_whole("GenerativeTemporalModel", checkpoint_every=checkpoint_every)
         _check_choice("decoder_input", decoder_input, get_args(DecoderInput))
         _check_choice("writes", writes, get_args(Writes))
         _check_choice("posterior", posterior, get_args(Posterior))
@@ -97,6 +119,8 @@ class GenerativeTemporalModel(nn.Module):
         self.writes = writes
         self.corrects = posterior == "correction"
         self.layout = layout
+        self.precision = precision
+        self.checkpoint_every = checkpoint_every
         feature_dim: int = encoder.feature_dim  # type: ignore[assignment]
         self.encoder = encoder
         self.prior_head = GaussianHead(context_dim, feature_dim, latent_dim)
@@ -195,7 +219,7 @@ class GenerativeTemporalModel(nn.Module):
         prior = self._process(frames, controls, num_steps)
         with _time(num_steps):
             latents = pyro.sample("z", prior)  # (*batch, T, B, Z)
-            emission = self.emission(latents, prior.contexts(latents))
+            emission = self._emissions(latents, prior.contexts(latents))
             drawn = pyro.sample("x", emission, obs=frames)
         # Time is a plate for the sake of its shape; its steps are not independent.  This site,
         # which adds nothing, stands outside it, so that bounds which weigh particles against each
@@ -207,30 +231,40 @@ class GenerativeTemporalModel(nn.Module):
         self, frames: Tensor | None, controls: Tensor | None, num_steps: int
     ) -> LatentProcess:
         """The prior over all latents."""
-        # The first read happens here and not in the loop: the memory takes its batch shape from
-        # the plates around, and the plate of time, inside which the loop runs, is not one of them.
-        *batch_shape, batch_size = self._read(_at(controls, 0)).shape[:-1]
-        features = None
+        *batch, batch_size = plate_shape()  # outside the plate of time: (*batch, [1,] B)
+        beside = None
         if self.writes == "latent+frame" and frames is not None:
-            features = self.encode(frames)
-
-        def written(latent: Tensor, t: int) -> Tensor:
-            return latent if features is None else _cat(latent, features[t].relu())
-
+            beside = self.encode(frames).relu()  # (T, B, feature_dim)
         return LatentProcess(
-            lambda context, _: self.prior_head(context),
-            batch_shape=torch.Size([*batch_shape[:-1], num_steps, batch_size]),
+            self._prior_parameters,
+            batch_shape=torch.Size([*batch[:-1], num_steps, batch_size]),
             latent_dim=self.latent_dim,
             controls=controls,
-            written=written,
+            beside=beside,
+            like=self.prior_head.hidden.weight,
         )
+
+    def _prior_parameters(self, context: Tensor, _: Tensor | None) -> Parameters:
+        self._check_context(context)
+        return self.prior_head(context)
+
+    def _posterior_parameters(self, context: Tensor, features: Tensor | None) -> Parameters:
+        self._check_context(context)
+        return self.posterior_head(context, features)
 
     # ------------------------------------------------------------------ its distributions
 
     def encode(self, frames: Tensor) -> Tensor:
         """What the posterior sees of each frame: ``(T, B, *event) -> (T, B, feature_dim)``."""
         self._check_frames(frames)
-        return self.encoder(frames)
+        if self._in_blocks:
+            return map_in_blocks(self._features, self.checkpoint_every, frames)
+        return self._features(frames)
+
+    def _features(self, frames: Tensor) -> Tensor:
+        with self._autocast(frames):
+            features: Tensor = self.encoder(frames)
+        return features.to(frames.dtype)
 
     def prior(self, context: Tensor) -> TorchDistribution:
         """p(z_t | Ψ_t), equation 7."""
@@ -246,7 +280,7 @@ class GenerativeTemporalModel(nn.Module):
         if features is None:
             return prior
         if isinstance(prior, LatentProcess):
-            return prior.stand_in(self.posterior_head, features, self.corrects)
+            return prior.stand_in(self._posterior_parameters, features, self.corrects)
         kind, _, step = name.partition("_")
         if kind != "z" or not step.isdigit() or int(step) >= len(features):
             return prior
@@ -259,22 +293,48 @@ class GenerativeTemporalModel(nn.Module):
     def emission(self, latent: Tensor, context: Tensor) -> TorchDistribution:
         """p(x_t | z_t, Ψ_t), or p(x_t | z_t) with ``decoder_input="latent"``."""
         seen = _cat(latent, context) if self.decoder_input == "latent+context" else latent
-        return self.likelihood(self.decoder(seen))
+        with self._autocast(seen):
+            parameters: Tensor = self.decoder(seen)
+        return self.likelihood(parameters.to(seen.dtype))
+
+    def _emissions(self, latents: Tensor, contexts: Tensor) -> TorchDistribution:
+        if not self._in_blocks:
+            return self.emission(latents, contexts)
+        return FramesInBlocks(
+            self.emission,
+            latents,
+            contexts,
+            event_shape=self.likelihood.event_shape,
+            steps=self.checkpoint_every,
+        )
+
+    @property
+    def _in_blocks(self) -> bool:
+        stacked = self.layout == "stacked"
+        return stacked and self.checkpoint_every > 0 and torch.is_grad_enabled()
+
+    def _autocast(self, like: Tensor) -> AbstractContextManager[object]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(like.device.type, torch.bfloat16)
 
     def _written(self, latent: Tensor, frame: Tensor | None) -> Tensor:
         if self.writes == "latent" or frame is None:
             return latent
-        return _cat(latent, self.encoder(frame).relu())
+        return _cat(latent, self._features(frame).relu())
 
     def _read(self, control: Tensor | None) -> Tensor:
         context = read(control)
+        self._check_context(context)
+        return context
+
+    def _check_context(self, context: Tensor) -> None:
         if context.shape[-1] != self.context_dim:
             raise ValueError(
                 f"GenerativeTemporalModel: built for contexts of size {self.context_dim}, and the "
                 f"memory in use gives contexts of size {context.shape[-1]}; build the program with "
                 "context_dim=memory.context_dim"
             )
-        return context
 
     # ------------------------------------------------------------------ its sizes
 

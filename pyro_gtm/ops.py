@@ -1,4 +1,4 @@
-"""The two effects a program with memory is written in.
+"""The effects a program with memory is written in: two, and a loop over both.
 
 A generative temporal model *reads* a context from a memory and *writes* each new latent to it.
 What the memory is, the program does not know: a handler around it decides
@@ -8,20 +8,32 @@ their own; unlike it they have no default meaning either, and a forgotten handle
 In step t, :func:`read` comes first and :func:`write` second.  The context that ``read`` returns
 depends on the latents written before it, z_1..z_{t-1}, and on the controls c_1..c_t; this is what
 the paper calls the memory context Ψ_{t-1} (Gemici et al. 2017, equations 7-8 and Figure 2).
+
+:func:`unroll` is a whole sequence of such steps.  It means no more than the loop one would write,
+and by default is that loop; but a memory asked for a sequence at once may run it in blocks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import torch
 from pyro.poutine.runtime import effectful
 from torch import Tensor
 
-__all__ = ["NoMemoryError", "read", "write"]
+__all__ = ["Cell", "NoMemoryError", "join", "read", "unroll", "write"]
 
 READ = "gtm_read"
 """Message type of :func:`read`; handlers define ``_pyro_gtm_read``."""
 
 WRITE = "gtm_write"
 """Message type of :func:`write`; handlers define ``_pyro_gtm_write``."""
+
+UNROLL = "gtm_unroll"
+"""Message type of :func:`unroll`; handlers define ``_pyro_gtm_unroll``."""
+
+Cell = Callable[..., tuple[Tensor, ...]]
+"""What a program does in each step of :func:`unroll`."""
 
 
 class NoMemoryError(RuntimeError):
@@ -67,3 +79,48 @@ def write(latent: Tensor) -> None:
         "gtm.write: no memory handler is active; wrap the program in gtm.use_memory(memory) "
         "(poutine.block hides it from the inside)"
     )
+
+
+@effectful(type=UNROLL)
+def unroll(
+    cell: Cell,
+    sequences: Sequence[Tensor | None],
+    controls: Tensor | None,
+    *,
+    num_steps: int,
+    batch_shape: torch.Size,
+) -> tuple[Tensor, ...]:
+    """Read, work, write, T times over.
+
+    Args:
+        cell: given the context of step t and what each of ``sequences`` holds for it, returns what
+            is to be written, and then whatever of step t is wanted: ``(*batch_shape, n)`` each.  It
+            must not draw, nor send messages: a handler may run it twice, or compile it.
+        sequences: ``(T, ...)`` each; None stays None.
+        controls: c_1..c_T, ``(T, B, control_dim)``.
+        num_steps: T.
+        batch_shape: of what is read and written.  ``(B,)``, or with plates left of a plate of time
+            ``(*batch, 1, B)``.
+
+    Returns:
+        The contexts and what the cell returned, all but what was written, of all steps:
+        ``(T, B, n)`` or ``(*batch, T, B, n)`` each.
+
+    Raises:
+        NoMemoryError: no memory handler is active.
+    """
+    steps = []
+    for t in range(num_steps):
+        context = read(None if controls is None else controls[t])
+        written, *outputs = cell(context, *(None if s is None else s[t] for s in sequences))
+        write(written)
+        steps.append((context, *outputs))
+    return tuple(join(parts) for parts in zip(*steps, strict=True))
+
+
+def join(steps: Sequence[Tensor]) -> Tensor:
+    """Put time in front of the sequences: T of ``(*batch, [1,] B, n)`` make ``(*batch, T, B, n)``.
+
+    A plate left of time (particles) brings the empty dimension where time will be.
+    """
+    return torch.stack(tuple(steps)) if steps[0].dim() == 2 else torch.cat(tuple(steps), dim=-3)

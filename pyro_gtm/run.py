@@ -36,7 +36,7 @@ from pyro_gtm.checkpoint import CheckpointError, load_checkpoint, save_checkpoin
 from pyro_gtm.config import Config, read_config
 from pyro_gtm.experiment import Experiment, build_experiment
 from pyro_gtm.files import write_atomically
-from pyro_gtm.infer.training import NonFiniteLossError, training_steps
+from pyro_gtm.infer.training import NonFiniteLossError, settled, training_steps
 
 __all__ = [
     "MAY_CHANGE",
@@ -228,19 +228,21 @@ class Run:
         """
         config, experiment = self.experiment.config, self.experiment
         frames_in_batch = config.batch_size * experiment.training_task.num_steps
-        taken = training_steps(
-            experiment.svi,
-            experiment.draw,
-            num_steps=config.num_steps,
-            start=self.step,
-            kl_warmup=config.kl_warmup,
-        )
         self._cut_metrics()
         with (
             stop_signals(on_signal) as stop,
             open(self.folder / "metrics.jsonl", "a") as metrics,
             warnings.catch_warnings(),
-            closing(taken) as steps,
+            closing(
+                training_steps(
+                    experiment.svi,
+                    experiment.draw,
+                    num_steps=config.num_steps,
+                    start=self.step,
+                    kl_warmup=config.kl_warmup,
+                    pause=lambda step: bool(stop) or self._acts_at(step),
+                )
+            ) as steps,
         ):
             # Pyro warns of a loss that is NaN; here that is an error, with the step's number.
             warnings.filterwarnings("ignore", "Encountered NaN", UserWarning)
@@ -257,17 +259,25 @@ class Run:
                 self._window_steps += 1
                 progress({"step": step, "loss": loss / frames_in_batch})
                 finished = step == config.num_steps
-                stopping = bool(stop)  # once: a signal from here on stops after the next step
+                # Once: a signal from here on stops after the next step.  With steps captured, those
+                # of a block are taken before the first of them comes out here.
+                stopping = bool(stop) and settled(experiment.svi)
                 if step % config.log_every == 0 or finished:
                     log(self._training_row())
                 if step % config.eval_every == 0 or finished:
                     log(self._evaluation_row())
-                if step % config.checkpoint_every == 0 or finished or stopping:
+                if step % config.save_every == 0 or finished or stopping:
                     self.save()
                 if stopping and not finished:
                     raise Interrupted(step, stop[0])
             if not any(row["step"] == self.step for row in self.split("test")):
                 log(self._evaluation_row())  # resumed with as many steps as were already taken
+
+    def _acts_at(self, step: int) -> bool:
+        """Whether something is to be done after this step, with the weights it leaves."""
+        config = self.experiment.config
+        periods = (config.log_every, config.eval_every, config.save_every)
+        return step == config.num_steps or any(step % period == 0 for period in periods)
 
     def _training_row(self) -> Row:
         config = self.experiment.config

@@ -159,7 +159,9 @@ class MNISTMap(ImageTask):
             on_map.gather(0, cell),
             predictable,
             repeats=torch.where(predictable, first, -1),
-            controls=torch.nn.functional.one_hot(action, self.control_dim).float(),
+            controls=(
+                action.unsqueeze(-1) == torch.arange(self.control_dim, device=self.device)
+            ).float(),
         )
 
 

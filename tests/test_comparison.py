@@ -61,7 +61,7 @@ def tiny(memory="vrnn", seed=0, **overrides):
         "log_every": 4,
         "eval_every": 4,
         "eval_sequences": 4,
-        "checkpoint_every": 4,
+        "save_every": 4,
         "device": "cpu",
     }
     return make_config("debug", **{**settings, "memory": memory, "seed": seed, **overrides})

@@ -77,7 +77,7 @@ def test_unknown_preset_and_key_are_named():
     [
         *((name, 0) for name in ("latent_dim", "hidden_dim", "num_steps", "batch_size")),
         *((name, -1) for name in ("log_every", "eval_every", "eval_sequences", "kl_warmup")),
-        ("checkpoint_every", 0),
+        ("save_every", 0),
         ("learning_rate", 0.0),
         ("learning_rate", float("nan")),
         ("clip_norm", float("inf")),

@@ -30,9 +30,8 @@ def memory(build_memory):
 
 @contextmanager
 def in_use(memory):
-    """As a program begins: inside its plate of sequences, whose shape the first read takes."""
+    """As a program begins: inside its plate of sequences."""
     with gtm.use_memory(memory), pyro.plate("sequences", B):
-        gtm.read()
         yield
 
 

@@ -54,7 +54,7 @@ def tiny(kind="introspective", **overrides):
         "log_every": 5,
         "eval_every": 6,
         "eval_sequences": 4,
-        "checkpoint_every": 4,
+        "save_every": 4,
     }
     return make_config("debug", **{**settings, **KINDS[kind], **overrides})
 
@@ -372,7 +372,7 @@ def test_evaluation_does_not_disturb_training(kind, tmp_path, whole):
 
 
 def test_saving_does_not_disturb_training(tmp_path, whole):
-    result = finish(Run.start(tmp_path / "run", tiny(checkpoint_every=1)))
+    result = finish(Run.start(tmp_path / "run", tiny(save_every=1)))
     assert result["metrics"] == whole()["metrics"]
     assert result["state"] == whole()["state"]
 
@@ -381,7 +381,7 @@ def test_saving_does_not_disturb_training(tmp_path, whole):
 
 
 def test_two_checkpoints_are_kept(tmp_path):
-    run = Run.start(tmp_path / "run", tiny(checkpoint_every=1))
+    run = Run.start(tmp_path / "run", tiny(save_every=1))
     seen = []
     run.train(lambda row: seen.append([path.name for path in run.checkpoints()]))
     assert max(map(len, seen)) == 2

@@ -29,12 +29,20 @@ from pyro_gtm.cli.options import (
     refusing_bad_input,
     task_option,
 )
-from pyro_gtm.config import ELBOS, MAX_SEED, PRESETS, Config, make_config, read_config
+from pyro_gtm.config import (
+    ELBOS,
+    MATMUL_PRECISIONS,
+    MAX_SEED,
+    PRESETS,
+    Config,
+    make_config,
+    read_config,
+)
 from pyro_gtm.data import BINARISATIONS, SOURCES, load_data
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.likelihoods import LIKELIHOODS
 from pyro_gtm.memory import memory_names
-from pyro_gtm.model import DecoderInput, Posterior, Writes
+from pyro_gtm.model import DecoderInput, Posterior, Precision, Writes
 from pyro_gtm.nets import NETWORKS
 from pyro_gtm.report import draw_figures, summary_table
 from pyro_gtm.run import FolderTakenError, Interrupted, Run
@@ -140,6 +148,35 @@ SILENCE = 30.0
     "--threads",
     type=click.IntRange(min=1),
     help="CPU threads. [default: 1 for mlp networks, PyTorch's own choice for conv]",
+)
+@click.option(
+    "--compile-steps",
+    type=click.IntRange(min=0),
+    help="Time steps that torch.compile makes one piece of; needs a C++ compiler and takes up to "
+    "minutes before the first step. [default: 0, none]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    help="Of the encoder's and decoder's matrix products. [default: float32]",
+)
+@click.option(
+    "--matmul-precision",
+    type=click.Choice(MATMUL_PRECISIONS),
+    help="Of float32 matrix products everywhere, as PyTorch takes it: high lets a GPU use "
+    "TensorFloat32. [default: highest]",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=0),
+    help="Keep only the state between blocks of so many time steps, and compute the rest again for "
+    "the gradients: less memory for long sequences. [default: 0, keep all]",
+)
+@click.option(
+    "--truncate-every",
+    type=click.IntRange(min=0),
+    help="Stop gradients between blocks of so many time steps, which biases them: nothing older "
+    "is learned to be stored. [default: 0, never]",
 )
 @click.option(
     "-o",

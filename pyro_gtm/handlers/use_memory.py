@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import get_plates
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 from typing_extensions import Self
 
+from pyro_gtm.handlers.unrolling import Unrolling
 from pyro_gtm.memory import MemoryModule, MemoryStep
+from pyro_gtm.ops import READ, WRITE, Cell
 from pyro_gtm.param_store import register_module
+from pyro_gtm.plates import plate_shape
 
 __all__ = ["Intervention", "StepInputs", "use_memory"]
 
@@ -70,6 +73,9 @@ class use_memory(Messenger):
     Args:
         memory: the memory's weights and step.
         name: its name in the Pyro parameter store.
+        unrolling: how it runs through a whole sequence (:func:`pyro_gtm.ops.unroll`, in which the
+            stacked layout is written).  Where another handler takes part in reads or writes, all
+            steps are taken one by one, as messages.
 
     Raises:
         ValueError: a program writes a latent of another size than the memory's ``latent_dim``.
@@ -77,12 +83,18 @@ class use_memory(Messenger):
         StaleParameterError: the parameter store holds another memory under ``name``.
     """
 
-    def __init__(self, memory: MemoryModule, name: str = "memory") -> None:
+    def __init__(
+        self,
+        memory: MemoryModule,
+        name: str = "memory",
+        unrolling: Unrolling = Unrolling(),  # noqa: B008  (it cannot be changed)
+    ) -> None:
         if not isinstance(memory, MemoryModule):
             raise TypeError(f"use_memory: memory must be a MemoryModule, got {memory!r}")
         super().__init__()
         self.memory = memory
         self.name = name
+        self.unrolling = unrolling
         self._forget()
 
     def __enter__(self) -> Self:
@@ -108,10 +120,21 @@ class use_memory(Messenger):
             msg["memory"] = self.memory
             msg["fn"] = partial(self._read, msg)
 
+    def _pyro_post_gtm_read(self, msg: dict[str, Any]) -> None:
+        if msg.get("memory") is self.memory:
+            # It refers to the message that holds it: a circle that would keep the whole graph of
+            # gradients alive until Python looks for circles.
+            msg["fn"] = None
+
     def _pyro_gtm_write(self, msg: dict[str, Any]) -> None:
         if msg.get("memory") is None:
             msg["memory"] = self.memory
             msg["fn"] = self._write
+
+    def _pyro_gtm_unroll(self, msg: dict[str, Any]) -> None:
+        if msg.get("memory") is None:
+            msg["memory"] = self.memory
+            msg["fn"] = partial(self._unroll, msg["fn"])
 
     def _read(self, msg: dict[str, Any], control: Tensor | None = None) -> Tensor:
         if self._context is None:
@@ -123,12 +146,8 @@ class use_memory(Messenger):
 
     def _advance(self, control: Tensor | None, interventions: Sequence[Intervention]) -> MemoryStep:
         if self._state is None:
-            self._batch_shape = _plate_shape()
-            self._state = self.memory.initial_state(self._batch_shape)
-        latent = self._latent
-        if latent is None:  # before the first write
-            weight = next(self.memory.parameters(), torch.empty(0))
-            latent = weight.new_zeros(*self._batch_shape, self.memory.latent_dim)
+            self._start(plate_shape())
+        latent = self._last_latent()
         wanted = torch.broadcast_shapes(
             self._batch_shape, latent.shape[:-1], () if control is None else control.shape[:-1]
         )
@@ -147,11 +166,7 @@ class use_memory(Messenger):
         return result
 
     def _write(self, latent: Tensor) -> None:
-        if latent.shape[-1] != self.memory.latent_dim:
-            raise ValueError(
-                f"gtm.write: the memory takes latents of size {self.memory.latent_dim}, got one of "
-                f"size {latent.shape[-1]}"
-            )
+        self._check_latent(latent)
         if self._latent is not None:
             raise RuntimeError(
                 "gtm.write: a latent was written already and not yet read; a step is one read, "
@@ -159,12 +174,58 @@ class use_memory(Messenger):
             )
         self._latent, self._context = latent, None
 
+    def _unroll(
+        self,
+        step_by_step: Callable[..., tuple[Tensor, ...]],
+        cell: Cell,
+        sequences: Sequence[Tensor | None],
+        controls: Tensor | None,
+        *,
+        num_steps: int,
+        batch_shape: torch.Size,
+    ) -> tuple[Tensor, ...]:
+        if self._state is None:
+            self._start(batch_shape)
+        in_hand = self._context is not None or self._batch_shape != batch_shape
+        if in_hand or _others_take_part():
+            return step_by_step(
+                cell, sequences, controls, num_steps=num_steps, batch_shape=batch_shape
+            )
+        if controls is not None:
+            steps = [control.expand(*batch_shape, -1) for control in controls[:num_steps]]
+            controls = torch.stack(steps)  # (T, *batch_shape, control_dim)
+        self._state, self._latent, outputs = self.unrolling.run(
+            self.memory, cell, self._state, self._last_latent(), controls, sequences, num_steps
+        )
+        self._check_latent(self._latent)
+        self._steps += num_steps
+        return outputs
 
-def _plate_shape() -> torch.Size:
-    """The batch shape of a sample site in the plates around, seen from inside all of them."""
-    frames = [frame for frame in get_plates() if frame.vectorized]
-    shape = [1] * max((-frame.dim for frame in frames if frame.dim is not None), default=0)
-    for frame in frames:
-        if frame.dim is not None:
-            shape[frame.dim] = frame.size
-    return torch.Size(shape)
+    def _start(self, batch_shape: torch.Size) -> None:
+        self._batch_shape = batch_shape
+        self._state = self.memory.initial_state(batch_shape)
+
+    def _last_latent(self) -> Tensor:
+        """What was written last; zeros before the first write."""
+        if self._latent is not None:
+            return self._latent
+        weight = next(self.memory.parameters(), torch.empty(0))
+        return weight.new_zeros(*self._batch_shape, self.memory.latent_dim)
+
+    def _check_latent(self, latent: Tensor) -> None:
+        if latent.shape[-1] != self.memory.latent_dim:
+            raise ValueError(
+                f"gtm.write: the memory takes latents of size {self.memory.latent_dim}, got one of "
+                f"size {latent.shape[-1]}"
+            )
+
+
+def _others_take_part() -> bool:
+    """Whether a handler on the stack, other than a memory, has a part in reads or writes."""
+    hooks = [f"_pyro_{when}{kind}" for when in ("", "post_") for kind in (READ, WRITE)]
+    return any(
+        hasattr(handler, hook)
+        for handler in _PYRO_STACK
+        if not isinstance(handler, use_memory)
+        for hook in hooks
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
+from torch import Tensor
 
 __all__ = ["weigh_latents"]
 
@@ -17,11 +18,11 @@ class weigh_latents(Messenger):
     bound any more, so report with weight one.
 
     Args:
-        weight: the factor, at least 0.
+        weight: the factor, at least 0 (a tensor is taken as it is, unread).
     """
 
-    def __init__(self, weight: float) -> None:
-        if weight < 0:
+    def __init__(self, weight: float | Tensor) -> None:
+        if not isinstance(weight, Tensor) and weight < 0:
             raise ValueError(f"weigh_latents: weight must be at least 0, got {weight}")
         super().__init__()
         self.weight = weight

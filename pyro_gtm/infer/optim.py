@@ -25,6 +25,9 @@ class Adam(PyroOptim):
     one sees all of them: the update is a single fused kernel, and the clip keeps the direction
     of the whole gradient.  A gradient that is not finite is refused before anything changes.
 
+    Called, as SVI calls it, it reads the gradient's norm once a step to find out.
+    :meth:`step_on_device` does the same without a read.  The two share one state.
+
     Args:
         lr: learning rate.
         betas: decay rates of the two moments.
@@ -48,29 +51,82 @@ class Adam(PyroOptim):
         self._arguments: dict[str, Any] = {"lr": lr, "betas": betas, "eps": eps, "fused": True}
         super().__init__(torch.optim.Adam, self._arguments)
         self.clip_norm = clip_norm
-        self.gradient_norm = math.nan
-        """Global norm of the last gradient, before the clip."""
+        self._norm: Tensor | float = math.nan
         self._names: dict[Tensor, str] = {}
         self._optimizer: torch.optim.Adam | None = None
         self._awaited: dict[str, dict[str, Tensor]] = {}
 
+    @property
+    def gradient_norm(self) -> float:
+        """Global norm of the last gradient, before the clip; NaN before the first.
+
+        After :meth:`step_on_device`, to ask is to wait for the device.
+        """
+        return float(self._norm)
+
     def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
         """Clip the gradients of ``params``, take a step and drop the gradients."""
-        self._admit(params)
-        trained = [p for p in self._names if p.grad is not None]
+        trained = self._trained(params)
         if not trained or self._optimizer is None:
             return
-        gradients = [p.grad for p in trained if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
-        self.gradient_norm = norm.item()
-        if not math.isfinite(self.gradient_norm):
+        norm = _total_norm(trained)
+        self._norm = norm.item()
+        if not math.isfinite(self._norm):
             self._optimizer.zero_grad(set_to_none=True)
-            raise NonFiniteGradientError(f"the gradient's norm is {self.gradient_norm}")
-        if self.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(trained, self.clip_norm, norm, foreach=True)
+            raise NonFiniteGradientError(f"the gradient's norm is {self._norm}")
+        self._clip(trained, norm)
         self._optimizer.step()
         # SVI would otherwise allocate zeros for every gradient after every step.
         self._optimizer.zero_grad(set_to_none=True)
+
+    def step_on_device(self, params: Iterable[Tensor], loss: Tensor, failed: Tensor) -> Tensor:
+        """The same step, reading nothing back, so that it can be captured as a CUDA graph.
+
+        Where the loss or the gradient's norm is not finite, ``failed`` is set to one, and where it
+        is one the step changes neither parameters nor moments: they stay those of the step before
+        the first bad one, however many are taken before anybody looks.
+
+        Args:
+            params: the parameters, all on one device.
+            loss: the loss of this step, 0-dim.
+            failed: 0 or 1, float32 and 0-dim on that device; changed in place, and never back.
+
+        Returns:
+            The gradient's norm before the clip, 0-dim on that device.
+        """
+        trained = self._trained(params)
+        norm = _total_norm(trained) if trained else torch.zeros_like(loss)
+        self._norm = norm
+        failed.masked_fill_(~(loss.isfinite() & norm.isfinite()), 1.0)
+        if trained and self._optimizer is not None:
+            self._clip(trained, norm)
+            self._skippable_step(self._optimizer, failed)
+            self._optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    @staticmethod
+    def _skippable_step(optimizer: Any, failed: Tensor) -> None:
+        """One fused step that does nothing where ``failed`` is one, as a gradient scaler asks."""
+        # A fused step always is capturable, and PyTorch wants it said: then, and only then.
+        capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+        for group in optimizer.param_groups:
+            group["capturable"] = capturing
+        optimizer.found_inf = failed
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.found_inf
+            for group in optimizer.param_groups:
+                group["capturable"] = False
+
+    def _trained(self, params: Iterable[Tensor]) -> list[Tensor]:
+        """All parameters seen so far that have a gradient now."""
+        self._admit(params)
+        return [p for p in self._names if p.grad is not None]
+
+    def _clip(self, trained: list[Tensor], norm: Tensor) -> None:
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(trained, self.clip_norm, norm, foreach=True)
 
     def _admit(self, params: Iterable[Tensor]) -> None:
         """Take in parameters not seen before, in the order of their names."""
@@ -104,3 +160,8 @@ class Adam(PyroOptim):
         """Take up a state from :meth:`get_state`, as each parameter is first seen."""
         self._names, self._optimizer = {}, None
         self._awaited = dict(state_dict)
+
+
+def _total_norm(trained: list[Tensor]) -> Tensor:
+    gradients = [p.grad for p in trained if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients, foreach=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -12,12 +12,11 @@ from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_gtm.handlers import weigh_latents
+from pyro_gtm.infer.captured import CapturedSteps, CapturedSVI, Draw, StepResult
 from pyro_gtm.infer.evaluation import arguments
 from pyro_gtm.infer.optim import NonFiniteGradientError
 
-__all__ = ["NonFiniteLossError", "training_steps"]
-
-Draw = Callable[[], tuple[Tensor, "Tensor | None"]]
+__all__ = ["NonFiniteLossError", "settled", "training_steps"]
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -33,7 +32,13 @@ class NonFiniteLossError(ArithmeticError):
 
 
 def training_steps(
-    svi: SVI, draw: Draw, *, num_steps: int, start: int = 0, kl_warmup: int = 0
+    svi: SVI,
+    draw: Draw,
+    *,
+    num_steps: int,
+    start: int = 0,
+    kl_warmup: int = 0,
+    pause: Callable[[int], bool] = lambda step: False,
 ) -> Generator[tuple[int, float], None, None]:
     """Take gradient steps ``start + 1 .. num_steps``, giving the number and loss of each.
 
@@ -42,48 +47,99 @@ def training_steps(
     finds what it finds at once.  Validation is set back to what it was when the loop ends; where
     its body may raise, wrap the generator in ``contextlib.closing`` to have that happen at once.
 
+    With a :class:`pyro_gtm.infer.CapturedSVI`, steps are taken in blocks of up to
+    ``svi.read_every`` and given one by one when the block is done.  Until its last is given, the
+    parameters, and those of the optimiser's state, are of a later step: :func:`settled` tells, and
+    a block ends where ``pause`` says so.
+
     Args:
         svi: the inference, its optimiser a :class:`pyro_gtm.infer.Adam`.
         draw: gives the frames and controls of the next batch.
         num_steps: the last step.
         start: steps taken before.
         kl_warmup: over so many steps the weight of the KL term grows from 0 to 1; 0 for none.
+        pause: is asked after each step, by its number, whether the caller needs the parameters as
+            they are then: to evaluate, to save, to stop.  Every step is one such without a
+            ``CapturedSVI``.
 
     Raises:
         NonFiniteLossError: the loss or the gradient is NaN or infinite.  The parameters have not
-            been changed by that step.
+            been changed by that step, nor by any later one of its block.
     """
     was_enabled = pyro.infer.util.is_validation_enabled()
+    numbers = range(start + 1, num_steps + 1)
+    try:
+        if isinstance(svi, CapturedSVI):
+            yield from _in_blocks(svi, draw, numbers, kl_warmup, pause)
+        else:
+            yield from _one_by_one(svi, draw, numbers, kl_warmup)
+    finally:
+        pyro.enable_validation(was_enabled)
+
+
+def settled(svi: SVI) -> bool:
+    """Whether the parameters are those after the step that ``training_steps`` gave last."""
+    return not (isinstance(svi, CapturedSVI) and svi.pending)
+
+
+def _one_by_one(
+    svi: SVI, draw: Draw, numbers: range, kl_warmup: int
+) -> Generator[tuple[int, float], None, None]:
     loss_and_grads = svi.loss_and_grads
     svi.loss_and_grads = _refusing_non_finite(loss_and_grads)  # before the optimiser has its turn
     try:
-        for step in range(start + 1, num_steps + 1):
-            pyro.enable_validation(step == start + 1)
-            warming = step < kl_warmup
+        for step in numbers:
+            pyro.enable_validation(step == numbers.start)
             frames, controls = draw()
             try:
-                with weigh_latents(step / kl_warmup) if warming else nullcontext():
+                with weigh_latents(step / kl_warmup) if step < kl_warmup else nullcontext():
                     loss = float(svi.step(*arguments(frames, controls)))
             except (NonFiniteGradientError, _NonFiniteLoss) as error:
                 raise NonFiniteLossError(step, str(error)) from error
             yield step, loss
     finally:
         svi.loss_and_grads = loss_and_grads
-        pyro.enable_validation(was_enabled)
+
+
+def _in_blocks(
+    svi: CapturedSVI, draw: Draw, numbers: range, kl_warmup: int, pause: Callable[[int], bool]
+) -> Generator[tuple[int, float], None, None]:
+    svi.pending = 0
+    if not numbers:
+        return
+    steps = CapturedSteps(svi, draw, weighs=numbers.start < kl_warmup)
+    first = numbers.start
+    for step in numbers:
+        pyro.enable_validation(step == numbers.start)
+        try:
+            with _naming_bad_parameters():
+                steps.take(step / kl_warmup if step < kl_warmup else 1.0)
+        except _NonFiniteLoss as error:
+            raise NonFiniteLossError(step, str(error)) from error
+        full = step - first + 1 == svi.read_every
+        if pause(step) or full or step == numbers[-1]:
+            for number, result in enumerate(steps.read(), first):
+                svi.pending = step - number
+                _refuse_non_finite(number, result)
+                yield number, result.loss
+            first = step + 1
+
+
+def _refuse_non_finite(step: int, result: StepResult) -> None:
+    if not math.isfinite(result.loss):
+        raise NonFiniteLossError(step, f"the loss is {result.loss}")
+    if not math.isfinite(result.gradient_norm):
+        raise NonFiniteLossError(step, f"the gradient's norm is {result.gradient_norm}")
 
 
 class _NonFiniteLoss(ArithmeticError):
     """From inside a step, which does not know its number."""
 
 
-def _refusing_non_finite(loss_and_grads: Callable[..., float]) -> Callable[..., float]:
+def _refusing_non_finite(loss_and_grads: Callable[..., Any]) -> Callable[..., float]:
     def checked(*args: Any, **kwargs: Any) -> float:
-        try:
-            loss = loss_and_grads(*args, **kwargs)
-        except ValueError as error:  # what Pyro's validation says of NaN, among other things
-            if all(parameter.isfinite().all() for parameter in _parameters()):
-                raise
-            raise _NonFiniteLoss("a parameter is not finite") from error
+        with _naming_bad_parameters():
+            loss = float(loss_and_grads(*args, **kwargs))
         if not math.isfinite(loss):
             for parameter in _parameters():
                 parameter.grad = None
@@ -91,6 +147,17 @@ def _refusing_non_finite(loss_and_grads: Callable[..., float]) -> Callable[..., 
         return loss
 
     return checked
+
+
+@contextmanager
+def _naming_bad_parameters() -> Iterator[None]:
+    """What Pyro's validation says of NaN, among other things, is a ``ValueError``."""
+    try:
+        yield
+    except ValueError as error:
+        if all(parameter.isfinite().all() for parameter in _parameters()):
+            raise
+        raise _NonFiniteLoss("a parameter is not finite") from error
 
 
 def _parameters() -> list[Tensor]:

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control, check_positive
 from pyro_gtm.memory.controller import LSTMController
+from pyro_gtm.recurrent_linear import RecurrentLinear
 
 __all__ = ["MARK_SIZE", "AddressedMemory", "Initialisation", "LearnedStarts"]
 
@@ -132,7 +133,7 @@ class AddressedMemory(MemoryModule):
         )
         self.parts = dict(interface)
         self.sizes = [count * size for count, size in self.parts.values()]
-        self.interface = nn.Linear(hidden_dim + latent_dim, sum(self.sizes))
+        self.interface = RecurrentLinear(hidden_dim + latent_dim, sum(self.sizes))
         if initialisation == "prepared":
             self._prepare(biases)
 
@@ -206,8 +207,12 @@ class AddressedMemory(MemoryModule):
             inputs.append(control)
         hidden, cell = self.controller(inputs, state.hidden, state.cell)
         vector = self.interface(torch.cat([hidden, latent], dim=-1))
-        parts = zip(self.parts.items(), vector.split(self.sizes, dim=-1), strict=True)
-        emitted = {name: part.unflatten(-1, shape) for (name, shape), part in parts}
+        batch_shape = vector.shape[:-1]
+        parts = torch.split_with_sizes(vector, self.sizes, dim=-1)
+        emitted = {
+            name: part.view(*batch_shape, *shape)  # (*batch, count, size)
+            for (name, shape), part in zip(self.parts.items(), parts, strict=True)
+        }
         state, details = self.access(state, emitted, writes)
         context = torch.cat([state.reads.flatten(-2), hidden], dim=-1)  # (*batch, R * W + H)
         return MemoryStep(state._replace(hidden=hidden, cell=cell), context, details)

@@ -37,6 +37,7 @@ __all__ = [
     "interpolate",
     "least_used",
     "mix_read_modes",
+    "product",
     "read_words",
     "sharpen",
     "shift",
@@ -64,7 +65,7 @@ def read_words(memory: Tensor, weights: Tensor) -> Tensor:
     Returns:
         r, ``(*batch, R, W)``.
     """
-    return weights @ memory
+    return product(weights, memory)
 
 
 def erase_and_add(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -> Tensor:
@@ -81,11 +82,11 @@ def erase_and_add(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -
     Returns:
         The new M, ``(*batch, N, W)``.
     """
-    if weights.shape[-2] == 1:  # the outer product is the matrix product, without a dimension more
-        kept = 1 - weights.mT @ erase  # (*batch, N, W)
-    else:
-        kept = _product(1 - weights.unsqueeze(-1) * erase.unsqueeze(-2), dim=-3)  # (*batch, N, W)
-    return memory * kept + weights.mT @ add
+    if weights.shape[-2] == 1:  # M + w (a - M e), without an outer product of its own
+        change = torch.addcmul(add, memory, erase, value=-1)  # (*batch, N, W)
+        return torch.addcmul(memory, weights.mT, change)
+    kept = _product(1 - weights.unsqueeze(-1) * erase.unsqueeze(-2), dim=-3)  # (*batch, N, W)
+    return memory * kept + product(weights.mT, add)
 
 
 # ---------------------------------------------------------------------- content
@@ -105,7 +106,7 @@ def content_weights(memory: Tensor, keys: Tensor, strengths: Tensor) -> Tensor:
     inverse_norms = (memory.square().sum(dim=-1) + EPSILON).rsqrt()  # (*batch, N)
     scale = strengths * (keys.square().sum(dim=-1) + EPSILON).rsqrt()  # (*batch, R)
     # The strength goes onto the keys, which are fewer than the pairs of key and slot.
-    similarity = (keys * scale.unsqueeze(-1)) @ memory.mT  # (*batch, R, N)
+    similarity = product(keys * scale.unsqueeze(-1), memory.mT)  # (*batch, R, N)
     return (similarity * inverse_norms.unsqueeze(-2)).softmax(dim=-1)
 
 
@@ -125,7 +126,7 @@ def interpolate(content: Tensor, previous: Tensor, gates: Tensor) -> Tensor:
     Returns:
         w, ``(*batch, R, N)``.
     """
-    return previous + gates.unsqueeze(-1) * (content - previous)
+    return torch.lerp(previous, content, gates.unsqueeze(-1))
 
 
 def shift(weights: Tensor, kernels: Tensor) -> Tensor:
@@ -196,7 +197,8 @@ def least_used(usage: Tensor, count: int) -> Tensor:
         ``(*batch, count, N)``.
     """
     order = usage.argsort(dim=-1, stable=True)[..., :count]  # (*batch, count)
-    return F.one_hot(order, usage.shape[-1]).to(usage.dtype)
+    slots = torch.arange(usage.shape[-1], device=usage.device)
+    return (order.unsqueeze(-1) == slots).to(usage.dtype)  # one_hot would read its argument
 
 
 # ---------------------------------------------------------------------- use [DNC]
@@ -255,7 +257,9 @@ def allocate(usage: Tensor, tie: float = 0.0) -> Tensor:
 # ---------------------------------------------------------------------- time [DNC]
 
 
-def update_links(links: Tensor, precedence: Tensor, write_weights: Tensor) -> Tensor:
+def update_links(
+    links: Tensor, precedence: Tensor, write_weights: Tensor, itself: Tensor | None = None
+) -> Tensor:
     """L[i, j] <- (1 - w[i] - w[j]) L[i, j] + w[i] p[j], L[i, i] = 0.  [DNC] temporal links.
 
     L[i, j] is how much slot i was the next to be written after slot j.  Its size, and the time it
@@ -265,14 +269,17 @@ def update_links(links: Tensor, precedence: Tensor, write_weights: Tensor) -> Te
         links: L, ``(*batch, N, N)``.
         precedence: p of the step before, ``(*batch, N)``.
         write_weights: w, ``(*batch, N)``.
+        itself: where i = j, ``(N, N)``, bool; made anew unless given.
 
     Returns:
         The new L, ``(*batch, N, N)``.
     """
     to, since = write_weights.unsqueeze(-1), write_weights.unsqueeze(-2)  # (N, 1), (1, N)
-    updated = (1 - to - since) * links + to * precedence.unsqueeze(-2)  # (*batch, N, N)
-    itself = torch.eye(links.shape[-1], dtype=torch.bool, device=links.device)
-    return updated.masked_fill(itself, 0.0)
+    if itself is None:
+        itself = torch.eye(links.shape[-1], dtype=torch.bool, device=links.device)
+    # As L + w[i] (p[j] - L) - w[j] L: three passes over what is quadratic in N, and the mask.
+    updated = torch.addcmul(links, to, precedence.unsqueeze(-2) - links)  # (*batch, N, N)
+    return torch.addcmul(updated, since, links, value=-1).masked_fill(itself, 0.0)
 
 
 def update_precedence(precedence: Tensor, write_weights: Tensor) -> Tensor:
@@ -298,7 +305,7 @@ def follow_links(links: Tensor, read_weights: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         f and b, ``(*batch, R, N)`` each, summing to at most one.
     """
-    return read_weights @ links.mT, read_weights @ links
+    return product(read_weights, links.mT), product(read_weights, links)
 
 
 def mix_read_modes(backward: Tensor, content: Tensor, forward: Tensor, modes: Tensor) -> Tensor:
@@ -314,6 +321,13 @@ def mix_read_modes(backward: Tensor, content: Tensor, forward: Tensor, modes: Te
         w, ``(*batch, R, N)``.
     """
     return modes[..., 0:1] * backward + modes[..., 1:2] * content + modes[..., 2:3] * forward
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """``left @ right``; with one batch dimension, without the detours of broadcasting."""
+    if left.dim() == right.dim() == 3:
+        return torch.bmm(left, right)
+    return left @ right
 
 
 def _product(factors: Tensor, dim: int) -> Tensor:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pyro_gtm.recurrent_linear import RecurrentLinear
+
 __all__ = ["LSTMController"]
 
 
@@ -27,7 +29,7 @@ class LSTMController(nn.Module):
     def __init__(self, input_dim: int, hidden_dim: int, horizon: int | None = None) -> None:
         super().__init__()
         self.hidden_dim = hidden_dim
-        self.gates = nn.Linear(input_dim + hidden_dim, 4 * hidden_dim)
+        self.gates = RecurrentLinear(input_dim + hidden_dim, 4 * hidden_dim)
         bound = hidden_dim**-0.5
         nn.init.uniform_(self.gates.weight, -bound, bound)
         with torch.no_grad():
@@ -59,5 +61,5 @@ class LSTMController(nn.Module):
         """
         gates = self.gates(torch.cat([*inputs, hidden], dim=-1))  # (*batch, 4 * hidden_dim)
         into, forget, candidate, out = gates.chunk(4, dim=-1)  # (*batch, hidden_dim) each
-        cell = forget.sigmoid() * cell + into.sigmoid() * candidate.tanh()
+        cell = torch.addcmul(forget.sigmoid() * cell, into.sigmoid(), candidate.tanh())
         return out.sigmoid() * cell.tanh(), cell

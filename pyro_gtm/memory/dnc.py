@@ -162,6 +162,8 @@ class DNCMemory(AddressedMemory):
         if not isinstance(tie, (int, float)) or not 0 <= tie < 1:
             raise ValueError(f"DNCMemory: tie must lie in [0, 1), got {tie!r}")
         self.tie = tie
+        self.itself: Tensor
+        self.register_buffer("itself", torch.eye(slots, dtype=torch.bool), persistent=False)
         self.starts_in_order = initialisation == "prepared"
         if self.starts_in_order:
             self.read_starts = LearnedStarts(heads, slots)
@@ -210,7 +212,7 @@ class DNCMemory(AddressedMemory):
         )  # (*, N, W)
 
         write_weights = written.squeeze(-2)  # (*, N)
-        links = update_links(state.links, state.precedence, write_weights)  # (*, N, N)
+        links = update_links(state.links, state.precedence, write_weights, self.itself)  # (*, N, N)
         precedence = update_precedence(state.precedence, write_weights)  # (*, N)
 
         modes = emitted["read_modes"].softmax(dim=-1)  # (*, R, 3)

@@ -28,12 +28,14 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from pyro_gtm.memory.addressing import product
 from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control, check_positive
 from pyro_gtm.memory.controller import LSTMController
 from pyro_gtm.memory.registry import register_memory
+from pyro_gtm.recurrent_linear import RecurrentLinear
 
 __all__ = ["IntrospectiveMemory", "IntrospectiveState"]
 
@@ -106,7 +108,7 @@ class IntrospectiveMemory(MemoryModule):
         self.append_hidden = append_hidden
         self.controller = LSTMController(latent_dim + control_dim, hidden_dim)
         # The logits of w and the gates g of all heads, from one matrix product.
-        self.interface = nn.Linear(hidden_dim, heads * (slots + latent_dim))
+        self.interface = RecurrentLinear(hidden_dim, heads * (slots + latent_dim))
 
     def initial_state(self, batch_shape: Sequence[int] = ()) -> IntrospectiveState:
         hidden = self.controller.initial(batch_shape)
@@ -135,11 +137,13 @@ class IntrospectiveMemory(MemoryModule):
         check_control("IntrospectiveMemory", control, self.control_dim)
         inputs = [latent] if control is None else [latent, control]
         hidden, cell = self.controller(inputs, state.hidden, state.cell)
-        interface = self.interface(hidden).unflatten(-1, (self.heads, -1))  # (*, R, L + Z)
-        logits, gate_logits = interface.split([self.slots, self.latent_dim], dim=-1)
+        interface = self.interface(hidden).view(*hidden.shape[:-1], self.heads, -1)  # (*, R, L + Z)
+        logits, gate_logits = torch.split_with_sizes(
+            interface, [self.slots, self.latent_dim], dim=-1
+        )
         weights = self._weights(logits)  # (*, R, L)
         gates = gate_logits.sigmoid()  # (*, R, Z)
-        reads = (weights @ state.buffer) * gates  # (*, R, Z)
+        reads = product(weights, state.buffer) * gates  # (*, R, Z)
 
         context = reads.flatten(-2)  # (*, R * Z)
         if self.append_hidden:

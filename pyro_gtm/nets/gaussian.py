@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_gtm.recurrent_linear import RecurrentLinear
+
 __all__ = ["MIN_SCALE", "GaussianHead", "correct"]
 
 MIN_SCALE = 1e-4
@@ -30,8 +32,8 @@ class GaussianHead(nn.Module):
 
     def __init__(self, context_dim: int, hidden_dim: int, latent_dim: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(context_dim, hidden_dim)
-        self.parameters_of = nn.Linear(hidden_dim, 2 * latent_dim)
+        self.hidden = RecurrentLinear(context_dim, hidden_dim)
+        self.parameters_of = RecurrentLinear(hidden_dim, 2 * latent_dim)
 
     def forward(self, context: Tensor, features: Tensor | None = None) -> Parameters:
         """Location and scale, ``(*batch, latent_dim)`` each.

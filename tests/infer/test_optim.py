@@ -172,6 +172,112 @@ def test_parameter_without_gradient_rests(parameters):
     assert not parameters["a"].equal(before["a"])
 
 
+# ---------------------------------------------------------------------- without a read
+
+FINE = torch.zeros(())
+
+
+def flag():
+    return torch.zeros((), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_a_step_on_the_device_is_the_same_step(parameters, clip_norm):
+    """Steps of both kinds, mixed, are steps of either."""
+    start, failed = copies(parameters), flag()
+    plain, ours = Adam(lr=0.02, clip_norm=clip_norm), Adam(lr=0.02, clip_norm=clip_norm)
+    norms = []
+    for step in range(8):
+        set_gradients(parameters, step, 1 + step)
+        plain(parameters.values())
+        norms.append(plain.gradient_norm)
+    expected = copies(parameters)
+
+    for name, parameter in parameters.items():
+        parameter.data.copy_(start[name])
+    for step in range(8):
+        set_gradients(parameters, step, 1 + step)
+        if step % 3 == 1:
+            ours(parameters.values())
+        else:
+            norm = ours.step_on_device(parameters.values(), FINE, failed)
+            assert norm.item() == norms[step]
+        assert ours.gradient_norm == norms[step]
+        assert all(parameter.grad is None for parameter in parameters.values())
+    for name, parameter in parameters.items():
+        assert parameter.equal(expected[name])
+    torch.testing.assert_close(ours.get_state(), plain.get_state(), rtol=0, atol=0)
+    assert failed == 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_from_the_first_failure_on_a_step_on_the_device_changes_nothing(parameters, value, what):
+    """Neither parameters nor moments nor step counts; good gradients after it included."""
+    ours, failed = Adam(lr=0.02), flag()
+    set_gradients(parameters, 0)
+    ours.step_on_device(parameters.values(), FINE, failed)
+    before, state = copies(parameters), ours.get_state()
+    assert failed == 0
+
+    set_gradients(parameters, 1)
+    loss = FINE
+    if what == "gradient":
+        parameters["b"].grad[0, 1] = value
+    else:
+        loss = torch.tensor(value)
+    norm = ours.step_on_device(parameters.values(), loss, failed)
+    assert failed == 1
+    assert norm.isfinite() == (what == "loss")
+    for step in (2, 3):
+        set_gradients(parameters, step)
+        assert ours.step_on_device(parameters.values(), FINE, failed).isfinite()
+    assert failed == 1
+    for name, parameter in parameters.items():
+        assert parameter.equal(before[name])
+    torch.testing.assert_close(ours.get_state(), state, rtol=0, atol=0)
+
+
+def test_after_a_failure_a_plain_step_goes_on(parameters):
+    """The failure is the caller's to forget: the optimiser keeps none."""
+    ours, failed = Adam(lr=0.02), flag()
+    set_gradients(parameters, 0)
+    ours.step_on_device(parameters.values(), torch.tensor(math.nan), failed)
+    before = copies(parameters)
+    set_gradients(parameters, 1)
+    ours(parameters.values())
+    for name, parameter in parameters.items():
+        assert not parameter.equal(before[name])
+
+
+def test_a_loss_that_is_not_finite_fails_without_any_gradient(parameters):
+    failed = flag()
+    norm = Adam().step_on_device(parameters.values(), torch.tensor(math.inf), failed)
+    assert norm == 0 and failed == 1
+
+
+def test_a_step_on_the_device_goes_on_from_a_state(parameters):
+    first, failed = Adam(lr=0.02), flag()
+    set_gradients(parameters, 0)
+    first(parameters.values())
+    state, middle = first.get_state(), copies(parameters)
+    set_gradients(parameters, 1)
+    first(parameters.values())
+    expected = copies(parameters)
+
+    for name, parameter in parameters.items():
+        parameter.data.copy_(middle[name])
+    second = Adam(lr=0.02)
+    second.set_state(state)
+    set_gradients(parameters, 1)
+    second.step_on_device(parameters.values(), FINE, failed)
+    for name, parameter in parameters.items():
+        assert parameter.equal(expected[name])
+
+
+# ---------------------------------------------------------------------- in SVI
+
+
 def test_trains_inside_svi():
     """A conjugate Gaussian: the posterior of a mean, in closed form."""
     data = torch.tensor([1.0, 2.0, 4.0])

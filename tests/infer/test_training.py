@@ -13,6 +13,8 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 from pyro.infer.util import is_validation_enabled
 
 from pyro_gtm.infer import Adam, NonFiniteGradientError, NonFiniteLossError, training_steps
+from pyro_gtm.infer.bounds import DeviceTraceMeanField_ELBO
+from pyro_gtm.infer.training import settled
 
 
 class Spy:
@@ -93,6 +95,19 @@ def test_validation_is_restored(enabled, ending):
     assert is_validation_enabled() == poutine.util.is_validation_enabled() == enabled
 
 
+def test_every_step_is_settled(make_model, make_frames):
+    """Whatever the caller asks for: only a ``CapturedSVI`` goes ahead of it."""
+    svi, frames = learner(make_model("vrnn")), make_frames()
+    drawn = []
+
+    def draw():
+        drawn.append(1)
+        return frames, None
+
+    for step, _ in training_steps(svi, draw, num_steps=3, pause=lambda step: step == 2):
+        assert settled(svi) and len(drawn) == step
+
+
 @pytest.mark.parametrize("start", [0, 2])
 def test_warm_up_weights(start):
     """The KL term grows from 0 (exclusive) to 1, a resumed run going on where it was."""
@@ -150,6 +165,21 @@ def test_a_bad_batch_leaves_the_parameters_of_the_step_before(memory_name, make_
             kept = {name: value.clone() for name, value in modules.state_dict().items()}
     assert caught.value.step == 4
     assert all(value.equal(kept[name]) for name, value in modules.state_dict().items())
+
+
+def test_a_loss_that_stays_a_tensor_is_refused_like_a_number(make_model, make_frames):
+    pair, frames, drawn = make_model("vrnn"), make_frames(), []
+    svi = SVI(pair.model(), pair.filtering_guide(), Adam(lr=0.01), DeviceTraceMeanField_ELBO())
+
+    def draw():
+        drawn.append(1)
+        return (frames if len(drawn) < 3 else frames * math.nan), None
+
+    losses = []
+    with pytest.raises(NonFiniteLossError, match="step 3: the loss is nan"):
+        for _, loss in training_steps(svi, draw, num_steps=9):
+            losses.append(loss)
+    assert [type(loss) for loss in losses] == [float, float]
 
 
 def test_an_infinite_loss_with_a_finite_gradient_changes_nothing():

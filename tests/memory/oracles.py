@@ -57,6 +57,10 @@ def read_words(memory, weights):
     return [[sum(w[i] * M_i[k] for i, M_i in enumerate(memory)) for k in columns] for w in weights]
 
 
+def product(left, right):
+    return read_words(right, left)
+
+
 def erase_and_add(memory, weights, erase, add):
     new = [list(M_i) for M_i in memory]
     for w, e in zip(weights, erase, strict=True):

@@ -44,6 +44,7 @@ FUNCTIONS = {
     "update_links": ([("NN", distribution), ("N", distribution), ("N", distribution)], ["NN"]),
     "update_precedence": ([("N", distribution), ("N", distribution)], ["N"]),
     "follow_links": ([("NN", distribution), ("RN", distribution)], ["RN", "RN"]),
+    "product": ([("RN", torch.randn), ("NW", torch.randn)], ["RW"]),
     "mix_read_modes": ([("RN", distribution)] * 3 + [("R3", distribution)], ["RN"]),
 }
 

@@ -1,0 +1,99 @@
+"""The networks of all contestants: the library's, the hand-written, and weights from one to other.
+
+Every size of every contestant is in :class:`Sizes`; frames are binary, ``(T, B, 1, 28, 28)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from handwritten import Networks
+from torch import Tensor, nn
+
+import pyro_gtm as gtm
+
+EVENT = (1, 28, 28)
+PIXELS = 784
+
+
+class Sizes(NamedTuple):
+    """Of every contestant."""
+
+    latent: int
+    width: int
+    hidden: int
+    slots: int
+    heads: int
+
+
+class Product(NamedTuple):
+    """A program of this library, and its memory."""
+
+    program: gtm.GenerativeTemporalModel
+    memory: gtm.MemoryModule
+
+    def modules(self) -> nn.ModuleDict:
+        return nn.ModuleDict({"program": self.program, "memory": self.memory})
+
+    def weights(self) -> dict[str, Tensor]:
+        return dict(self.modules().named_parameters())
+
+
+def build_product(name: str, corrects: bool, sizes: Sizes) -> Product:
+    options: dict[str, int] = {"latent_dim": sizes.latent, "hidden_dim": sizes.hidden}
+    if name != "vrnn":
+        options.update(slots=sizes.slots, heads=sizes.heads)
+    memory = gtm.make_memory(name, **options)
+    program = gtm.GenerativeTemporalModel(
+        context_dim=memory.context_dim,
+        latent_dim=sizes.latent,
+        encoder=gtm.MLPEncoder(EVENT, sizes.width, feature_dim=sizes.width),
+        decoder=gtm.MLPDecoder(sizes.latent + memory.context_dim, sizes.width, EVENT),
+        likelihood=gtm.Bernoulli(EVENT),
+        posterior="correction" if corrects else "direct",
+    )
+    return Product(program, memory)
+
+
+def build_networks(name: str, corrects: bool, sizes: Sizes) -> Networks:
+    return Networks(name, corrects=corrects, pixels=PIXELS, **sizes._asdict())
+
+
+RENAMED = {  # beginnings of names, and what stands for them in the hand-written networks
+    "program.encoder.layers.": "encoder.",
+    "program.prior_head.hidden.": "prior.0.",
+    "program.prior_head.parameters_of.": "prior.2.",
+    "program.posterior_head.hidden.": "posterior_in.",
+    "program.posterior_head.parameters_of.": "posterior_out.",
+    "program.decoder.layers.": "decoder.",
+    "memory.interface.": "memory.interface.",
+    "memory.read_starts.logits": "memory.starts",
+}
+
+
+def as_hand_written(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of :class:`Product`, or their gradients, by the names of the hand-written networks.
+
+    All but ``memory.cell.bias_hh``: ``nn.LSTMCell`` has two biases where the library has one.
+    """
+    renamed = {}
+    for name, tensor in weights.items():
+        if name == "memory.controller.gates.weight":
+            hidden = len(tensor) // 4
+            renamed["memory.cell.weight_ih"] = tensor[:, :-hidden]
+            renamed["memory.cell.weight_hh"] = tensor[:, -hidden:]
+        elif name == "memory.controller.gates.bias":
+            renamed["memory.cell.bias_ih"] = tensor
+        else:
+            (ours,) = (beginning for beginning in RENAMED if name.startswith(beginning))
+            renamed[RENAMED[ours] + name.removeprefix(ours)] = tensor
+    return renamed
+
+
+def copy_weights(product: Product, networks: Networks) -> None:
+    """Make the hand-written networks compute what the library's do."""
+    weights = as_hand_written(product.weights())
+    weights["memory.cell.bias_hh"] = torch.zeros_like(weights["memory.cell.bias_ih"])
+    networks.load_state_dict(weights)

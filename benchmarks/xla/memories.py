@@ -1,0 +1,260 @@
+"""The five memories: a state is a tuple of arrays, and ``advance`` takes it one step further.
+
+Their mathematics, with its sources, is in the docstrings of ``pyro_gtm.memory``; the parts of each
+interface come in the same order there, so that weights can be copied.  Order among slots comes from
+comparing all pairs, ``(B, N, N)``, as XLA's sorts are slow for so few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from xla.layers import Parameters, linear, lstm
+
+State = tuple[Array, ...]
+MARK = 16  # what words of the LRU memory and of the DNC have beside the latent
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of one memory."""
+
+    latent: int
+    hidden: int
+    slots: int
+    heads: int
+
+
+@dataclass(frozen=True)
+class VRNN:
+    """An LSTM, which is all there is to it; slots and heads mean nothing."""
+
+    sizes: Sizes
+
+    def start(self, parameters: Parameters, batch: int, dtype: Any) -> State:
+        zeros = jnp.zeros((batch, self.sizes.hidden), dtype)
+        return zeros, zeros
+
+    def advance(self, parameters: Parameters, state: State, z: Array) -> tuple[Array, State]:
+        h, c = lstm(parameters["cell"], z, *state)
+        return h, (h, c)
+
+
+@dataclass(frozen=True)
+class Introspective:
+    """The last latents in a buffer, read by position."""
+
+    sizes: Sizes
+
+    def start(self, parameters: Parameters, batch: int, dtype: Any) -> State:
+        zeros = jnp.zeros((batch, self.sizes.hidden), dtype)
+        return zeros, zeros, jnp.zeros((batch, self.sizes.slots, self.sizes.latent), dtype)
+
+    def advance(self, parameters: Parameters, state: State, z: Array) -> tuple[Array, State]:
+        h, c, buffer = state
+        h, c = lstm(parameters["cell"], z, h, c)
+        buffer = jnp.concatenate([z[:, None], buffer[:, :-1]], 1)
+        emitted = linear(parameters["interface"], h).reshape(len(h), self.sizes.heads, -1)
+        logits, gates = jnp.split(emitted, [self.sizes.slots], -1)
+        reads = jax.nn.softmax(logits) @ buffer * jax.nn.sigmoid(gates)
+        return reads.reshape(len(h), -1), (h, c, buffer)
+
+
+@dataclass(frozen=True)
+class Addressed:
+    """What the next three share: an LSTM that sees the last reads, and one interface."""
+
+    sizes: Sizes
+
+    @property
+    def word(self) -> int:
+        return self.sizes.latent + MARK
+
+    @property
+    def parts(self) -> list[int]:
+        """Sizes of what the interface emits."""
+        raise NotImplementedError
+
+    def blank(self, batch: int, dtype: Any) -> tuple[Array, Array, Array]:
+        """Zeros for h, for what is one number a slot, and for the reads."""
+        sizes = self.sizes
+        return (
+            jnp.zeros((batch, sizes.hidden), dtype),
+            jnp.zeros((batch, sizes.slots), dtype),
+            jnp.zeros((batch, sizes.heads, self.word), dtype),
+        )
+
+    def control(
+        self, parameters: Parameters, h: Array, c: Array, reads: Array, z: Array
+    ) -> tuple[Array, Array, list[Array]]:
+        h, c = lstm(parameters["cell"], jnp.concatenate([z, reads.reshape(len(z), -1)], -1), h, c)
+        emitted = linear(parameters["interface"], jnp.concatenate([h, z], -1))
+        return h, c, jnp.split(emitted, list(accumulate(self.parts))[:-1], -1)
+
+
+def context(reads: Array, h: Array) -> Array:
+    return jnp.concatenate([reads.reshape(len(h), -1), h], -1)
+
+
+def starts(parameters: Parameters, batch: int) -> Array:
+    """Where the heads that read start: ``(B, R, N)``."""
+    weights = jax.nn.softmax(20 * parameters["starts"])
+    return jnp.broadcast_to(weights, (batch, *weights.shape))
+
+
+def transpose(x: Array) -> Array:
+    return jnp.swapaxes(x, 1, 2)
+
+
+def look_up(memory: Array, keys: Array, strengths: Array) -> Array:
+    """Softmax of the cosines: memory (B, N, W), keys (B, R, W), strengths (B, R) -> (B, R, N)."""
+    scale = strengths * jax.lax.rsqrt(jnp.square(keys).sum(-1) + 1e-6)
+    norms = jax.lax.rsqrt(jnp.square(memory).sum(-1) + 1e-6)
+    return jax.nn.softmax((keys * scale[..., None]) @ transpose(memory) * norms[:, None])
+
+
+def comes_before(order: Array) -> Array:
+    """Whether slot j comes before slot i, at [:, i, j]; of equals the first does."""
+    here, there = order[:, :, None], order[:, None, :]
+    slots = jnp.arange(order.shape[1])
+    return (there < here) | ((there == here) & (slots < slots[:, None]))
+
+
+@dataclass(frozen=True)
+class NTM(Addressed):
+    """Heads that look up by content and move by location; one of them writes."""
+
+    @property
+    def word(self) -> int:
+        return self.sizes.latent
+
+    @property
+    def parts(self) -> list[int]:
+        every, word = self.sizes.heads + 1, self.word
+        return [every * word, every, every, 3 * every, every, word, word]
+
+    def start(self, parameters: Parameters, batch: int, dtype: Any) -> State:
+        zeros, slots, reads = self.blank(batch, dtype)
+        first = slots.at[:, 0].set(1)[:, None]
+        weights = jnp.concatenate([starts(parameters, batch), first], 1)
+        memory = jnp.full((batch, self.sizes.slots, self.word), 1e-6, dtype)
+        return zeros, zeros, memory, weights, reads
+
+    def advance(self, parameters: Parameters, state: State, z: Array) -> tuple[Array, State]:
+        h, c, memory, w, reads = state
+        h, c, emitted = self.control(parameters, h, c, reads, z)
+        keys, strengths, gates, shifts, exponents, erase, add = emitted
+        content = look_up(memory, keys.reshape(*w.shape[:2], -1), jax.nn.softplus(strengths))
+        w = w + jax.nn.sigmoid(gates)[..., None] * (content - w)
+        back, stay, on = jnp.split(jax.nn.softmax(shifts.reshape(*w.shape[:2], 3)), 3, -1)
+        w = back * jnp.roll(w, -1, -1) + stay * w + on * jnp.roll(w, 1, -1)
+        # A softmax of logarithms: a power, and its division by the sum.
+        w = jax.nn.softmax((1 + jax.nn.softplus(exponents))[..., None] * jnp.log(w + 1e-16))
+        writing = w[:, -1, :, None]  # (B, N, 1)
+        memory = memory * (1 - writing * jax.nn.sigmoid(erase)[:, None]) + writing * add[:, None]
+        reads = w[:, :-1] @ memory
+        return context(reads, h), (h, c, memory, w, reads)
+
+
+@dataclass(frozen=True)
+class LRU(Addressed):
+    """Look up by content; write where one has read, or to the slots used least."""
+
+    @property
+    def parts(self) -> list[int]:
+        heads, word = self.sizes.heads, self.word
+        return [heads * word, heads, heads, heads * word]
+
+    def start(self, parameters: Parameters, batch: int, dtype: Any) -> State:
+        zeros, slots, reads = self.blank(batch, dtype)
+        memory = jnp.full((batch, self.sizes.slots, self.word), 1e-6, dtype)
+        read_w = jnp.zeros((batch, self.sizes.heads, self.sizes.slots), dtype)
+        return zeros, zeros, memory, slots, read_w, reads
+
+    def advance(self, parameters: Parameters, state: State, z: Array) -> tuple[Array, State]:
+        h, c, memory, usage, read_w, reads = state
+        h, c, (keys, strengths, gates, add) = self.control(parameters, h, c, reads, z)
+        rank = comes_before(usage).sum(-1)  # (B, N)
+        heads = jnp.arange(self.sizes.heads)
+        least = (rank[:, None] == heads[:, None]).astype(z.dtype)  # (B, R, N)
+        write_w = least + jax.nn.sigmoid(gates)[..., None] * (read_w - least)
+        memory = jnp.where((rank < len(heads))[..., None], 0, memory)
+        memory = memory + transpose(write_w) @ add.reshape(reads.shape)
+        read_w = look_up(memory, keys.reshape(reads.shape), 1 + jax.nn.softplus(strengths))
+        reads = read_w @ memory
+        usage = 0.99 * usage + jax.lax.stop_gradient((read_w + write_w).sum(1))  # for its order
+        return context(reads, h), (h, c, memory, usage, read_w, reads)
+
+
+@dataclass(frozen=True)
+class DNC(Addressed):
+    """Slots that are allocated when free, and linked in the order of writing."""
+
+    @property
+    def parts(self) -> list[int]:
+        heads, word = self.sizes.heads, self.word
+        return [heads * word, heads, 3 * heads, heads, word, 1, 1, 1, word, word]
+
+    def start(self, parameters: Parameters, batch: int, dtype: Any) -> State:
+        slots = self.sizes.slots
+        zeros, unused, reads = self.blank(batch, dtype)
+        return (
+            zeros,
+            zeros,
+            jnp.zeros((batch, slots, self.word), dtype),
+            unused,
+            jnp.broadcast_to(jnp.eye(slots, k=-1, dtype=dtype), (batch, slots, slots)),
+            unused.at[:, -1].set(1),
+            starts(parameters, batch),
+            unused,
+            reads,
+        )
+
+    def advance(self, parameters: Parameters, state: State, z: Array) -> tuple[Array, State]:
+        h, c, memory, usage, links, precedence, read_w, write_w, reads = state
+        h, c, emitted = self.control(parameters, h, c, reads, z)
+        keys, strengths, modes, frees, key, strength, allocation, writing, erase, add = emitted
+
+        usage = usage + write_w - usage * write_w
+        usage = usage * (1 - jax.nn.sigmoid(frees)[..., None] * read_w).prod(1)
+        content = look_up(memory, key[:, None], 1 + jax.nn.softplus(strength))[:, 0]
+        write_w = content + jax.nn.sigmoid(allocation) * (allocate(usage) - content)
+        write_w = jax.nn.sigmoid(writing) * write_w
+        to = write_w[:, :, None]  # (B, N, 1)
+        memory = memory * (1 - to * jax.nn.sigmoid(erase)[:, None]) + to * add[:, None]
+
+        links = (1 - to - write_w[:, None]) * links + to * precedence[:, None]
+        links = jnp.where(jnp.eye(links.shape[1], dtype=bool), 0, links)
+        precedence = (1 - write_w.sum(1, keepdims=True)) * precedence + write_w
+
+        modes = jax.nn.softmax(modes.reshape(len(h), -1, 3))
+        back, found, on = jnp.split(modes, 3, -1)  # (B, R, 1)
+        content = look_up(memory, keys.reshape(reads.shape), 1 + jax.nn.softplus(strengths))
+        read_w = back * (read_w @ links) + found * content + on * (read_w @ transpose(links))
+        reads = read_w @ memory
+        state = h, c, memory, usage, links, precedence, read_w, write_w, reads
+        return context(reads, h), state
+
+
+def allocate(usage: Array) -> Array:
+    """Usage that agrees to a hundredth counts as equal; of equals the first comes first."""
+    usage = 1e-6 + (1 - 1e-6) * usage
+    before = comes_before(jnp.round(usage / 0.01)).astype(usage.dtype)  # (B, N, N)
+    fuller = jnp.exp((before * jnp.log(usage)[:, None]).sum(-1))
+    return (1 - usage) * fuller
+
+
+MEMORIES: dict[str, Any] = {
+    "dnc": DNC,
+    "introspective": Introspective,
+    "lru": LRU,
+    "ntm": NTM,
+    "vrnn": VRNN,
+}
+"""By the names they have in the library."""

@@ -1,0 +1,64 @@
+"""From the hand-written networks' tensors to the arrays of a JAX program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import torch
+from jax import Array
+from torch import Tensor
+
+from xla.layers import Parameters
+
+
+def as_array(tensor: Tensor) -> Array:
+    """A copy, on JAX's default device."""
+    return jnp.array(tensor.detach().cpu().numpy())
+
+
+def as_linear(weight: Tensor, bias: Tensor) -> Parameters:
+    return {"kernel": as_array(weight.T), "bias": as_array(bias)}
+
+
+def as_parameters(weights: Mapping[str, Tensor], corrects: bool) -> Parameters:
+    """Parameters of ``xla.negative_bound``, or their gradients.
+
+    Args:
+        weights: by the names of the state dict of ``handwritten.Networks``.
+        corrects: as there; the first layers of prior and posterior then become one.
+    """
+
+    def layer(name: str) -> Parameters:
+        return as_linear(weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    def layers(name: str) -> list[Parameters]:
+        numbers = sorted({int(key.split(".")[1]) for key in weights if key.startswith(f"{name}.")})
+        return [layer(f"{name}.{number}") for number in numbers]
+
+    heads = {"prior_out": layer("prior.2"), "posterior_out": layer("posterior_out")}
+    if corrects:
+        heads["both_in"] = as_linear(
+            torch.cat([weights["prior.0.weight"], weights["posterior_in.weight"]]),
+            torch.cat([weights["prior.0.bias"], weights["posterior_in.bias"]]),
+        )
+    else:
+        heads["prior_in"] = layer("prior.0")
+        heads["posterior_in"] = layer("posterior_in")
+    memory: Parameters = {
+        # One bias where nn.LSTMCell has two.
+        "cell": as_linear(
+            torch.cat([weights["memory.cell.weight_ih"], weights["memory.cell.weight_hh"]], 1),
+            weights["memory.cell.bias_ih"] + weights["memory.cell.bias_hh"],
+        )
+    }
+    if "memory.interface.weight" in weights:
+        memory["interface"] = layer("memory.interface")
+    if "memory.starts" in weights:
+        memory["starts"] = as_array(weights["memory.starts"])
+    return {
+        "encoder": layers("encoder"),
+        "decoder": layers("decoder"),
+        "heads": heads,
+        "memory": memory,
+    }
