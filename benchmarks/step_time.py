@@ -14,7 +14,11 @@ a gradient clip:
   its gradients to be the library's.
 - ``XLA scan``: the same in JAX (``benchmarks/xla``), compiled to one program; held to be the same
   by a test.  It needs the extra ``benchmark``.
-- ``stacked``, ``per step``: this library's two site layouts, as trained by ``examples/train.py``.
+- ``stacked``, ``per step``: this library's two site layouts; the first is what
+  ``examples/train.py`` trains.
+- ``bfloat16``: the first with ``--precision bfloat16``; ``compiled, 5`` and the like, which are not
+  among those run by default: with ``--compile-steps 5``; ``captured``: on CUDA, as it is trained
+  there, its losses read after every step.
 - ``naive pair``: a Pyro model and guide as the tutorials teach them: two functions, each with its
   own loop, every network called in every step, ``pyro.optim.ClippedAdam``; once with Pyro's
   validation off and once with it on, which is Pyro's default.  Its memory is the hand-written one.
@@ -38,6 +42,7 @@ time for each operator, so that parts with many small ones look somewhat longer 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -47,7 +52,7 @@ import torch
 from contestants import backend, floor, parts
 from contestants.measure import Contestant, Times, allocated, ratio, time_in_turns
 from contestants.models import EVENT, Product, Sizes, build_networks, build_product, copy_weights
-from contestants.steps import NAMES, PAIR, REFERENCE, SCAN, SETTINGS, in_pytorch, library
+from contestants.steps import ASKED_FOR, NAMES, PAIR, REFERENCE, SCAN, SETTINGS, in_pytorch, library
 from handwritten import MEMORIES, Networks
 from torch import Tensor
 
@@ -56,6 +61,8 @@ from pyro_gtm.experiment import pick_device
 
 MEBI = 2**20
 PROFILED = "stacked"
+CAPTURED = "captured"
+CLOCKS = {"wall": time.perf_counter, "process": time.process_time}
 OPERATORS = 12  # how many are shown
 
 
@@ -197,8 +204,8 @@ def refuse_strangers(_: click.Context, __: click.Parameter, names: tuple[str, ..
 
 
 def in_order(_: click.Context, __: click.Parameter, labels: tuple[str, ...]) -> list[str]:
-    """Those asked for, or all."""
-    return [label for label in NAMES if label in labels or not labels]
+    """Those asked for, or all but those that must be."""
+    return [label for label in NAMES if label in (labels or set(NAMES).difference(ASKED_FOR))]
 
 
 def find_device(_: click.Context, __: click.Parameter, name: str) -> torch.device:
@@ -225,7 +232,7 @@ def find_device(_: click.Context, __: click.Parameter, name: str) -> torch.devic
     multiple=True,
     type=click.Choice(NAMES),
     callback=in_order,
-    help="Repeatable.  [default: all]",
+    help="Repeatable.  [default: all but the compiled]",
 )
 @click.option("--posterior", type=click.Choice(["correction", "direct"]), default="correction")
 @click.option("-T", "--num-steps", type=click.IntRange(1), default=20, help="Frames in a sequence.")
@@ -243,6 +250,12 @@ def find_device(_: click.Context, __: click.Parameter, name: str) -> torch.devic
 @click.option(
     "--matmul-precision", type=click.Choice(["highest", "high", "medium"]), default="highest"
 )
+@click.option(
+    "--clock",
+    type=click.Choice(list(CLOCKS)),
+    default="wall",
+    help="process: time on the CPU, which other processes disturb least; for one thread.",
+)
 @click.option("--profile", "profiles", is_flag=True, help=f"Where the time of {PROFILED} goes.")
 def main(
     memories: list[str],
@@ -259,6 +272,7 @@ def main(
     device: torch.device,
     threads: int | None,
     matmul_precision: str,
+    clock: str,
     profiles: bool,
 ) -> None:
     """Time one gradient step of each contestant, in turns."""
@@ -273,6 +287,8 @@ def main(
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(matmul_precision)
     backend.configure(torch.get_num_threads())
+    if device.type != "cuda" and CAPTURED in labels:
+        labels.remove(CAPTURED)
     if SCAN in labels and (reason := backend.why_not(device)):
         click.echo(f"No {SCAN}: {reason}")
         labels.remove(SCAN)
@@ -280,7 +296,8 @@ def main(
     click.echo(
         f"posterior {posterior}: T={num_steps}, B={batch_size}, {sizes.slots} slots, "
         f"{heads} heads, {device}, {torch.get_num_threads()} threads, "
-        f"matmul precision {matmul_precision}, PyTorch {torch.__version__}, {turns} turns"
+        f"{clock} clock, matmul precision {matmul_precision}, PyTorch {torch.__version__}, "
+        f"{turns} turns"
     )
     machine = floor.measure(device)
     click.echo(HEADER)
@@ -292,7 +309,7 @@ def main(
         least = floor.floor(work, machine)
         click.echo(describe_floor(work, machine, least))
         contestants, peaks = build_contestants(setup, labels)
-        times = time_in_turns(contestants, setup.draw, turns)
+        times = time_in_turns(contestants, setup.draw, turns, CLOCKS[clock])
         click.echo(table(name, times, peaks, least.least))
         if profiles:
             click.echo(f"\n{profile_product(setup)}\n")

@@ -345,6 +345,48 @@ def test_options_reach_the_configuration(folder, monkeypatch):
     )
 
 
+def test_ways_of_running_reach_the_objects(folder, monkeypatch):
+    runs = []
+    monkeypatch.setattr(training, "_train", lambda run, command: runs.append(run))
+    before = torch.get_float32_matmul_precision()
+    try:
+        result = train(
+            "--checkpoint-every 2 --truncate-every 3 --compile-steps 4 --precision bfloat16 "
+            "--matmul-precision high -o run"
+        )
+        assert result.exit_code == 0, result.output
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert read_config(folder / "run" / "config.json") == make_config(
+        "debug",
+        checkpoint_every=2,
+        truncate_every=3,
+        compile_steps=4,
+        precision="bfloat16",
+        matmul_precision="high",
+    )
+    (run,) = runs
+    program, (use, _) = run.experiment.program, run.experiment.svi.model.args
+    assert (program.precision, program.checkpoint_every) == ("bfloat16", 2)
+    assert use.unrolling == gtm.Unrolling(checkpoint_every=2, truncate_every=3, compile_steps=4)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--precision", "nonsense"),
+        ("--matmul-precision", "nonsense"),
+        ("--checkpoint-every", "-1"),
+        ("--truncate-every", "1.5"),
+        ("--compile-steps", "all"),
+    ],
+)
+def test_impossible_ways_of_running_are_refused(flag, value, folder):
+    assert_refused(train(f"{flag} {value}"), f"'{flag}'", value)
+    assert os.listdir(folder) == []
+
+
 def test_preset_is_not_overruled_by_defaults_of_the_command_line(finished):
     assert read_config(finished().folder / "config.json") == make_config("debug", num_steps=21)
 

@@ -132,3 +132,55 @@ def test_file_of_an_earlier_version_takes_defaults(path):
     del content["clip_norm"]
     path.write_text(json.dumps(content))
     assert read_config(path) == make_config("debug")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        *((name, -1, "at least 0") for name in ("checkpoint_every", "truncate_every")),
+        ("compile_steps", -1, "at least 0"),
+        ("save_every", -5, "at least 1"),
+        *((name, 2.5, "a whole number") for name in ("checkpoint_every", "truncate_every")),
+        ("compile_steps", True, "a whole number"),
+        ("save_every", "often", "a whole number"),
+        ("precision", 16, "text"),
+        ("matmul_precision", "low", "one of highest, high, medium"),
+        ("matmul_precision", None, "text"),
+    ],
+)
+def test_impossible_ways_of_running_are_one_sentence(name, value, allowed):
+    with pytest.raises(ValueError) as refused:
+        make_config("debug", **{name: value})
+    sentence = str(refused.value)
+    assert sentence.startswith(f"{name} must be {allowed}")
+    assert sentence.endswith(f"got {value!r}")
+    assert "\n" not in sentence
+
+
+def test_every_way_of_running_is_off_unless_asked_for():
+    """What presets promise is of the plain recurrence in float32."""
+    for preset in PRESETS:
+        config = make_config(preset)
+        assert (config.checkpoint_every, config.truncate_every, config.compile_steps) == (0, 0, 0)
+        assert (config.precision, config.matmul_precision) == ("float32", "highest")
+
+
+def test_a_file_of_0_1_0_calls_save_every_checkpoint_every(path):
+    content = json.loads(make_config("debug", seed=7).to_json())
+    del content["save_every"]
+    content["checkpoint_every"] = 500
+    path.write_text(json.dumps(content))
+    assert read_config(path) == make_config("debug", seed=7, save_every=500)
+
+
+def test_a_file_of_today_keeps_both(path):
+    config = make_config("debug", save_every=30, checkpoint_every=4)
+    path.write_text(config.to_json())
+    read = read_config(path)
+    assert (read.save_every, read.checkpoint_every) == (30, 4)
+
+
+def test_an_impossible_value_of_0_1_0_is_named(path):
+    path.write_text(json.dumps({"checkpoint_every": 0}))
+    with pytest.raises(ValueError, match=r"is damaged: save_every must be at least 1, got 0"):
+        read_config(path)

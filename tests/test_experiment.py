@@ -129,6 +129,9 @@ def test_memory_has_a_slot_for_every_frame_unless_told():
         ({"decoder_input": "none"}, "decoder_input must be .*'none'"),
         ({"writes": "none"}, "writes must be .*'none'"),
         ({"posterior": "none"}, "posterior must be .*'none'"),
+        ({"precision": "none"}, "precision must be one of float32, bfloat16; got 'none'"),
+        ({"matmul_precision": "none"}, "matmul_precision must be one of highest, .*'none'"),
+        ({"truncate_every": -1}, "truncate_every must be at least 0"),
         ({"device": "none"}, "device must be .*'none'"),
         ({"task_options": {"size": 3}}, "takes no option 'size'"),
         ({"task_options": {"list_length": 2, "recall_length": 3}}, "recall_length=3"),
@@ -188,3 +191,55 @@ def test_two_experiments_in_one_process_can_both_be_evaluated():
     for experiment in (one, other, one):
         batch = experiment.held_out(4)
         assert experiment.evaluate(batch).kl.shape == batch.labels.shape
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_precision_of_products_is_that_of_the_run(precision):
+    before = torch.get_float32_matmul_precision()
+    try:
+        build(matmul_precision=precision)
+        assert torch.get_float32_matmul_precision() == precision
+        build()
+        assert torch.get_float32_matmul_precision() == "highest", "the next run owns the process"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_blocks_are_of_program_and_recurrence(memory_name):
+    """The setting reaches both: either alone would keep what the other lets go of."""
+    loss = {}
+    for every in (0, 2):
+        experiment = build(memory=memory_name, checkpoint_every=every)
+        calls = []
+        for module in (experiment.program.encoder, experiment.memory.controller):
+            module.register_forward_pre_hook(lambda module, _, calls=calls: calls.append(module))
+        frames, controls = experiment.draw()
+        torch.manual_seed(1)
+        svi = experiment.svi
+        loss[every] = svi.loss_and_grads(svi.model, svi.guide, frames, controls)
+        steps = len(frames)
+        assert calls.count(experiment.program.encoder) == (2 * -(-steps // 2) if every else 1)
+        assert calls.count(experiment.memory.controller) == (2 * steps if every else steps)
+    assert loss[2].item() == pytest.approx(loss[0].item(), rel=1e-6)
+
+
+def test_ways_of_running_change_what_they_say(memory_name):
+    """Checkpointed, weights are trained the same; truncated or in bfloat16, not quite."""
+
+    def trained(**settings):
+        experiment = build(memory=memory_name, **settings)
+        before = weights(experiment)
+        torch.manual_seed(1)
+        for _ in range(3):
+            experiment.svi.step(*experiment.draw())
+        after = weights(experiment)
+        return torch.cat([(after[name] - before[name]).flatten() for name in before])
+
+    plain = trained()
+
+    def likeness(**settings):
+        return torch.nn.functional.cosine_similarity(trained(**settings), plain, dim=0)
+
+    assert likeness(checkpoint_every=4) > 0.99999
+    assert 0.7 < likeness(truncate_every=2) < 0.9999
+    assert 0.9 < likeness(precision="bfloat16") < 0.9999

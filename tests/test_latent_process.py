@@ -123,3 +123,58 @@ def test_kl_before_a_draw_is_refused(process):
 def test_needs_a_memory(process):
     with pytest.raises(gtm.NoMemoryError):
         process.rsample()
+
+
+@pytest.mark.parametrize("checkpoint_every", [0, 1, 3])
+@pytest.mark.parametrize("corrects", [False, True])
+def test_in_blocks_it_is_the_same_process(memory, checkpoint_every, corrects, float64):
+    """Draws, both densities and the gradients of a posterior that stands in, along its own draw."""
+    memory = memory.double()
+    features, beside = torch.randn(T, B, F, requires_grad=True), None
+    found = []
+    for settings in (gtm.Unrolling(), gtm.Unrolling(checkpoint_every=checkpoint_every)):
+        process = LatentProcess(
+            standard, batch_shape=torch.Size([T, B]), latent_dim=Z, beside=beside
+        )
+        posterior = process.stand_in(shifted, features, corrects)
+        with gtm.use_memory(memory, unrolling=settings), pyro.plate("sequences", B):
+            pyro.set_rng_seed(1)
+            latents = posterior.rsample()
+        parts = latents, posterior.log_prob(latents), process.log_prob(latents)
+        wanted = [features, *memory.parameters()]
+        gradients = torch.autograd.grad(sum(part.sin().sum() for part in parts), wanted)
+        found.append([*parts, *gradients])
+    for one, other in zip(*found, strict=True):
+        assert other.any()
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("unrolling", [gtm.Unrolling(), gtm.Unrolling(checkpoint_every=3)], ids=str)
+@pytest.mark.parametrize("particles", [False, True])
+def test_following_what_was_drawn_gives_its_density(
+    memory_name, unrolling, particles, build_memory
+):
+    """As an ordinary guide's draw is followed by the model: one recurrence along the other's."""
+    memory = build_memory(memory_name)
+    shape = torch.Size([2, T, B] if particles else [T, B])
+    drawn, followed = (LatentProcess(standard, batch_shape=shape, latent_dim=Z) for _ in range(2))
+    with gtm.use_memory(memory, unrolling=unrolling):
+        latents = drawn.rsample()
+    with gtm.use_memory(memory, unrolling=unrolling):
+        log_prob = followed.log_prob(latents)
+    assert latents.shape == (*shape, Z) and log_prob.shape == shape
+    torch.testing.assert_close(log_prob, drawn.log_prob(latents))
+    torch.testing.assert_close(followed.contexts(latents), drawn.contexts(latents))
+
+
+def test_what_is_beside_a_latent_is_written_with_it(build_memory):
+    """And has no part in what is drawn: ``beside`` shows one step later."""
+    memory, beside = build_memory("vrnn", latent_dim=Z + 2), torch.randn(T, B, 2)
+    process = LatentProcess(standard, batch_shape=torch.Size([T, B]), latent_dim=Z, beside=beside)
+    with in_use(memory):
+        latents = process.rsample()
+    state, written = memory.initial_state((B,)), torch.zeros(B, Z + 2)
+    for t in range(T):
+        state, context, _ = memory.step(state, written)
+        torch.testing.assert_close(process.contexts(latents)[t], context)
+        written = torch.cat([latents[t], beside[t]], dim=-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pyro
 import pytest
 import torch
@@ -150,3 +152,111 @@ def test_program_of_a_user(memory_name, build_memory):
     with gtm.use_memory(memory):
         again = two_steps()
     assert again[0].equal(first) and again[1].equal(second)
+
+
+# ------------------------------------------------------------------------------ a loop over both
+
+
+def cell_of(weight):
+    """What a user might do in a step: two sequences go in, one of them None; two numbers come out.
+
+    It closes over a weight of its own, whose gradient a handler must not lose.
+    """
+
+    def cell(context, frame, missing):
+        assert missing is None
+        hidden = (context @ weight + frame).tanh()
+        return hidden, 2 * hidden, (hidden * frame).sum(dim=-1, keepdim=True)
+
+    return cell
+
+
+def by_hand(memory, cell, frames, controls, batch_shape):
+    """The loop that ``unroll`` stands for, with the pure step."""
+    state, written = memory.initial_state(batch_shape), torch.zeros(*batch_shape, 3)
+    steps = []
+    for t, frame in enumerate(frames):
+        control = None if controls is None else controls[t].expand(*batch_shape, -1)
+        state, context, _ = memory.step(state, written, control)
+        written, *outputs = cell(context, frame, None)
+        steps.append((context, *outputs))
+    return tuple(torch.stack(parts) for parts in zip(*steps, strict=True))
+
+
+UNROLLINGS = [gtm.Unrolling(), gtm.Unrolling(checkpoint_every=2)]
+
+
+@pytest.mark.parametrize("unrolling", UNROLLINGS, ids=lambda u: f"{u.checkpoint_every} at once")
+@pytest.mark.parametrize("watched", [False, True], ids=["", "step by step"])
+@pytest.mark.parametrize("control_dim", [0, 2])
+@pytest.mark.parametrize("batch_shape", [(B,), (4, 1, B)], ids=str)
+def test_unroll_is_the_loop(
+    memory_name, unrolling, watched, control_dim, batch_shape, build_memory, float64
+):
+    """Values and all gradients, of a cell of the user's own."""
+    memory = build_memory(memory_name, control_dim=control_dim)
+    weight = torch.randn(memory.context_dim, 3, requires_grad=True)
+    frames = torch.randn(5, *batch_shape, 3, requires_grad=True)
+    controls = torch.randn(5, B, 2) if control_dim else None
+    shape = torch.Size(batch_shape)
+    with (
+        gtm.use_memory(memory, unrolling=unrolling),
+        gtm.record_memory() if watched else nullcontext(),
+    ):
+        found = gtm.unroll(
+            cell_of(weight), [frames, None], controls, num_steps=5, batch_shape=shape
+        )
+    expected = by_hand(memory, cell_of(weight), frames, controls, batch_shape)
+    assert [part.shape[-1] for part in found] == [memory.context_dim, 3, 1]
+    if len(batch_shape) == 3:  # (T, K, 1, B, n), where unroll gives (K, T, B, n)
+        expected = tuple(part.squeeze(2).movedim(0, 1) for part in expected)
+    losses = []
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-14)
+    for parts in (found, expected):
+        losses.append(sum(part.sin().sum() for part in parts))
+    wanted = [weight, frames, *memory.parameters()]
+    gradients = [torch.autograd.grad(loss, wanted, allow_unused=True) for loss in losses]
+    size = torch.cat([g.flatten() for g in gradients[1] if g is not None]).norm().item()
+    for one, other in zip(*gradients, strict=True):
+        assert (one is None) == (other is None)
+        if other is not None:
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12 * size)
+
+
+@pytest.mark.parametrize("around", ["nothing", "block"])
+def test_unroll_needs_a_memory(around, build_memory):
+    def program():
+        return gtm.unroll(lambda _: (torch.zeros(B, 3),), [], None, num_steps=2, batch_shape=(B,))
+
+    if around == "block":
+        program = gtm.use_memory(build_memory("vrnn"))(poutine.block()(program))
+    with pytest.raises(gtm.NoMemoryError, match="no memory handler is active"):
+        program()
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+@pytest.mark.parametrize("unrolling", UNROLLINGS, ids=lambda u: f"{u.checkpoint_every} at once")
+def test_unroll_refuses_a_latent_of_wrong_size(memory_name, num_steps, unrolling, build_memory):
+    """With the sentence of ``write``, before the memory sees it."""
+    with (
+        gtm.use_memory(build_memory(memory_name), unrolling=unrolling),
+        pytest.raises(ValueError, match=r"takes latents of size 3, got one of size 4"),
+    ):
+        gtm.unroll(
+            lambda _: (torch.zeros(B, 4),),
+            [],
+            None,
+            num_steps=num_steps,
+            batch_shape=torch.Size([B]),
+        )
+
+
+@pytest.mark.parametrize("control_dim, given", [(2, None), (0, 2), (2, 3)])
+def test_unroll_refuses_a_wrong_control(control_dim, given, memory_name, build_memory):
+    controls = None if given is None else torch.zeros(2, B, given)
+    memory = build_memory(memory_name, control_dim=control_dim)
+    with gtm.use_memory(memory), pytest.raises(ValueError, match=f"control_dim={control_dim}, got"):
+        gtm.unroll(
+            lambda _: (torch.zeros(B, 3),), [], controls, num_steps=2, batch_shape=torch.Size([B])
+        )

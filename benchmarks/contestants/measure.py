@@ -100,7 +100,10 @@ def highest(changes: list[int]) -> int:
 
 
 def time_in_turns(
-    contestants: Mapping[str, Contestant], draw: Callable[[], Tensor], turns: int
+    contestants: Mapping[str, Contestant],
+    draw: Callable[[], Tensor],
+    turns: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Times:
     """Seconds of every step: all contestants one step each, ``turns`` times, after some to warm."""
     times: Times = {name: [] for name in contestants}
@@ -108,10 +111,10 @@ def time_in_turns(
         frames = draw()
         for name, contestant in contestants.items():
             batch = contestant.prepare(frames)
-            begun = time.perf_counter()
+            begun = clock()
             contestant.step(batch)
             if turn >= 0:
-                times[name].append(time.perf_counter() - begun)
+                times[name].append(clock() - begun)
     return times
 
 

@@ -75,13 +75,20 @@ def naive_pair(networks: Networks, validation: bool, name: str) -> Step:
 
 
 def by_svi(
-    program: gtm.GenerativeTemporalModel, memory: gtm.MemoryModule, *, layout: gtm.model.Layout
+    program: gtm.GenerativeTemporalModel,
+    memory: gtm.MemoryModule,
+    *,
+    layout: gtm.model.Layout = "stacked",
+    precision: gtm.model.Precision = "float32",
+    compile_steps: int = 0,
 ) -> Step:
-    """SVI and the filtering guide, the sites laid out as ``layout`` names it."""
+    """SVI and the filtering guide, with settings of the library by the names they have there."""
     program = program.with_layout(layout)
-    model = gtm.use_memory(memory, name=f"memory of {program.name}")(program.model)
+    program.precision = precision
+    model = _with_memory(program, memory, gtm.Unrolling(compile_steps=compile_steps))
     guide = gtm.FilteringGuide(model, program)
-    svi = SVI(model, guide, gtm.optim.Adam(lr=1e-3, clip_norm=10.0), Trace_ELBO())
+    optimizer = gtm.optim.Adam(lr=1e-3, clip_norm=10.0)
+    svi = SVI(model, guide, optimizer, gtm.DeviceTrace_ELBO())
 
     def step(frames: Tensor) -> float:
         with pyro.validation_enabled(False):
@@ -90,11 +97,48 @@ def by_svi(
     return step
 
 
+def captured(program: gtm.GenerativeTemporalModel, memory: gtm.MemoryModule) -> Step:
+    """The whole step as a CUDA graph; frames are copied to where the graph has them."""
+    model = _with_memory(program, memory, gtm.Unrolling())
+    guide = gtm.FilteringGuide(model, program)
+    optimizer = gtm.optim.Adam(lr=1e-3, clip_norm=10.0)
+    device = next(program.parameters()).device
+    svi = gtm.CapturedSVI(
+        model, guide, optimizer, gtm.DeviceTrace_ELBO(), device=device, read_every=1
+    )
+    held: list[Tensor] = []
+    steps = gtm.training_steps(svi, lambda: (held[0], None), num_steps=2**62)
+
+    def step(frames: Tensor) -> float:
+        if held:
+            held[0].copy_(frames)
+        else:
+            held.append(frames.clone())
+        return next(steps)[1]
+
+    return step
+
+
+def _with_memory(
+    program: gtm.GenerativeTemporalModel, memory: gtm.MemoryModule, unrolling: gtm.Unrolling
+) -> Callable[..., Tensor]:
+    handler = gtm.use_memory(memory, name=f"memory of {program.name}", unrolling=unrolling)
+    return handler(program.model)
+
+
 SETTINGS: dict[str, Setting] = {
-    "stacked": partial(by_svi, layout="stacked"),
+    "stacked": by_svi,
     "per step": partial(by_svi, layout="per_step"),
+    "bfloat16": partial(by_svi, precision="bfloat16"),
+    "compiled, 5": partial(by_svi, compile_steps=5),
+    "compiled, 20": partial(by_svi, compile_steps=20),
+    "compiled, 20, bfloat16": partial(by_svi, compile_steps=20, precision="bfloat16"),
+    "captured": captured,
 }
 """The library's, by their names in the table."""
+
+ASKED_FOR = [label for label in SETTINGS if label.startswith("compiled")]
+"""Those that take minutes to begin, and run where they are asked for only."""
 
 NAMES = [REFERENCE, SCAN, *SETTINGS, PAIR, f"{PAIR}, validated"]
 """Of all contestants, in the order of the table."""
