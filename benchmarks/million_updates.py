@@ -33,6 +33,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -344,10 +345,7 @@ def compare_training(
     differ = []
     for config in configs:
         reasons: list[str] = []
-        seeded = [
-            make_config(**{**vars(config), "seed": seed, "num_steps": num_steps})
-            for seed in range(seeds)
-        ]
+        seeded = [replace(config, seed=seed, num_steps=num_steps) for seed in range(seeds)]
         pairs = train_pairs(seeded, stop, reasons)
         if on_cuda:
             for reason in dict.fromkeys(reasons):

@@ -138,6 +138,7 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
     likelihood = LIKELIHOODS[config.likelihood](training_task.event_shape)
 
     torch.set_float32_matmul_precision(config.matmul_precision)
+    torch.backends.cudnn.allow_tf32 = config.matmul_precision != "highest"  # of convolutions
     pyro.clear_param_store()
     pyro.set_rng_seed(config.seed)
     memory = _build_memory(config, training_task)

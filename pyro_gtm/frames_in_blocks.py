@@ -8,7 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import constraints
-from torch.utils.checkpoint import checkpoint
+
+from pyro_gtm.recomputing import recomputed
 
 __all__ = ["FramesInBlocks", "map_in_blocks"]
 
@@ -28,7 +29,7 @@ def map_in_blocks(function: Callable[..., Tensor], steps: int, *sequences: Tenso
         As the function itself: ``(T, B, ...)``.
     """
     blocks = zip(*(sequence.split(steps) for sequence in sequences), strict=True)
-    return torch.cat([checkpoint(function, *block, use_reentrant=False) for block in blocks])
+    return torch.cat([recomputed(function, *block) for block in blocks])
 
 
 class FramesInBlocks(dist.TorchDistribution):
@@ -57,11 +58,12 @@ class FramesInBlocks(dist.TorchDistribution):
         event_shape: tuple[int, ...],
         steps: int,
     ) -> None:
+        batch_shape = torch.broadcast_shapes(latents.shape[:-1], contexts.shape[:-1])
         self.emission = emission
-        self.latents = latents
-        self.contexts = contexts
+        self.latents = latents.expand(*batch_shape, -1)
+        self.contexts = contexts.expand(*batch_shape, -1)
         self.steps = steps
-        super().__init__(latents.shape[:-1], torch.Size(event_shape), validate_args=False)
+        super().__init__(batch_shape, torch.Size(event_shape), validate_args=False)
 
     def expand(self, batch_shape: Shape, _instance: FramesInBlocks | None = None) -> FramesInBlocks:
         if torch.Size(batch_shape) != self.batch_shape:

@@ -176,7 +176,9 @@ class LatentProcess(dist.TorchDistribution):
 
     def _along(self, latents: Tensor) -> Rollout:
         if self._rollout is None:
-            steps = latents if latents.dim() == 3 else latents.movedim(-3, 0).unsqueeze(-3)
+            steps = latents.expand(self.batch_shape + self.event_shape)
+            if steps.dim() > 3:
+                steps = steps.movedim(-3, 0).unsqueeze(-3)  # (T, *batch, 1, B, Z)
             (contexts,) = self._unroll(_follow, steps, self.beside)
             self._rollout = Rollout(latents, contexts, None)
         elif not _same(self._rollout.latents, latents):

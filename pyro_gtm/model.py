@@ -219,7 +219,9 @@ class GenerativeTemporalModel(nn.Module):
         prior = self._process(frames, controls, num_steps)
         with _time(num_steps):
             latents = pyro.sample("z", prior)  # (*batch, T, B, Z)
-            emission = self._emissions(latents, prior.contexts(latents))
+            contexts = prior.contexts(latents)
+            judged = self.emission if frames is None else self._emissions
+            emission = judged(latents, contexts)
             drawn = pyro.sample("x", emission, obs=frames)
         # Time is a plate for the sake of its shape; its steps are not independent.  This site,
         # which adds nothing, stands outside it, so that bounds which weigh particles against each

@@ -81,7 +81,6 @@ def write(latent: Tensor) -> None:
     )
 
 
-@effectful(type=UNROLL)
 def unroll(
     cell: Cell,
     sequences: Sequence[Tensor | None],
@@ -108,11 +107,38 @@ def unroll(
 
     Raises:
         NoMemoryError: no memory handler is active.
+        ValueError: no steps, or a batch shape without a gap where time is to be.
     """
+    if num_steps < 1:
+        raise ValueError(f"gtm.unroll: num_steps must be at least 1, got {num_steps}")
+    if len(batch_shape) < 1 or (len(batch_shape) > 1 and batch_shape[-2] != 1):
+        raise ValueError(
+            "gtm.unroll: batch_shape must be (B,), or (*batch, 1, B) with a gap where time is to "
+            f"be, got {tuple(batch_shape)}"
+        )
+    result: tuple[Tensor, ...] = _unroll(
+        cell, sequences, controls, num_steps=num_steps, batch_shape=torch.Size(batch_shape)
+    )
+    return result
+
+
+@effectful(type=UNROLL)
+def _unroll(
+    cell: Cell,
+    sequences: Sequence[Tensor | None],
+    controls: Tensor | None,
+    *,
+    num_steps: int,
+    batch_shape: torch.Size,
+) -> tuple[Tensor, ...]:
     steps = []
-    for t in range(num_steps):
-        context = read(None if controls is None else controls[t])
-        written, *outputs = cell(context, *(None if s is None else s[t] for s in sequences))
+    # The gradient of a single index would be as long as the whole sequence.
+    here = [
+        [None] * num_steps if s is None else s[:num_steps].unbind(0) for s in (controls, *sequences)
+    ]
+    for control, *seen in zip(*here, strict=True):
+        context = read(control)
+        written, *outputs = cell(context, *seen)
         write(written)
         steps.append((context, *outputs))
     return tuple(join(parts) for parts in zip(*steps, strict=True))

@@ -52,8 +52,8 @@ Row = dict[str, Any]
 Progress = Callable[[Row], None]
 
 KEPT_CHECKPOINTS = 2
-MAY_CHANGE = ("num_steps", "device", "data_dir")
-"""Settings that a resumed run may be given anew."""
+MAY_CHANGE = ("num_steps", "device", "data_dir", "checkpoint_every", "compile_steps")
+"""Settings that a resumed run may be given anew; the last two change its numbers by rounding."""
 
 
 class RunError(RuntimeError):
@@ -130,7 +130,7 @@ class Run:
 
         Args:
             folder: a run folder.
-            **overrides: settings the caller wants; only ``num_steps``, ``device`` and ``data_dir``
+            **overrides: settings the caller wants; only those in ``MAY_CHANGE``
                 may differ from those the run was started with.  On another kind of device the
                 run goes on with other chance (:attr:`exact` is then False).
 

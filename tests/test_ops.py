@@ -199,10 +199,10 @@ def test_unroll_is_the_loop(
     frames = torch.randn(5, *batch_shape, 3, requires_grad=True)
     controls = torch.randn(5, B, 2) if control_dim else None
     shape = torch.Size(batch_shape)
-    with (
-        gtm.use_memory(memory, unrolling=unrolling),
-        gtm.record_memory() if watched else nullcontext(),
-    ):
+    watch = gtm.record_memory() if watched else nullcontext()
+    in_vain = watched and unrolling.checkpoint_every > 0
+    said = pytest.warns(RuntimeWarning, match="one by one") if in_vain else nullcontext()
+    with gtm.use_memory(memory, unrolling=unrolling), watch, said:
         found = gtm.unroll(
             cell_of(weight), [frames, None], controls, num_steps=5, batch_shape=shape
         )
@@ -259,4 +259,19 @@ def test_unroll_refuses_a_wrong_control(control_dim, given, memory_name, build_m
     with gtm.use_memory(memory), pytest.raises(ValueError, match=f"control_dim={control_dim}, got"):
         gtm.unroll(
             lambda _: (torch.zeros(B, 3),), [], controls, num_steps=2, batch_shape=torch.Size([B])
+        )
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "batch_shape", "words"),
+    [
+        (0, (B,), "num_steps must be at least 1, got 0"),
+        (2, (), r"batch_shape must be \(B,\), .* got \(\)"),
+        (2, (4, B), r"with a gap where time is to be, got \(4, 3\)"),
+    ],
+)
+def test_unroll_refuses_impossible_sizes(num_steps, batch_shape, words, build_memory):
+    with gtm.use_memory(build_memory("vrnn")), pytest.raises(ValueError, match=words):
+        gtm.unroll(
+            lambda _: (torch.zeros(B, 3),), [], None, num_steps=num_steps, batch_shape=batch_shape
         )

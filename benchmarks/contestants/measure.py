@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 # The profiler would tell on stderr when it starts and stops.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
-WARM_UP = 3
+WARM_UP = 4  # the fourth captures, where steps are captured
 Times = dict[str, list[float]]
 
 Step = Callable[[Tensor], float]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import mean
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from growth.curves import UNITS, Curve, Measured
 from growth.sizes import GROWING, Grid
 from pyro_gtm.plotting.style import COLOURS, STYLE, TICKS
 
-LEAST_GAP = 0.075  # between the labels of two lines, as a share of the axis
+LEAST_GAP = 0.06  # between the labels of two lines, as a share of the axis
 TITLES: dict[Measured, str] = {"seconds": "time, ms", "bytes": "peak memory, MiB"}
 
 
@@ -75,17 +76,31 @@ def scale_axes(axes: Axes, values: Sequence[int]) -> None:
 def label_exponents(axes: Axes, curves: Sequence[Curve], measured: Measured) -> None:
     """Write the last exponent at the end of each line, no two in the same place."""
     low, high = (math.log10(limit) for limit in axes.get_ylim())
-    below = -math.inf
-    for curve in sorted(curves, key=lambda curve: curve.shown(measured)[-1]):
-        end = math.log10(curve.shown(measured)[-1])
-        below = max(end, below + LEAST_GAP * (high - low))
+    curves = sorted(curves, key=lambda curve: curve.shown(measured)[-1])
+    ends = [math.log10(curve.shown(measured)[-1]) for curve in curves]
+    for curve, height in zip(curves, apart(ends, LEAST_GAP * (high - low)), strict=True):
         line = next(line for line in axes.lines if line.get_label() == curve.memory)
         axes.annotate(
             f"${GROWING[curve.grown][-1]}^{{{curve.exponents(measured)[-1]:.1f}}}$",
-            (curve.values[-1], 10**below),
+            (curve.values[-1], 10**height),
             xytext=(6, 0),
             textcoords="offset points",
             va="center",
             color=line.get_color(),
             annotation_clip=False,
         )
+
+
+def apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Growing heights, moved as little as makes each at least ``gap`` more than the one before.
+
+    Least squares: those too near each other stand around their own mean.
+    """
+    groups: list[list[float]] = []  # of heights less i * gap, which must not fall
+    for i, height in enumerate(heights):
+        groups.append([height - i * gap])
+        while len(groups) > 1 and mean(groups[-2]) >= mean(groups[-1]):
+            last = groups.pop()
+            groups[-1] += last
+    level = [mean(group) for group in groups for _ in group]
+    return [height + i * gap for i, height in enumerate(level)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro_gtm as gtm
 from pyro_gtm.memory.registry import memory_class
@@ -63,7 +63,7 @@ def sizes_of(memory: str, grown: str, grid: Grid) -> list[Sizes]:
     known = options_of(memory) | OF_ANY_MEMORY
     if grown not in known:
         return []
-    base = {
+    base: dict[str, Any] = {
         name: grid[name][0] if name in known and name in grid else None for name in Sizes._fields
     }
     return [Sizes(**{**base, grown: value}) for value in grid[grown]]

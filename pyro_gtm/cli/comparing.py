@@ -228,6 +228,11 @@ TRAINING = {
     "download",
     "binarise",
     "device",
+    "compile_steps",
+    "precision",
+    "matmul_precision",
+    "checkpoint_every",
+    "truncate_every",
 }
 """Options of train that compare has too: all that do not tell its runs apart."""
 

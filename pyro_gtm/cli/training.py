@@ -39,6 +39,7 @@ from pyro_gtm.config import (
     read_config,
 )
 from pyro_gtm.data import BINARISATIONS, SOURCES, load_data
+from pyro_gtm.handlers.unrolling import CannotCompileError
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.likelihoods import LIKELIHOODS
 from pyro_gtm.memory import memory_names
@@ -270,6 +271,10 @@ def _train(run: Run, resume_command: str) -> None:
         )
         raise click.ClickException(
             f"{error}; {kept}. A smaller --learning-rate may help."
+        ) from error
+    except CannotCompileError as error:
+        raise click.ClickException(
+            f"{error}. Go on without it with {resume_command} --compile-steps 0"
         ) from error
     except OSError as error:  # no room left, or the folder is gone
         raise click.ClickException(

@@ -11,15 +11,15 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
-from torch.utils.checkpoint import checkpoint
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 from pyro_gtm.checks import check_whole
 from pyro_gtm.memory import MemoryModule
 from pyro_gtm.ops import Cell, join
-from pyro_gtm.recurrent_linear import summing_weight_gradients_once
+from pyro_gtm.recomputing import leaves_behind, recomputed_with
+from pyro_gtm.recurrent_linear import FirstOrderOnly, summing_weight_gradients_once
 
-__all__ = ["Unrolling"]
+__all__ = ["CannotCompileError", "Unrolling", "check_written", "detached"]
 
 Outputs = tuple[Tensor, ...]
 Block = Callable[..., tuple[Any, Tensor, Outputs]]
@@ -33,11 +33,17 @@ class Unrolling:
     By default all T steps are one piece of ordinary PyTorch.  Each setting cuts the sequence into
     blocks of so many steps; 0 turns it off.
 
+    Blocks are for :func:`pyro_gtm.ops.unroll`, in which the stacked layout is written.  Where
+    steps are messages (the per-step layout, or beside a handler that wants to see each, such as
+    ``record_memory``), gradients are truncated all the same, but nothing is compiled or
+    checkpointed, of which a warning says so once.  Gradients of gradients can be had from messages
+    only.
+
     Args:
         checkpoint_every: keep for the backward pass only the state between blocks, and run each
             block again when its turn comes.  Same loss, same gradients; the recurrence's part of
-            the peak memory goes from T to T / n + n blocks' worth, so n near the root of T is best;
-            the recurrence takes a forward pass more.
+            the peak memory goes from that of T steps to that of n, and T / n states, so n near the
+            root of T is best; the recurrence takes a forward pass more.
         truncate_every: stop gradients between blocks (truncated backpropagation through time).
             The loss is the same.  **The gradient is biased**: what a frame owes to latents and
             states before its own block does not count, so nothing further back than a block is
@@ -58,6 +64,10 @@ class Unrolling:
     def __post_init__(self) -> None:
         check_whole("Unrolling", **asdict(self))
 
+    def cuts_before(self, step: int) -> bool:
+        """Whether gradients stop before a step, counted from 0."""
+        return self.truncate_every > 0 and step > 0 and step % self.truncate_every == 0
+
     def run(
         self,
         memory: MemoryModule,
@@ -66,7 +76,9 @@ class Unrolling:
         latent: Tensor,
         controls: Tensor | None,
         sequences: Sequence[Tensor | None],
+        *,
         num_steps: int,
+        first_step: int = 0,
     ) -> tuple[Any, Tensor, Outputs]:
         """Take ``num_steps`` steps from ``state`` and the latent written last.
 
@@ -78,18 +90,29 @@ class Unrolling:
             controls: ``(T, *batch, control_dim)``.
             sequences: ``(T, ...)`` each, or None.
             num_steps: T.
+            first_step: how many steps the sequence has had before.
 
         Returns:
             The state and the latent after the last step; contexts and outputs of all steps.
+
+        Raises:
+            ValueError: the cell writes a latent of another size than the memory's.
+            CannotCompileError: so it is.
+            RuntimeError: the memory draws random numbers and is to be checkpointed.
         """
+        run_block = self._block(memory, cell, state, latent, (controls, *sequences))
+        boundaries = list(pairwise(self._boundaries(first_step, num_steps)))
+        lengths = [end - begin for begin, end in boundaries]
+        # All pieces at once: the gradient of each slice by itself would be as long as the whole.
+        pieces = [
+            [None] * len(lengths) if s is None else s[:num_steps].split(lengths)
+            for s in (controls, *sequences)
+        ]
         blocks: list[Outputs] = []
-        for begin, end in pairwise(self._boundaries(num_steps)):
-            if self.truncate_every and begin % self.truncate_every == 0:
-                state = type(state)(*(part.detach() for part in state)) if begin else state
-                latent = latent.detach() if begin else latent
-            block = self._block(memory)
-            here = [None if s is None else s[begin:end] for s in (controls, *sequences)]
-            state, latent, outputs = block(memory, cell, state, latent, end - begin, *here)
+        for (begin, end), *here in zip(boundaries, *pieces, strict=True):
+            if self.cuts_before(first_step + begin):
+                state, latent = detached(state), latent.detach()
+            state, latent, outputs = run_block(memory, cell, state, latent, end - begin, *here)
             blocks.append(outputs)
         if len(blocks) == 1:
             return state, latent, blocks[0]
@@ -97,33 +120,98 @@ class Unrolling:
         whole = tuple(torch.cat(parts, dim=time) for parts in zip(*blocks, strict=True))
         return state, latent, whole
 
-    def _boundaries(self, num_steps: int) -> list[int]:
+    def _boundaries(self, first_step: int, num_steps: int) -> list[int]:
         """Where blocks begin, and T."""
         lengths = [self.checkpoint_every, self.truncate_every, self.compile_steps]
-        inner = {at for length in lengths if length for at in range(0, num_steps, length)}
+        inner = {
+            at
+            for length in lengths
+            if length
+            for at in range(-first_step % length, num_steps, length)
+        }
         return sorted({0, num_steps} | inner)
 
-    def _block(self, memory: MemoryModule) -> Block:
-        block: Block = _run_block
-        if not torch.is_grad_enabled():  # neither pays in a forward pass alone
+    def _block(
+        self,
+        memory: MemoryModule,
+        cell: Cell,
+        state: Any,
+        latent: Tensor,
+        sequences: Sequence[Tensor | None],
+    ) -> Block:
+        if not torch.is_grad_enabled():  # nothing pays in a forward pass alone
+            return _run_block
+        block: Block = _compiled(memory) if self.compile_steps else _run_block_summing_once
+        if not self.checkpoint_every:
             return block
-        if self.compile_steps:
-            block = _compiled(memory)
-        elif not self.checkpoint_every:
-            block = _run_block_summing_once
-        return _Checkpointed(block) if self.checkpoint_every else block
+        first = [None if s is None else s[:1].detach() for s in sequences]
+        return _RunAgain(block, _weights(memory, cell, state, latent, first))
 
 
 @dataclass(frozen=True)
-class _Checkpointed:
-    """A block whose inside is forgotten, and run again in the backward pass."""
+class _RunAgain:
+    """A block of which nothing is kept but what goes in and out."""
 
     block: Block
+    weights: list[Tensor]
 
-    def __call__(self, *arguments: Any) -> tuple[Any, Tensor, Outputs]:
-        # Nothing random happens in a block, so no generator has to be put back.
-        result = checkpoint(self.block, *arguments, use_reentrant=False, preserve_rng_state=False)
-        return result
+    def __call__(
+        self,
+        memory: MemoryModule,
+        cell: Cell,
+        state: Any,
+        latent: Tensor,
+        num_steps: int,
+        *sequences: Tensor | None,
+    ) -> tuple[Any, Tensor, Outputs]:
+        kind, parts = type(state), len(state)
+        there = [s is not None for s in sequences]
+
+        def run(*tensors: Tensor) -> Outputs:
+            rest = iter(tensors[parts + 1 :])
+            given = [next(rest) if one else None for one in there]
+            state, latent, outputs = self.block(
+                memory, cell, kind(*tensors[:parts]), tensors[parts], num_steps, *given
+            )
+            return (*state, latent, *outputs)
+
+        inputs = [*state, latent, *(s for s in sequences if s is not None)]
+        result = recomputed_with(run, inputs, self.weights)
+        return kind(*result[:parts]), result[parts], result[parts + 1 :]
+
+
+def _weights(
+    memory: MemoryModule,
+    cell: Cell,
+    state: Any,
+    latent: Tensor,
+    first: Sequence[Tensor | None],
+) -> list[Tensor]:
+    """What a step depends on beside its inputs, found by taking one: a cell is any function."""
+    state, latent, outputs = _run_block(memory, cell, detached(state), latent.detach(), 1, *first)
+    return leaves_behind((*state, latent, *outputs))
+
+
+class CannotCompileError(RuntimeError):
+    """A memory cannot be compiled here: one sentence says why."""
+
+
+def detached(state: Any) -> Any:
+    """A memory's state, through which no gradient goes back."""
+    return type(state)(*(part.detach() for part in state))
+
+
+def check_written(memory: MemoryModule, latent: Tensor) -> None:
+    """Refuse a latent of another size than the memory's.
+
+    Raises:
+        ValueError: so it is.
+    """
+    if latent.shape[-1] != memory.latent_dim:
+        raise ValueError(
+            f"gtm.write: the memory takes latents of size {memory.latent_dim}, got one of "
+            f"size {latent.shape[-1]}"
+        )
 
 
 def _run_block(
@@ -136,10 +224,13 @@ def _run_block(
     *sequences: Tensor | None,
 ) -> tuple[Any, Tensor, Outputs]:
     steps = []
-    for t in range(num_steps):
-        control = None if controls is None else controls[t]
+    # As above: all steps of a sequence at once.
+    here = [[None] * num_steps if s is None else s.unbind(0) for s in (controls, *sequences)]
+    for control, *seen in zip(*here, strict=True):
         state, context, _ = memory.step(state, latent, control)
-        latent, *outputs = cell(context, *[None if s is None else s[t] for s in sequences])
+        latent, *outputs = cell(context, *seen)
+        check_written(memory, latent)
+        latent = latent.expand(*context.shape[:-1], -1)
         steps.append((context, *outputs))
     return state, latent, tuple(join(parts) for parts in zip(*steps, strict=True))
 
@@ -147,7 +238,10 @@ def _run_block(
 def _run_block_summing_once(*arguments: Any) -> tuple[Any, Tensor, Outputs]:
     num_steps = arguments[4]
     with summing_weight_gradients_once(num_steps):
-        return _run_block(*arguments)
+        state, latent, outputs = _run_block(*arguments)
+    passed = FirstOrderOnly.apply(*state, latent, *outputs)
+    parts = len(state)
+    return type(state)(*passed[:parts]), passed[parts], passed[parts + 1 :]
 
 
 _compiled_blocks: WeakKeyDictionary[MemoryModule, Block] = WeakKeyDictionary()
@@ -168,11 +262,16 @@ def _compiled(memory: MemoryModule) -> Block:
     def block(*arguments: Any) -> tuple[Any, Tensor, Outputs]:
         try:
             return compiled(*arguments)
+        except FailOnRecompileLimitHit as error:
+            raise CannotCompileError(
+                f"{type(memory).__name__} was compiled anew too often: compile_steps wants few "
+                "different lengths of sequences and sizes of batches"
+            ) from error
         except TorchDynamoException as error:
-            reason = next(line for line in str(error).splitlines() if line.strip())
-            raise RuntimeError(
-                f"{type(memory).__name__} cannot be compiled here ({reason.strip()}): "
-                "leave compile_steps at 0"
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise CannotCompileError(
+                f"{type(memory).__name__} cannot be compiled here ({reason}): leave compile_steps "
+                "at 0"
             ) from error
 
     return block

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -12,7 +13,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 from typing_extensions import Self
 
-from pyro_gtm.handlers.unrolling import Unrolling
+from pyro_gtm.handlers.unrolling import Unrolling, check_written, detached
 from pyro_gtm.memory import MemoryModule, MemoryStep
 from pyro_gtm.ops import READ, WRITE, Cell
 from pyro_gtm.param_store import register_module
@@ -95,6 +96,7 @@ class use_memory(Messenger):
         self.memory = memory
         self.name = name
         self.unrolling = unrolling
+        self._warned = False
         self._forget()
 
     def __enter__(self) -> Self:
@@ -148,6 +150,9 @@ class use_memory(Messenger):
         if self._state is None:
             self._start(plate_shape())
         latent = self._last_latent()
+        if self.unrolling.cuts_before(self._steps):
+            self._state, latent = detached(self._state), latent.detach()
+        self._warn_of_settings_without_effect()
         wanted = torch.broadcast_shapes(
             self._batch_shape, latent.shape[:-1], () if control is None else control.shape[:-1]
         )
@@ -166,7 +171,7 @@ class use_memory(Messenger):
         return result
 
     def _write(self, latent: Tensor) -> None:
-        self._check_latent(latent)
+        check_written(self.memory, latent)
         if self._latent is not None:
             raise RuntimeError(
                 "gtm.write: a latent was written already and not yet read; a step is one read, "
@@ -186,18 +191,29 @@ class use_memory(Messenger):
     ) -> tuple[Tensor, ...]:
         if self._state is None:
             self._start(batch_shape)
+        latent = self._last_latent()
+        if self._batch_shape != batch_shape == _broadcast(self._batch_shape, batch_shape):
+            self._state = self.memory.expand_state(self._state, batch_shape)
+            self._batch_shape = batch_shape
         in_hand = self._context is not None or self._batch_shape != batch_shape
         if in_hand or _others_take_part():
             return step_by_step(
                 cell, sequences, controls, num_steps=num_steps, batch_shape=batch_shape
             )
         if controls is not None:
-            steps = [control.expand(*batch_shape, -1) for control in controls[:num_steps]]
-            controls = torch.stack(steps)  # (T, *batch_shape, control_dim)
+            gap = [1] * (len(batch_shape) + 2 - controls.dim())
+            controls = controls[:num_steps].reshape(num_steps, *gap, *controls.shape[1:])
+            controls = controls.expand(num_steps, *batch_shape, -1)  # (T, *batch, control_dim)
         self._state, self._latent, outputs = self.unrolling.run(
-            self.memory, cell, self._state, self._last_latent(), controls, sequences, num_steps
+            self.memory,
+            cell,
+            self._state,
+            latent.expand(*batch_shape, -1),
+            controls,
+            sequences,
+            num_steps=num_steps,
+            first_step=self._steps,
         )
-        self._check_latent(self._latent)
         self._steps += num_steps
         return outputs
 
@@ -212,20 +228,33 @@ class use_memory(Messenger):
         weight = next(self.memory.parameters(), torch.empty(0))
         return weight.new_zeros(*self._batch_shape, self.memory.latent_dim)
 
-    def _check_latent(self, latent: Tensor) -> None:
-        if latent.shape[-1] != self.memory.latent_dim:
-            raise ValueError(
-                f"gtm.write: the memory takes latents of size {self.memory.latent_dim}, got one of "
-                f"size {latent.shape[-1]}"
+    def _warn_of_settings_without_effect(self) -> None:
+        settings = self.unrolling
+        without = settings.checkpoint_every or settings.compile_steps
+        if without and torch.is_grad_enabled() and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "use_memory: steps are taken one by one, without checkpoint_every and "
+                "compile_steps: the program reads and writes them itself, or another handler wants "
+                "to see each",
+                RuntimeWarning,
+                stacklevel=2,
             )
+
+
+def _broadcast(one: torch.Size, other: torch.Size) -> torch.Size | None:
+    try:
+        return torch.broadcast_shapes(one, other)
+    except RuntimeError:  # they do not go together
+        return None
 
 
 def _others_take_part() -> bool:
     """Whether a handler on the stack, other than a memory, has a part in reads or writes."""
     hooks = [f"_pyro_{when}{kind}" for when in ("", "post_") for kind in (READ, WRITE)]
     return any(
-        hasattr(handler, hook)
+        getattr(type(handler), hook, None) is not getattr(use_memory, hook, None)
         for handler in _PYRO_STACK
-        if not isinstance(handler, use_memory)
         for hook in hooks
+        if hasattr(handler, hook)
     )

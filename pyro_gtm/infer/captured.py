@@ -27,7 +27,14 @@ from pyro_gtm.infer.bounds import DeviceELBO
 from pyro_gtm.infer.evaluation import arguments
 from pyro_gtm.infer.optim import Adam
 
-__all__ = ["CapturedSVI", "CapturedSteps", "DeviceStep", "NotCapturedWarning", "StepResult"]
+__all__ = [
+    "CapturedSVI",
+    "CapturedSteps",
+    "DeviceStep",
+    "NotCapturedWarning",
+    "StepResult",
+    "forget_trace",
+]
 
 Batch = tuple[Tensor, "Tensor | None"]
 Draw = Callable[[], Batch]
@@ -140,7 +147,7 @@ class DeviceStep:
         svi = self._svi
         with self._weighing, poutine.trace(param_only=True) as seen:
             loss = svi.loss_and_grads(svi.model, svi.guide, *arguments(*self.draw()))
-        self.forget()
+        forget_trace(self._svi.guide)
         parameters = {
             cast(Any, site["value"]).unconstrained() for site in seen.trace.nodes.values()
         }
@@ -148,16 +155,6 @@ class DeviceStep:
         result = torch.stack([loss.double(), norm.double()]).unsqueeze(0)  # (1, 2)
         self._results.index_copy_(0, self._next, result)
         self._next.add_(1)
-
-    def forget(self) -> None:
-        """Let go of the last step's graph of gradients, which the guide's trace holds.
-
-        A parameter's node in it remembers the CUDA stream that it was made on, and is used again
-        for as long as anything holds it; a capture must find none from another stream.
-        """
-        guide = poutine.unwrap(self._svi.guide)
-        if isinstance(guide, TraceMessenger):
-            guide.trace = Trace(graph_type=guide.graph_type)
 
     def weigh(self, weight: float) -> None:
         """Set the weight of the KL term in the steps to come."""
@@ -270,7 +267,7 @@ class CapturedSteps:
 
         Pyro's messages, which are cycles, may hold some.
         """
-        self._step.forget()
+        forget_trace(self._svi.guide)
         gc.collect()
 
     def _give_up(self, reason: str) -> None:
@@ -300,14 +297,34 @@ class DrawWatch:
         self._last: Batch | None = None
 
     def __call__(self) -> Batch:
+        # As the last batch is now: a caller may fill the tensors of a batch anew, which a replay
+        # follows; what counts is what ``draw`` itself changes, be it in the same tensors.
+        last = None if self._last is None else _copies(self._last)
         before = [generator.get_state() for generator in self._generators]
         batch = self._draw()
         after = [generator.get_state() for generator in self._generators]
         drew = any(not one.equal(other) for one, other in zip(before, after, strict=True))
-        if self._last is not None and self.objection is None:
-            self.objection = _difference(self._last, batch, drew)
+        if last is not None and self.objection is None:
+            self.objection = _difference(last, batch, drew)
         self._last = batch
         return batch
+
+
+def forget_trace(guide: Callable[..., Any]) -> None:
+    """Let go of the last step's graph of gradients, which an effect-based guide's trace holds.
+
+    It holds inputs of layers too.  And a parameter's node in it remembers the CUDA stream that it
+    was made on, and is used again for as long as anything holds it; a capture must find none from
+    another stream.
+    """
+    messenger = poutine.unwrap(guide)
+    if isinstance(messenger, TraceMessenger):
+        messenger.trace = Trace(graph_type=messenger.graph_type)
+
+
+def _copies(batch: Batch) -> Batch:
+    frames, controls = batch
+    return frames.clone(), None if controls is None else controls.clone()
 
 
 def _difference(last: Batch, batch: Batch, drew: bool) -> str | None:

@@ -12,7 +12,7 @@ from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_gtm.handlers import weigh_latents
-from pyro_gtm.infer.captured import CapturedSteps, CapturedSVI, Draw, StepResult
+from pyro_gtm.infer.captured import CapturedSteps, CapturedSVI, Draw, StepResult, forget_trace
 from pyro_gtm.infer.evaluation import arguments
 from pyro_gtm.infer.optim import NonFiniteGradientError
 
@@ -96,6 +96,7 @@ def _one_by_one(
                     loss = float(svi.step(*arguments(frames, controls)))
             except (NonFiniteGradientError, _NonFiniteLoss) as error:
                 raise NonFiniteLossError(step, str(error)) from error
+            forget_trace(svi.guide)  # before the next step needs its room
             yield step, loss
     finally:
         svi.loss_and_grads = loss_and_grads

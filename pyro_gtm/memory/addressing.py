@@ -126,7 +126,7 @@ def interpolate(content: Tensor, previous: Tensor, gates: Tensor) -> Tensor:
     Returns:
         w, ``(*batch, R, N)``.
     """
-    return torch.lerp(previous, content, gates.unsqueeze(-1))
+    return torch.addcmul(previous, gates.unsqueeze(-1), content - previous)
 
 
 def shift(weights: Tensor, kernels: Tensor) -> Tensor:

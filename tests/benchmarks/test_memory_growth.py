@@ -184,6 +184,12 @@ def test_a_panel_for_each_size_and_cost_with_every_line_and_its_exponent():
     assert heights[0] < heights[1], "labels of lines that end together stand apart"
 
 
+def test_labels_stand_around_where_their_lines_end():
+    assert figure.apart([1.0, 5.0, 9.0], 1.0) == [1.0, 5.0, 9.0]
+    assert figure.apart([1.0, 5.0, 5.0, 9.0], 1.0) == [1.0, 4.5, 5.5, 9.0]
+    assert figure.apart([2.0, 2.0, 2.5], 1.0) == pytest.approx([3.5 / 3, 6.5 / 3, 9.5 / 3])
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
