@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import constraints, kl_divergence, register_kl
 
 from pyro_gtm.nets.gaussian import Parameters, correct
-from pyro_gtm.ops import unroll
+from pyro_gtm.ops import Mapped, unroll
 
 __all__ = ["LatentProcess"]
 
@@ -89,7 +89,7 @@ class LatentProcess(dist.TorchDistribution):
         batch_shape: torch.Size,
         latent_dim: int,
         controls: Tensor | None = None,
-        features: Tensor | None = None,
+        features: Tensor | Mapped | None = None,
         beside: Tensor | None = None,
         like: Tensor | None = None,
         stands_in_for: LatentProcess | None = None,
@@ -105,7 +105,7 @@ class LatentProcess(dist.TorchDistribution):
         self._rollout: Rollout | None = None
         super().__init__(batch_shape, torch.Size([latent_dim]), validate_args=False)
 
-    def stand_in(self, head: Head, features: Tensor, corrects: bool) -> LatentProcess:
+    def stand_in(self, head: Head, features: Tensor | Mapped, corrects: bool) -> LatentProcess:
         """The posterior that takes this prior's place, and tells it what was drawn."""
         return LatentProcess(
             head,
@@ -152,7 +152,10 @@ class LatentProcess(dist.TorchDistribution):
         rollout = self._along(latents)
         factors = rollout.factors
         if factors is None:
-            parameters = self.head(rollout.contexts, self.features)
+            features = self.features
+            if isinstance(features, Mapped):
+                features = features.values()
+            parameters = self.head(rollout.contexts, features)
             if self.prior is not None and self.corrects:
                 parameters = correct(self.prior.head(rollout.contexts, None), parameters)
             factors = _gaussians(*parameters)
@@ -189,7 +192,7 @@ class LatentProcess(dist.TorchDistribution):
         return self._rollout
 
     def _unroll(
-        self, cell: Callable[..., tuple[Tensor, ...]], *sequences: Tensor | None
+        self, cell: Callable[..., tuple[Tensor, ...]], *sequences: Tensor | Mapped | None
     ) -> tuple[Tensor, ...]:
         return unroll(
             cell,

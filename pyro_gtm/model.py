@@ -16,7 +16,7 @@ from pyro_gtm.frames_in_blocks import FramesInBlocks, map_in_blocks
 from pyro_gtm.latent_process import LatentProcess
 from pyro_gtm.likelihoods import Likelihood
 from pyro_gtm.nets.gaussian import GaussianHead, Parameters, correct
-from pyro_gtm.ops import read, write
+from pyro_gtm.ops import Mapped, read, write
 from pyro_gtm.param_store import register_module
 from pyro_gtm.plates import plate_shape
 
@@ -236,7 +236,7 @@ class GenerativeTemporalModel(nn.Module):
         *batch, batch_size = plate_shape()  # outside the plate of time: (*batch, [1,] B)
         beside = None
         if self.writes == "latent+frame" and frames is not None:
-            beside = self.encode(frames).relu()  # (T, B, feature_dim)
+            beside = self._beside(frames)
         return LatentProcess(
             self._prior_parameters,
             batch_shape=torch.Size([*batch[:-1], num_steps, batch_size]),
@@ -256,12 +256,20 @@ class GenerativeTemporalModel(nn.Module):
 
     # ------------------------------------------------------------------ its distributions
 
-    def encode(self, frames: Tensor) -> Tensor:
-        """What the posterior sees of each frame: ``(T, B, *event) -> (T, B, feature_dim)``."""
+    def encode(self, frames: Tensor) -> Tensor | Mapped:
+        """What the posterior sees of each frame: ``(T, B, *event) -> (T, B, feature_dim)``.
+
+        With ``checkpoint_every``, it is worked out within each block of the recurrence.
+        """
+        self._check_frames(frames)
+        return Mapped(self._features, frames) if self._in_blocks else self._features(frames)
+
+    def _beside(self, frames: Tensor) -> Tensor:
+        """What the memory is given of each frame: ``(T, B, *event) -> (T, B, feature_dim)``."""
         self._check_frames(frames)
         if self._in_blocks:
-            return map_in_blocks(self._features, self.checkpoint_every, frames)
-        return self._features(frames)
+            return map_in_blocks(self._features, self.checkpoint_every, frames).relu()
+        return self._features(frames).relu()
 
     def _features(self, frames: Tensor) -> Tensor:
         with self._autocast(frames):
@@ -273,7 +281,7 @@ class GenerativeTemporalModel(nn.Module):
         return Normal(*self.prior_head(context)).to_event(1)
 
     def posterior(
-        self, name: str, prior: TorchDistribution, features: Tensor | None
+        self, name: str, prior: TorchDistribution, features: Tensor | Mapped | None
     ) -> TorchDistribution:
         """q(z_t | Ψ_t, x_t), equation 8, for the site ``name``; ``prior`` where no frame is given.
 
@@ -283,6 +291,8 @@ class GenerativeTemporalModel(nn.Module):
             return prior
         if isinstance(prior, LatentProcess):
             return prior.stand_in(self._posterior_parameters, features, self.corrects)
+        if isinstance(features, Mapped):
+            features = features.values()
         kind, _, step = name.partition("_")
         if kind != "z" or not step.isdigit() or int(step) >= len(features):
             return prior

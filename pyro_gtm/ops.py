@@ -16,12 +16,13 @@ and by default is that loop; but a memory asked for a sequence at once may run i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from pyro.poutine.runtime import effectful
 from torch import Tensor
 
-__all__ = ["Cell", "NoMemoryError", "join", "read", "unroll", "write"]
+__all__ = ["Cell", "Mapped", "NoMemoryError", "join", "read", "unroll", "write"]
 
 READ = "gtm_read"
 """Message type of :func:`read`; handlers define ``_pyro_gtm_read``."""
@@ -83,7 +84,7 @@ def write(latent: Tensor) -> None:
 
 def unroll(
     cell: Cell,
-    sequences: Sequence[Tensor | None],
+    sequences: Sequence[Tensor | Mapped | None],
     controls: Tensor | None,
     *,
     num_steps: int,
@@ -95,7 +96,7 @@ def unroll(
         cell: given the context of step t and what each of ``sequences`` holds for it, returns what
             is to be written, and then whatever of step t is wanted: ``(*batch_shape, n)`` each.  It
             must not draw, nor send messages: a handler may run it twice, or compile it.
-        sequences: ``(T, ...)`` each; None stays None.
+        sequences: ``(T, ...)`` each, or :class:`Mapped`; None stays None.
         controls: c_1..c_T, ``(T, B, control_dim)``.
         num_steps: T.
         batch_shape: of what is read and written.  ``(B,)``, or with plates left of a plate of time
@@ -122,10 +123,27 @@ def unroll(
     return result
 
 
+class Mapped(NamedTuple):
+    """A sequence of which a step is to see a function's value, worked out when it is needed.
+
+    For values that are larger than what they are made from, in a block that is run again.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    """Of any steps at once: ``(n, ...)`` to ``(n, ...)``, each by itself."""
+
+    sequence: Tensor
+    """``(T, ...)``."""
+
+    def values(self) -> Tensor:
+        """Of all steps: ``(T, ...)``."""
+        return self.function(self.sequence)
+
+
 @effectful(type=UNROLL)
 def _unroll(
     cell: Cell,
-    sequences: Sequence[Tensor | None],
+    sequences: Sequence[Tensor | Mapped | None],
     controls: Tensor | None,
     *,
     num_steps: int,
@@ -133,9 +151,8 @@ def _unroll(
 ) -> tuple[Tensor, ...]:
     steps = []
     # The gradient of a single index would be as long as the whole sequence.
-    here = [
-        [None] * num_steps if s is None else s[:num_steps].unbind(0) for s in (controls, *sequences)
-    ]
+    plain = [s.values() if isinstance(s, Mapped) else s for s in (controls, *sequences)]
+    here = [[None] * num_steps if s is None else s[:num_steps].unbind(0) for s in plain]
     for control, *seen in zip(*here, strict=True):
         context = read(control)
         written, *outputs = cell(context, *seen)

@@ -76,7 +76,9 @@ def test_everything_else_is_in_single_precision(
     kinds = {value.dtype for value in seen.values() if value.is_floating_point()}
     assert kinds == {torch.float32}
     assert {"context", "hidden", "cell"} <= seen.keys() or memory_name == "introspective"
-    assert pair.program.encode(frames).dtype == torch.float32
+    features = pair.program.encode(frames)
+    features = features.values() if isinstance(features, Mapped) else features
+    assert features.dtype == torch.float32
     assert {weight.dtype for weight in pair.modules().parameters()} == {torch.float32}
 
 

@@ -9,17 +9,19 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine.guide import GuideMessenger
 from torch import Tensor
 
+from pyro_gtm.ops import Mapped
+
 __all__ = ["FilteringGuide", "FilteringProgram"]
 
 
 class FilteringProgram(Protocol):
     """What a program must offer to be guided: here, :class:`pyro_gtm.GenerativeTemporalModel`."""
 
-    def encode(self, frames: Tensor) -> Tensor:
+    def encode(self, frames: Tensor) -> Tensor | Mapped:
         """What the posterior sees of each frame: ``(T, B, *event) -> (T, B, feature_dim)``."""
 
     def posterior(
-        self, name: str, prior: TorchDistribution, features: Tensor | None
+        self, name: str, prior: TorchDistribution, features: Tensor | Mapped | None
     ) -> TorchDistribution:
         """The posterior of the site ``name``, or ``prior`` itself for a site without one."""
 
@@ -45,7 +47,7 @@ class FilteringGuide(GuideMessenger):
     def __init__(self, model: Callable[..., Any], program: FilteringProgram) -> None:
         super().__init__(model)
         self.program = program
-        self._features: Tensor | None = None
+        self._features: Tensor | Mapped | None = None
 
     def __call__(  # type: ignore[override]
         self, frames: Tensor | None = None, *args: Any, **kwargs: Any

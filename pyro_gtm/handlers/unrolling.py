@@ -15,12 +15,13 @@ from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 from pyro_gtm.checks import check_whole
 from pyro_gtm.memory import MemoryModule
-from pyro_gtm.ops import Cell, join
+from pyro_gtm.ops import Cell, Mapped, join
 from pyro_gtm.recomputing import leaves_behind, recomputed_with
 from pyro_gtm.recurrent_linear import FirstOrderOnly, summing_weight_gradients_once
 
 __all__ = ["CannotCompileError", "Unrolling", "check_written", "detached"]
 
+Map = Callable[[Tensor], Tensor]
 Outputs = tuple[Tensor, ...]
 Block = Callable[..., tuple[Any, Tensor, Outputs]]
 """As :func:`_run_block`: gives the state, what was written last, and contexts with outputs."""
@@ -75,7 +76,7 @@ class Unrolling:
         state: Any,
         latent: Tensor,
         controls: Tensor | None,
-        sequences: Sequence[Tensor | None],
+        sequences: Sequence[Tensor | Mapped | None],
         *,
         num_steps: int,
         first_step: int = 0,
@@ -88,7 +89,7 @@ class Unrolling:
             state: of the memory, before the first step.
             latent: what was written last, ``(*batch, latent_dim)``.
             controls: ``(T, *batch, control_dim)``.
-            sequences: ``(T, ...)`` each, or None.
+            sequences: see :func:`pyro_gtm.ops.unroll`.
             num_steps: T.
             first_step: how many steps the sequence has had before.
 
@@ -100,13 +101,14 @@ class Unrolling:
             CannotCompileError: so it is.
             RuntimeError: the memory draws random numbers and is to be checkpointed.
         """
-        run_block = self._block(memory, cell, state, latent, (controls, *sequences))
+        within = tuple(s.function if isinstance(s, Mapped) else None for s in sequences)
+        plain = [controls, *(s.sequence if isinstance(s, Mapped) else s for s in sequences)]
+        run_block = self._block(memory, cell, state, latent, plain, within)
         boundaries = list(pairwise(self._boundaries(first_step, num_steps)))
         lengths = [end - begin for begin, end in boundaries]
         # All pieces at once: the gradient of each slice by itself would be as long as the whole.
         pieces = [
-            [None] * len(lengths) if s is None else s[:num_steps].split(lengths)
-            for s in (controls, *sequences)
+            [None] * len(lengths) if s is None else s[:num_steps].split(lengths) for s in plain
         ]
         blocks: list[Outputs] = []
         for (begin, end), *here in zip(boundaries, *pieces, strict=True):
@@ -138,14 +140,45 @@ class Unrolling:
         state: Any,
         latent: Tensor,
         sequences: Sequence[Tensor | None],
+        within: tuple[Map | None, ...],
     ) -> Block:
-        if not torch.is_grad_enabled():  # nothing pays in a forward pass alone
-            return _run_block
-        block: Block = _compiled(memory) if self.compile_steps else _run_block_summing_once
-        if not self.checkpoint_every:
+        # Nothing else pays in a forward pass alone.
+        block: Block = _run_block
+        if torch.is_grad_enabled():
+            block = _compiled(memory) if self.compile_steps else _run_block_summing_once
+        if any(within):
+            block = _Mapping(block, within)
+        if not (self.checkpoint_every and torch.is_grad_enabled()):
             return block
         first = [None if s is None else s[:1].detach() for s in sequences]
-        return _RunAgain(block, _weights(memory, cell, state, latent, first))
+        one_step = _Mapping(_run_block, within)(
+            memory, cell, detached(state), latent.detach(), 1, *first
+        )
+        return _RunAgain(block, _leaves_behind(*one_step))
+
+
+@dataclass(frozen=True)
+class _Mapping:
+    """A block that maps some of its sequences first."""
+
+    block: Block
+    functions: tuple[Map | None, ...]
+
+    def __call__(
+        self,
+        memory: MemoryModule,
+        cell: Cell,
+        state: Any,
+        latent: Tensor,
+        num_steps: int,
+        controls: Tensor | None,
+        *sequences: Tensor | None,
+    ) -> tuple[Any, Tensor, Outputs]:
+        mapped = [
+            sequence if function is None or sequence is None else function(sequence)
+            for function, sequence in zip(self.functions, sequences, strict=True)
+        ]
+        return self.block(memory, cell, state, latent, num_steps, controls, *mapped)
 
 
 @dataclass(frozen=True)
@@ -180,15 +213,8 @@ class _RunAgain:
         return kind(*result[:parts]), result[parts], result[parts + 1 :]
 
 
-def _weights(
-    memory: MemoryModule,
-    cell: Cell,
-    state: Any,
-    latent: Tensor,
-    first: Sequence[Tensor | None],
-) -> list[Tensor]:
-    """What a step depends on beside its inputs, found by taking one: a cell is any function."""
-    state, latent, outputs = _run_block(memory, cell, detached(state), latent.detach(), 1, *first)
+def _leaves_behind(state: Any, latent: Tensor, outputs: Outputs) -> list[Tensor]:
+    """What a step depends on beside its inputs; found by taking one, as a cell is any function."""
     return leaves_behind((*state, latent, *outputs))
 
 

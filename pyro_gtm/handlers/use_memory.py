@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from pyro_gtm.handlers.unrolling import Unrolling, check_written, detached
 from pyro_gtm.memory import MemoryModule, MemoryStep
-from pyro_gtm.ops import READ, WRITE, Cell
+from pyro_gtm.ops import READ, WRITE, Cell, Mapped
 from pyro_gtm.param_store import register_module
 from pyro_gtm.plates import plate_shape
 
@@ -183,7 +183,7 @@ class use_memory(Messenger):
         self,
         step_by_step: Callable[..., tuple[Tensor, ...]],
         cell: Cell,
-        sequences: Sequence[Tensor | None],
+        sequences: Sequence[Tensor | Mapped | None],
         controls: Tensor | None,
         *,
         num_steps: int,
