@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import pyro_gtm as gtm
 from pyro_gtm.model import GenerativeTemporalModel
+from pyro_gtm.ops import Mapped
 
 EPSILON = 2.0**-8
 """Half the spacing of bfloat16's numbers: what a rounding adds to a product, relative to it."""

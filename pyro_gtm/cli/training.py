@@ -39,7 +39,7 @@ from pyro_gtm.config import (
     read_config,
 )
 from pyro_gtm.data import BINARISATIONS, SOURCES, load_data
-from pyro_gtm.handlers.unrolling import CannotCompileError
+from pyro_gtm.handlers.compiling import CannotCompileError
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.likelihoods import LIKELIHOODS
 from pyro_gtm.memory import memory_names

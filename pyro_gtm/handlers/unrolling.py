@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from types import FunctionType
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 from pyro_gtm.checks import check_whole
+from pyro_gtm.handlers.compiling import compiled_block
 from pyro_gtm.memory import MemoryModule
 from pyro_gtm.ops import Cell, Mapped, join
 from pyro_gtm.recomputing import leaves_behind, recomputed_with
 from pyro_gtm.recurrent_linear import FirstOrderOnly, summing_weight_gradients_once
 
-__all__ = ["CannotCompileError", "Unrolling", "check_written", "detached"]
+__all__ = ["Unrolling", "check_written", "detached"]
 
 Map = Callable[[Tensor], Tensor]
 Outputs = tuple[Tensor, ...]
@@ -52,7 +50,8 @@ class Unrolling:
             the time of no product, and no memory.
         compile_steps: compile so many steps, memory and heads, with ``torch.compile``.  The first
             training step takes longer by tens of seconds, and more for more steps at once.  Same
-            numbers up to rounding.
+            numbers up to rounding: gradients are compared with those of plain steps at first, and
+            where they differ the compiled block is refused.
 
     Raises:
         ValueError: a setting is no whole number of at least 0.
@@ -145,7 +144,11 @@ class Unrolling:
         # Nothing else pays in a forward pass alone.
         block: Block = _run_block
         if torch.is_grad_enabled():
-            block = _compiled(memory) if self.compile_steps else _run_block_summing_once
+            block = (
+                compiled_block(memory, cast(Any, _run_block))
+                if self.compile_steps
+                else _run_block_summing_once
+            )
         if any(within):
             block = _Mapping(block, within)
         if not (self.checkpoint_every and torch.is_grad_enabled()):
@@ -218,10 +221,6 @@ def _leaves_behind(state: Any, latent: Tensor, outputs: Outputs) -> list[Tensor]
     return leaves_behind((*state, latent, *outputs))
 
 
-class CannotCompileError(RuntimeError):
-    """A memory cannot be compiled here: one sentence says why."""
-
-
 def detached(state: Any) -> Any:
     """A memory's state, through which no gradient goes back."""
     return type(state)(*(part.detach() for part in state))
@@ -268,36 +267,3 @@ def _run_block_summing_once(*arguments: Any) -> tuple[Any, Tensor, Outputs]:
     passed = FirstOrderOnly.apply(*state, latent, *outputs)
     parts = len(state)
     return type(state)(*passed[:parts]), passed[parts], passed[parts + 1 :]
-
-
-_compiled_blocks: WeakKeyDictionary[MemoryModule, Block] = WeakKeyDictionary()
-
-
-def _compiled(memory: MemoryModule) -> Block:
-    if memory not in _compiled_blocks:
-        # PyTorch counts recompilations by code object and gives up after some: each memory has one
-        # of its own.
-        own = FunctionType(_run_block.__code__.replace(), _run_block.__globals__)
-        # Where it may write into buffers it has read, the compiler of PyTorch 2.13 gives the NTM's
-        # words a wrong gradient in blocks of several steps.
-        _compiled_blocks[memory] = torch.compile(
-            own, fullgraph=True, dynamic=False, options={"inplace_buffers": False}
-        )
-    compiled = _compiled_blocks[memory]
-
-    def block(*arguments: Any) -> tuple[Any, Tensor, Outputs]:
-        try:
-            return compiled(*arguments)
-        except FailOnRecompileLimitHit as error:
-            raise CannotCompileError(
-                f"{type(memory).__name__} was compiled anew too often: compile_steps wants few "
-                "different lengths of sequences and sizes of batches"
-            ) from error
-        except TorchDynamoException as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise CannotCompileError(
-                f"{type(memory).__name__} cannot be compiled here ({reason}): leave compile_steps "
-                "at 0"
-            ) from error
-
-    return block

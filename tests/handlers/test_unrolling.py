@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 import pyro_gtm as gtm
-from pyro_gtm.handlers.unrolling import CannotCompileError
+from pyro_gtm.handlers.compiling import CannotCompileError
 from pyro_gtm.nets import correct
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -622,9 +622,10 @@ def test_a_memory_that_cannot_be_compiled_is_one_sentence():
 @pytest.mark.timeout(900)  # the compiler takes a minute or more for the larger memories
 @WARNS_OF_ITSELF
 def test_compiled_steps(memory_name):
-    """Values and gradients of PyTorch's compiler, in one block of all steps.
+    """In one block of all steps: the same values and gradients, or a refusal.
 
-    That of PyTorch 2.13 gave words of the NTM a wrong gradient at just these sizes.
+    At just these sizes the compiler of PyTorch 2.13 has wrong gradients for the DNC (and for the
+    NTM, where it may write into buffers it has read).
     """
     steps, size, event = 7, 3, (1, 4, 4)
     pyro.set_rng_seed(0)
@@ -644,7 +645,12 @@ def test_compiled_steps(memory_name):
         pyro.set_rng_seed(3)
         model = gtm.use_memory(memory, unrolling=settings)(program.model)
         guide = gtm.FilteringGuide(model, program)
-        loss = Trace_ELBO().differentiable_loss(model, guide, frames)
+        try:
+            loss = Trace_ELBO().differentiable_loss(model, guide, frames)
+        except CannotCompileError as refusal:
+            assert memory_name in ("ntm", "lru", "dnc")
+            assert "other gradients than it should" in str(refusal)
+            return
         results.append((loss.detach(), *torch.autograd.grad(loss, weights)))
     for plain, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, plain, rtol=1e-9, atol=1e-11)
