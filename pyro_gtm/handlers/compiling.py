@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -59,8 +60,13 @@ class CompiledBlock:
         return self._run(*arguments)
 
     def _run(self, *arguments: Any) -> Any:
-        try:
+        with self._explaining():
             return self._compiled(*arguments)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
         except FailOnRecompileLimitHit as error:
             raise CannotCompileError(
                 f"{self.owner} was compiled anew too often: compile_steps wants few different "
@@ -74,7 +80,9 @@ class CompiledBlock:
             ) from error
 
     def _compare(self, arguments: tuple[Any, ...]) -> None:
-        plain, compiled = (_gradients(block, arguments) for block in (self.plain, self._run))
+        plain = _gradients(self.plain, arguments)
+        with self._explaining():  # the backward pass is compiled when it is first needed
+            compiled = _gradients(self._compiled, arguments)
         largest = max((float(gradient.norm()) for gradient in plain), default=0.0)
         for one, other in zip(plain, compiled, strict=True):
             tolerance = TOLERANCE.get(one.dtype, SINGLE_TOLERANCE)
