@@ -22,7 +22,7 @@ import torch
 from pyro.poutine.runtime import effectful
 from torch import Tensor
 
-__all__ = ["Cell", "Mapped", "NoMemoryError", "join", "read", "unroll", "write"]
+__all__ = ["Cell", "Mapped", "NoMemoryError", "join", "parts_of", "read", "unroll", "write"]
 
 READ = "gtm_read"
 """Message type of :func:`read`; handlers define ``_pyro_gtm_read``."""
@@ -92,15 +92,28 @@ def unroll(
 ) -> tuple[Tensor, ...]:
     """Read, work, write, T times over.
 
+    ::
+
+        def cell(context, noise):  # (B, context_dim), (B, Z)
+            location, scale = prior(context)
+            z = location + scale * noise
+            return z, z, location, scale  # what is written, then what is wanted of the step
+
+        noise = torch.randn(T, B, Z)
+        contexts, z, location, scale = gtm.unroll(
+            cell, [noise], None, num_steps=T, batch_shape=(B,)
+        )  # (T, B, n) each
+
     Args:
-        cell: given the context of step t and what each of ``sequences`` holds for it, returns what
-            is to be written, and then whatever of step t is wanted: ``(*batch_shape, n)`` each.  It
-            must not draw, nor send messages: a handler may run it twice, or compile it.
+        cell: called with the context of step t and, one argument each, what ``sequences`` hold for
+            it; returns a tuple, even of one: first what is to be written, then whatever of step t
+            is wanted, ``(*batch_shape, n)`` each.  It must not draw, nor send messages: a handler
+            may run it twice, or compile it.
         sequences: ``(T, ...)`` each, or :class:`Mapped`; None stays None.
-        controls: c_1..c_T, ``(T, B, control_dim)``.
+        controls: c_1..c_T and perhaps more, ``(T, B, control_dim)``; None for a memory without.
         num_steps: T.
-        batch_shape: of what is read and written.  ``(B,)``, or with plates left of a plate of time
-            ``(*batch, 1, B)``.
+        batch_shape: of what is read and written: ``(B,)``.  Where further plates stand left of one
+            of time, such as particles, ``(*batch, 1, B)``, with a gap for time.
 
     Returns:
         The contexts and what the cell returned, all but what was written, of all steps:
@@ -108,10 +121,22 @@ def unroll(
 
     Raises:
         NoMemoryError: no memory handler is active.
-        ValueError: no steps, or a batch shape without a gap where time is to be.
+        ValueError: no steps, sequences of another length, or a batch shape without a gap where
+            time is to be.
+        TypeError: the cell returns no tuple.
     """
     if num_steps < 1:
         raise ValueError(f"gtm.unroll: num_steps must be at least 1, got {num_steps}")
+    given = [s.sequence if isinstance(s, Mapped) else s for s in sequences]
+    lengths = [len(s) for s in given if s is not None]
+    if any(length != num_steps for length in lengths):
+        raise ValueError(
+            f"gtm.unroll: sequences must be num_steps={num_steps} long, got lengths {lengths}"
+        )
+    if controls is not None and len(controls) < num_steps:
+        raise ValueError(
+            f"gtm.unroll: controls must cover num_steps={num_steps} steps, got {len(controls)}"
+        )
     if len(batch_shape) < 1 or (len(batch_shape) > 1 and batch_shape[-2] != 1):
         raise ValueError(
             "gtm.unroll: batch_shape must be (B,), or (*batch, 1, B) with a gap where time is to "
@@ -155,10 +180,20 @@ def _unroll(
     here = [[None] * num_steps if s is None else s[:num_steps].unbind(0) for s in plain]
     for control, *seen in zip(*here, strict=True):
         context = read(control)
-        written, *outputs = cell(context, *seen)
+        written, *outputs = parts_of(cell(context, *seen))
         write(written)
         steps.append((context, *outputs))
     return tuple(join(parts) for parts in zip(*steps, strict=True))
+
+
+def parts_of(result: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What a cell returned, if it is what a cell must return."""
+    if not isinstance(result, tuple) or not result:
+        raise TypeError(
+            "gtm.unroll: the cell must return a tuple, what is to be written and then what is "
+            f"wanted of the step, got {type(result).__name__}"
+        )
+    return result
 
 
 def join(steps: Sequence[Tensor]) -> Tensor:

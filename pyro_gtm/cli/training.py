@@ -237,6 +237,11 @@ def _train(run: Run, resume_command: str) -> None:
         f"{config.task}, {config.memory} memory, {run.experiment.num_parameters:,} parameters, "
         f"on {run.experiment.device}; run folder {run.folder}"
     )
+    if config.compile_steps and run.step < config.num_steps:
+        click.echo(
+            f"Compiling {config.compile_steps} time steps before the first step, which can take "
+            "minutes, also to stop."
+        )
     if config.network == "conv" and run.experiment.device.type == "cpu":
         click.echo(
             "Warning: conv networks are slow on a CPU, about 5 s a step and 30 s an evaluation at "

@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_gtm.checks import check_whole
 from pyro_gtm.handlers.compiling import compiled_block
 from pyro_gtm.memory import MemoryModule
-from pyro_gtm.ops import Cell, Mapped, join
+from pyro_gtm.ops import Cell, Mapped, join, parts_of
 from pyro_gtm.recomputing import leaves_behind, recomputed_with
 from pyro_gtm.recurrent_linear import FirstOrderOnly, summing_weight_gradients_once
 
@@ -253,7 +253,7 @@ def _run_block(
     here = [[None] * num_steps if s is None else s.unbind(0) for s in (controls, *sequences)]
     for control, *seen in zip(*here, strict=True):
         state, context, _ = memory.step(state, latent, control)
-        latent, *outputs = cell(context, *seen)
+        latent, *outputs = parts_of(cell(context, *seen))
         check_written(memory, latent)
         latent = latent.expand(*context.shape[:-1], -1)
         steps.append((context, *outputs))

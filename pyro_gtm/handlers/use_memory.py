@@ -92,6 +92,8 @@ class use_memory(Messenger):
     ) -> None:
         if not isinstance(memory, MemoryModule):
             raise TypeError(f"use_memory: memory must be a MemoryModule, got {memory!r}")
+        if not isinstance(unrolling, Unrolling):
+            raise TypeError(f"use_memory: unrolling must be a gtm.Unrolling, got {unrolling!r}")
         super().__init__()
         self.memory = memory
         self.name = name
