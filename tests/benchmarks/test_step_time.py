@@ -148,7 +148,7 @@ def test_settings_of_pytorch_are_as_asked():
     assert result.exit_code == 0, result.output
     assert torch.get_float32_matmul_precision() == "medium"
     assert torch.get_num_threads() == 2
-    assert "2 threads, matmul precision medium" in result.output
+    assert "2 threads, wall clock, matmul precision medium" in result.output
 
 
 def test_profile_names_the_parts():
