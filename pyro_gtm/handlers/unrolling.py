@@ -154,10 +154,11 @@ class Unrolling:
         if not (self.checkpoint_every and torch.is_grad_enabled()):
             return block
         first = [None if s is None else s[:1].detach() for s in sequences]
+        # A cell is any function: what blocks depend on beside their inputs, a step tells.
         one_step = _Mapping(_run_block, within)(
             memory, cell, detached(state), latent.detach(), 1, *first
         )
-        return _RunAgain(block, _leaves_behind(*one_step))
+        return _RunAgain(block, leaves_behind(_flat(*one_step)))
 
 
 @dataclass(frozen=True)
@@ -209,16 +210,20 @@ class _RunAgain:
             state, latent, outputs = self.block(
                 memory, cell, kind(*tensors[:parts]), tensors[parts], num_steps, *given
             )
-            return (*state, latent, *outputs)
+            return _flat(state, latent, outputs)
 
         inputs = [*state, latent, *(s for s in sequences if s is not None)]
-        result = recomputed_with(run, inputs, self.weights)
-        return kind(*result[:parts]), result[parts], result[parts + 1 :]
+        return _packed(kind, parts, recomputed_with(run, inputs, self.weights))
 
 
-def _leaves_behind(state: Any, latent: Tensor, outputs: Outputs) -> list[Tensor]:
-    """What a step depends on beside its inputs; found by taking one, as a cell is any function."""
-    return leaves_behind((*state, latent, *outputs))
+def _flat(state: Any, latent: Tensor, outputs: Outputs) -> tuple[Tensor, ...]:
+    """What a block gives, as tensors side by side."""
+    return (*state, latent, *outputs)
+
+
+def _packed(kind: Any, parts: int, flat: tuple[Tensor, ...]) -> tuple[Any, Tensor, Outputs]:
+    """The inverse of :func:`_flat`, for a state of such a kind with so many parts."""
+    return kind(*flat[:parts]), flat[parts], flat[parts + 1 :]
 
 
 def detached(state: Any) -> Any:
@@ -264,6 +269,5 @@ def _run_block_summing_once(*arguments: Any) -> tuple[Any, Tensor, Outputs]:
     num_steps = arguments[4]
     with summing_weight_gradients_once(num_steps):
         state, latent, outputs = _run_block(*arguments)
-    passed = FirstOrderOnly.apply(*state, latent, *outputs)
-    parts = len(state)
-    return type(state)(*passed[:parts]), passed[parts], passed[parts + 1 :]
+    passed = FirstOrderOnly.apply(*_flat(state, latent, outputs))
+    return _packed(type(state), len(state), passed)
