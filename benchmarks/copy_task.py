@@ -45,11 +45,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import pyro_gtm as gtm
-from pyro_gtm import plotting
-from pyro_gtm.files import write_atomically
-from pyro_gtm.memory.addressed import Initialisation
+from pyro_gtm.experiments import plotting
+from pyro_gtm.experiments.files import write_atomically
+from pyro_gtm.experiments.plotting.style import GREY, STYLE, TICKS, whole_numbers
 from pyro_gtm.memory.registry import memory_class
-from pyro_gtm.plotting.style import GREY, STYLE, TICKS, whole_numbers
+from pyro_gtm.memory.slots import Initialisation
 
 PASSED = 0.01
 FLAGS = 2

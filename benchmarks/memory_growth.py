@@ -41,8 +41,8 @@ from growth.figure import draw_growth
 from growth.sizes import sizes_of
 
 import pyro_gtm as gtm
-from pyro_gtm import plotting
-from pyro_gtm.files import write_atomically
+from pyro_gtm.experiments import plotting
+from pyro_gtm.experiments.files import write_atomically
 
 
 class Growing(click.ParamType):

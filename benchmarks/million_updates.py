@@ -44,12 +44,12 @@ from pyro.infer import SVI
 from torch import Tensor
 
 import pyro_gtm as gtm
-from pyro_gtm.config import MATMUL_PRECISIONS, PRESETS, Config, make_config
-from pyro_gtm.data import MissingDataError
-from pyro_gtm.experiment import Experiment, build_experiment, pick_device
+from pyro_gtm.experiments.build import Experiment, build_experiment, pick_device
+from pyro_gtm.experiments.config import MATMUL_PRECISIONS, PRESETS, Config, make_config
+from pyro_gtm.experiments.data import MissingDataError
+from pyro_gtm.experiments.run import stop_signals
 from pyro_gtm.infer import CapturedSVI, NotCapturedWarning
 from pyro_gtm.infer.training import NonFiniteLossError, settled, training_steps
-from pyro_gtm.run import stop_signals
 
 MILLION = 1_000_000
 WARM_UP = 10  # a capture is made after three steps

@@ -18,9 +18,9 @@ import click
 import pyro
 import torch
 
-from pyro_gtm.config import make_config
-from pyro_gtm.data import MissingDataError
-from pyro_gtm.experiment import Experiment, build_experiment, pick_device
+from pyro_gtm.experiments.build import Experiment, build_experiment, pick_device
+from pyro_gtm.experiments.config import make_config
+from pyro_gtm.experiments.data import MissingDataError
 from pyro_gtm.infer.evaluation import arguments
 from pyro_gtm.memory import memory_names
 from pyro_gtm.tasks import task_names

@@ -57,7 +57,7 @@ from handwritten import MEMORIES, Networks
 from torch import Tensor
 
 import pyro_gtm as gtm
-from pyro_gtm.experiment import pick_device
+from pyro_gtm.experiments.build import pick_device
 
 MEBI = 2**20
 PROFILED = "stacked"

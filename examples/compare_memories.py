@@ -4,10 +4,10 @@
     python examples/compare_memories.py --memory vrnn --memory dnc --seeds 1 --num-steps 500
     python examples/compare_memories.py --help
 
-The same command is installed as ``pyro-gtm compare``; it lives in ``pyro_gtm/cli/``.
+The same command is installed as ``pyro-gtm compare``; it lives in ``pyro_gtm/experiments/cli/``.
 """
 
-from pyro_gtm.cli import compare
+from pyro_gtm.experiments.cli import compare
 
 if __name__ == "__main__":
     compare()

@@ -6,7 +6,7 @@
 The same command is installed as ``pyro-gtm evaluate``.
 """
 
-from pyro_gtm.cli import evaluate
+from pyro_gtm.experiments.cli import evaluate
 
 if __name__ == "__main__":
     evaluate()

@@ -5,7 +5,7 @@
 The same command is installed as ``pyro-gtm generate``.
 """
 
-from pyro_gtm.cli import generate
+from pyro_gtm.experiments.cli import generate
 
 if __name__ == "__main__":
     generate()

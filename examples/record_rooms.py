@@ -24,8 +24,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pyro_gtm.data.recordings import save_recordings
-from pyro_gtm.data.rooms import FIELD_OF_VIEW, Rooms
+from pyro_gtm.experiments.data.recordings import save_recordings
+from pyro_gtm.experiments.data.rooms import FIELD_OF_VIEW, Rooms
 
 FINER = 4  # pixels drawn for one recorded, each way, before they are averaged
 
@@ -40,7 +40,7 @@ class Request(NamedTuple):
 
 
 def record_rooms(request: Request) -> Iterator[Tensor]:
-    """The rooms of `pyro_gtm.data.rooms`."""
+    """The rooms of `pyro_gtm.experiments.data.rooms`."""
     generator = torch.Generator().manual_seed(request.seed)
     while True:
         frames, _ = Rooms().turn(

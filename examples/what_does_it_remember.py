@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 import pyro_gtm as gtm
-from pyro_gtm.checkpoint import CheckpointError
-from pyro_gtm.cli import import_option
-from pyro_gtm.data import MissingDataError
-from pyro_gtm.experiment import frozen
-from pyro_gtm.plotting import recall_under_interventions, save
-from pyro_gtm.run import Run, RunError
+from pyro_gtm.experiments.build import frozen
+from pyro_gtm.experiments.checkpoint import CheckpointError
+from pyro_gtm.experiments.cli import import_option
+from pyro_gtm.experiments.data import MissingDataError
+from pyro_gtm.experiments.plotting import recall_under_interventions, save
+from pyro_gtm.experiments.run import Run, RunError
 from pyro_gtm.tasks import Sequences
 
 SEQUENCES = 64  # an even number: they are swapped in pairs

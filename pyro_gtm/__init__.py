@@ -18,8 +18,8 @@ from pyro_gtm.handlers import (
     Unrolling,
     lesion_memory,
     record_memory,
+    scale_latents,
     use_memory,
-    weigh_latents,
 )
 from pyro_gtm.infer import (
     CapturedSVI,
@@ -30,12 +30,11 @@ from pyro_gtm.infer import (
     continue_frames,
     evaluate,
     importance_weighted_bound,
-    nearest_image_score,
     optim,
     reconstruct,
     training_steps,
 )
-from pyro_gtm.likelihoods import Bernoulli, Gaussian, Likelihood
+from pyro_gtm.internals.param_store import StaleParameterError
 from pyro_gtm.memory import (
     AddressedMemory,
     DNCMemory,
@@ -49,16 +48,16 @@ from pyro_gtm.memory import (
     memory_names,
     register_memory,
 )
-from pyro_gtm.model import GenerativeTemporalModel
-from pyro_gtm.nets import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from pyro_gtm.model.likelihoods import BernoulliLikelihood, GaussianLikelihood, Likelihood
+from pyro_gtm.model.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from pyro_gtm.model.program import GenerativeTemporalModel
 from pyro_gtm.ops import NoMemoryError, read, unroll, write
-from pyro_gtm.param_store import StaleParameterError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AddressedMemory",
-    "Bernoulli",
+    "BernoulliLikelihood",
     "CapturedSVI",
     "ConvDecoder",
     "ConvEncoder",
@@ -67,7 +66,7 @@ __all__ = [
     "DeviceTrace_ELBO",
     "Evaluation",
     "FilteringGuide",
-    "Gaussian",
+    "GaussianLikelihood",
     "GenerativeTemporalModel",
     "IntrospectiveMemory",
     "LRUMemory",
@@ -88,15 +87,14 @@ __all__ = [
     "lesion_memory",
     "make_memory",
     "memory_names",
-    "nearest_image_score",
     "optim",
     "read",
     "reconstruct",
     "record_memory",
     "register_memory",
+    "scale_latents",
     "training_steps",
     "unroll",
     "use_memory",
-    "weigh_latents",
     "write",
 ]

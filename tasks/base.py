@@ -10,9 +10,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_gtm.checks import check_positive
-from pyro_gtm.data import ImageSet
-from pyro_gtm.registry import Registry
+from pyro_gtm.experiments.data import ImageSet
+from pyro_gtm.internals.checks import check_positive
+from pyro_gtm.internals.registry import Registry
 
 
 class Sequences(NamedTuple):
@@ -70,8 +70,7 @@ class Task(ABC):
     name: ClassVar[str]
     """What the command line calls the task; set by `register_task`."""
     sources: ClassVar[tuple[str, ...]] = ("digits", "mnist", "strokes", "omniglot")
-    """The data that the task can be made of, by the names of `pyro_gtm.data.load_data`, the
-    default first."""
+    """The data that the task can be made of, by the names of `load_data`, the default first."""
     settings: ClassVar[dict[str, Any]] = {}
     """Settings of a run that the task wants other than they are for images."""
     debug_options: ClassVar[dict[str, Any]] = {}
@@ -241,8 +240,8 @@ def make_task(name: str, source: Any, **options: Any) -> Task:
 
     Args:
         name: one of `task_names()`.
-        source: one split of what `pyro_gtm.data.load_data` gives, already on its device: for most
-            tasks an `ImageSet`.
+        source: one split of what `load_data` gives, already on its device: for most tasks an
+            `ImageSet`.
         options: keyword arguments of the task's constructor, such as `list_length=20`.
 
     Raises:

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_gtm.checks import check_positive
-from pyro_gtm.data import ImageSet
+from pyro_gtm.experiments.data import ImageSet
+from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.tasks.base import FrameCost, ImageTask, Sequences
 
 

@@ -12,9 +12,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_gtm import plotting
-from pyro_gtm.checks import check_positive
-from pyro_gtm.data import ImageSet
+from pyro_gtm.experiments import plotting
+from pyro_gtm.experiments.data import ImageSet
+from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.tasks.base import FrameCost, ImageTask, Sequences, register_task
 
 ACTIONS = ("none", "up", "down", "left", "right")

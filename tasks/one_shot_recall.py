@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pyro_gtm.data import ImageSet
+from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.tasks.base import register_task
 from pyro_gtm.tasks.perfect_recall import PerfectRecall
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pyro_gtm.data import ImageSet
+from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.tasks.base import FrameCost, Sequences, register_task
 from pyro_gtm.tasks.lists import ListTask, Recalled
 

@@ -13,10 +13,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_gtm import plotting
-from pyro_gtm.checks import check_positive
-from pyro_gtm.data.recordings import Recordings
-from pyro_gtm.data.rooms import Rooms
+from pyro_gtm.experiments import plotting
+from pyro_gtm.experiments.data.recordings import Recordings
+from pyro_gtm.experiments.data.rooms import Rooms
+from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.tasks.base import FrameCost, Sequences, Task, register_task
 
 DEGREES = 24.5

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from pyro_gtm.data import ImageSet
+from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.tasks.base import FrameCost, register_task
 from pyro_gtm.tasks.lists import ListTask, Recalled
 

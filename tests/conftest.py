@@ -14,7 +14,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
 import pyro_gtm as gtm
-from pyro_gtm.likelihoods import LIKELIHOODS
+from pyro_gtm.model.likelihoods import LIKELIHOODS
 
 EVENT_SHAPE = (1, 5, 5)
 LATENT_DIM = 3

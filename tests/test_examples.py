@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pyro_gtm.config import make_config
-from pyro_gtm.run import Run
+from pyro_gtm.experiments.config import make_config
+from pyro_gtm.experiments.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = [*ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/*.py")]

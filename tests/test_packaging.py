@@ -122,7 +122,7 @@ def test_wheel_states_name_licence_and_console_script(wheel: Path) -> None:
     assert "Name: pyro_gtm" in header.splitlines()
     assert "License-Expression: Apache-2.0" in header.splitlines()
     assert description.strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip()
-    assert "pyro-gtm = pyro_gtm.cli:main" in scripts.splitlines()
+    assert "pyro-gtm = pyro_gtm.experiments.cli:main" in scripts.splitlines()
     assert len(licences) == 1
 
 

@@ -51,7 +51,7 @@ def build_product(name: str, corrects: bool, sizes: Sizes) -> Product:
         latent_dim=sizes.latent,
         encoder=gtm.MLPEncoder(EVENT, sizes.width, feature_dim=sizes.width),
         decoder=gtm.MLPDecoder(sizes.latent + memory.context_dim, sizes.width, EVENT),
-        likelihood=gtm.Bernoulli(EVENT),
+        likelihood=gtm.BernoulliLikelihood(EVENT),
         posterior="correction" if corrects else "direct",
     )
     return Product(program, memory)

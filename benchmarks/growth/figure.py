@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from growth.curves import UNITS, Curve, Measured
 from growth.sizes import GROWING, Grid
-from pyro_gtm.plotting.style import COLOURS, STYLE, TICKS
+from pyro_gtm.experiments.plotting.style import COLOURS, STYLE, TICKS
 
 LEAST_GAP = 0.06  # between the labels of two lines, as a share of the axis
 TITLES: dict[Measured, str] = {"seconds": "time, ms", "bytes": "peak memory, MiB"}

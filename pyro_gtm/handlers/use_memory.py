@@ -13,11 +13,11 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 from typing_extensions import Self
 
-from pyro_gtm.handlers.unrolling import Unrolling, check_written, detached
+from pyro_gtm.internals.param_store import register_module
+from pyro_gtm.internals.plates import plate_shape
+from pyro_gtm.internals.unrolling import Unrolling, check_written, detached
 from pyro_gtm.memory import MemoryModule, MemoryStep
 from pyro_gtm.ops import READ, WRITE, Cell, Mapped
-from pyro_gtm.param_store import register_module
-from pyro_gtm.plates import plate_shape
 
 __all__ = ["Intervention", "StepInputs", "use_memory"]
 

@@ -21,11 +21,11 @@ from pyro.poutine import Trace
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor
 
-from pyro_gtm.checks import check_positive
-from pyro_gtm.handlers import weigh_latents
-from pyro_gtm.infer.bounds import DeviceELBO
+from pyro_gtm.handlers import scale_latents
+from pyro_gtm.infer.elbo import DeviceELBO
 from pyro_gtm.infer.evaluation import arguments
 from pyro_gtm.infer.optim import Adam
+from pyro_gtm.internals.checks import check_positive
 
 __all__ = [
     "CapturedSVI",
@@ -137,7 +137,7 @@ class DeviceStep:
         self.draw = draw
         self._svi = svi
         self._weight = torch.ones((), device=svi.device)
-        self._weighing = weigh_latents(self._weight) if weighs else nullcontext()
+        self._weighing = scale_latents(self._weight) if weighs else nullcontext()
         self._failed = torch.zeros((), device=svi.device, dtype=torch.float32)
         self._next = torch.zeros(1, device=svi.device, dtype=torch.int64)
         self._results = torch.zeros(svi.read_every, 2, device=svi.device, dtype=torch.float64)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_gtm.handlers import FilteringGuide, use_memory
 from pyro_gtm.memory import MemoryModule
-from pyro_gtm.model import GenerativeTemporalModel
+from pyro_gtm.model.program import GenerativeTemporalModel
 
 __all__ = ["continue_frames", "reconstruct"]
 

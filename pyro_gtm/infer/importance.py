@@ -10,8 +10,8 @@ from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from pyro_gtm.checks import check_positive
 from pyro_gtm.infer.evaluation import arguments
+from pyro_gtm.internals.checks import check_positive
 
 __all__ = ["importance_weighted_bound"]
 

@@ -11,7 +11,7 @@ import pyro
 from pyro.infer import SVI
 from torch import Tensor
 
-from pyro_gtm.handlers import weigh_latents
+from pyro_gtm.handlers import scale_latents
 from pyro_gtm.infer.captured import CapturedSteps, CapturedSVI, Draw, StepResult, forget_trace
 from pyro_gtm.infer.evaluation import arguments
 from pyro_gtm.infer.optim import NonFiniteGradientError
@@ -92,7 +92,7 @@ def _one_by_one(
             pyro.enable_validation(step == numbers.start)
             frames, controls = draw()
             try:
-                with weigh_latents(step / kl_warmup) if step < kl_warmup else nullcontext():
+                with scale_latents(step / kl_warmup) if step < kl_warmup else nullcontext():
                     loss = float(svi.step(*arguments(frames, controls)))
             except (NonFiniteGradientError, _NonFiniteLoss) as error:
                 raise NonFiniteLossError(step, str(error)) from error

@@ -1,6 +1,5 @@
 """The memories: one file each, one interface, known by name."""
 
-from pyro_gtm.memory.addressed import AddressedMemory
 from pyro_gtm.memory.base import MemoryModule, MemoryStep
 from pyro_gtm.memory.dnc import DNCMemory, DNCState
 from pyro_gtm.memory.introspective import IntrospectiveMemory, IntrospectiveState
@@ -8,6 +7,7 @@ from pyro_gtm.memory.lru import LRUMemory, LRUState
 from pyro_gtm.memory.ntm import NTMMemory, NTMState
 from pyro_gtm.memory.recurrent import RecurrentMemory, RecurrentState
 from pyro_gtm.memory.registry import make_memory, memory_names, register_memory
+from pyro_gtm.memory.slots import AddressedMemory
 
 __all__ = [
     "AddressedMemory",

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_gtm.checks import check_positive
+from pyro_gtm.internals.checks import check_positive
 
 __all__ = ["MemoryModule", "MemoryStep", "State", "check_control", "check_positive"]
 

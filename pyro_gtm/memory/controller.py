@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pyro_gtm.recurrent_linear import RecurrentLinear
+from pyro_gtm.internals.recurrent_linear import RecurrentLinear
 
 __all__ = ["LSTMController"]
 

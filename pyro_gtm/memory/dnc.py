@@ -43,7 +43,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyro_gtm.memory.addressed import MARK_SIZE, AddressedMemory, Initialisation, LearnedStarts
 from pyro_gtm.memory.addressing import (
     allocate,
     content_weights,
@@ -59,6 +58,7 @@ from pyro_gtm.memory.addressing import (
 )
 from pyro_gtm.memory.base import check_positive
 from pyro_gtm.memory.registry import register_memory
+from pyro_gtm.memory.slots import MARK_SIZE, AddressedMemory, Initialisation, LearnedStarts
 
 __all__ = ["DNCMemory", "DNCState"]
 

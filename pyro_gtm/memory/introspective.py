@@ -31,11 +31,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pyro_gtm.internals.recurrent_linear import RecurrentLinear
 from pyro_gtm.memory.addressing import product
 from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control, check_positive
 from pyro_gtm.memory.controller import LSTMController
 from pyro_gtm.memory.registry import register_memory
-from pyro_gtm.recurrent_linear import RecurrentLinear
 
 __all__ = ["IntrospectiveMemory", "IntrospectiveState"]
 

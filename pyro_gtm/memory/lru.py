@@ -33,7 +33,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyro_gtm.memory.addressed import MARK_SIZE, AddressedMemory, Initialisation
 from pyro_gtm.memory.addressing import (
     content_weights,
     decay_usage,
@@ -43,6 +42,7 @@ from pyro_gtm.memory.addressing import (
 )
 from pyro_gtm.memory.base import check_positive
 from pyro_gtm.memory.registry import register_memory
+from pyro_gtm.memory.slots import MARK_SIZE, AddressedMemory, Initialisation
 
 __all__ = ["LRUMemory", "LRUState"]
 

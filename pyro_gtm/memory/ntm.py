@@ -36,7 +36,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pyro_gtm.memory.addressed import AddressedMemory, Initialisation, LearnedStarts
 from pyro_gtm.memory.addressing import (
     content_weights,
     erase_and_add,
@@ -47,6 +46,7 @@ from pyro_gtm.memory.addressing import (
 )
 from pyro_gtm.memory.base import check_positive
 from pyro_gtm.memory.registry import register_memory
+from pyro_gtm.memory.slots import AddressedMemory, Initialisation, LearnedStarts
 
 __all__ = ["NTMMemory", "NTMState"]
 

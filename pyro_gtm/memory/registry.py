@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from pyro_gtm.internals.registry import Registry
 from pyro_gtm.memory.base import MemoryModule
-from pyro_gtm.registry import Registry
 
 __all__ = ["make_memory", "memory_class", "memory_names", "register_memory"]
 

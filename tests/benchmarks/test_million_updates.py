@@ -15,8 +15,8 @@ import torch
 from click.testing import CliRunner
 
 import pyro_gtm as gtm
-from pyro_gtm.config import make_config
-from pyro_gtm.experiment import Experiment, build_experiment
+from pyro_gtm.experiments.build import Experiment, build_experiment
+from pyro_gtm.experiments.config import make_config
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 SPEC = importlib.util.spec_from_file_location("million_updates", FOLDER / "million_updates.py")

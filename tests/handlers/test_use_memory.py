@@ -8,7 +8,7 @@ import torch
 from pyro.poutine.runtime import _PYRO_STACK
 
 import pyro_gtm as gtm
-from pyro_gtm.param_store import StaleParameterError
+from pyro_gtm.internals.param_store import StaleParameterError
 
 
 def read_after(*latents):

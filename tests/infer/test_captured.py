@@ -24,8 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pyro_gtm.infer import captured
-from pyro_gtm.infer.bounds import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
 from pyro_gtm.infer.captured import CapturedSVI, DeviceStep, DrawWatch, NotCapturedWarning
+from pyro_gtm.infer.elbo import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
 from pyro_gtm.infer.optim import Adam
 from pyro_gtm.infer.training import NonFiniteLossError, settled, training_steps
 

@@ -23,15 +23,15 @@ K = 6
 
 
 def oracles(name: str) -> ModuleType:
-    """The file ``name`` one folder up, which ``--import-mode=importlib`` leaves off the path."""
+    """A test file, which ``--import-mode=importlib`` leaves off the path."""
     path = Path(__file__).parents[1] / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"oracles_{name}", path)
+    spec = importlib.util.spec_from_file_location(f"oracles_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-particles, kalman = oracles("test_particles"), oracles("test_kalman")
+particles, kalman = oracles("infer/test_particles"), oracles("model/test_kalman")
 T, B = particles.T, particles.B
 system, frames = kalman.system, kalman.frames  # fixtures
 

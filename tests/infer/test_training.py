@@ -13,7 +13,7 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 from pyro.infer.util import is_validation_enabled
 
 from pyro_gtm.infer import Adam, NonFiniteGradientError, NonFiniteLossError, training_steps
-from pyro_gtm.infer.bounds import DeviceTraceMeanField_ELBO
+from pyro_gtm.infer.elbo import DeviceTraceMeanField_ELBO
 from pyro_gtm.infer.training import settled
 
 

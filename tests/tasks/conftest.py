@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pyro_gtm.data import ImageSet
+from pyro_gtm.experiments.data import ImageSet
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gtm.data import ImageSet
+from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.tasks import Sequences, Task
 
 FALSE_ALARM = 1e-6

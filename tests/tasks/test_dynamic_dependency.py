@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pyro_gtm.data import ImageSet
+from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.tasks import DynamicDependency
 
 # (list_length, recall_length), for the digits 0..9; the last recalls more than it showed

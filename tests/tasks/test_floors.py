@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gtm.data import ImageSet
+from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.tasks import FrameCost, Task, make_task, task_class
 
 COST = FrameCost(22.4, {digit: 20.0 + digit for digit in range(10)})

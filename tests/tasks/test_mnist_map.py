@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from pyro_gtm.data import ImageSet
+from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.tasks import FrameCost, MNISTMap
 from pyro_gtm.tasks.mnist_map import ACTIONS, positions
 

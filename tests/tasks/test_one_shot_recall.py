@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_gtm.data import ImageSet, ImageSplits, load_omniglot, load_strokes
+from pyro_gtm.experiments.data import ImageSet, ImageSplits, load_omniglot, load_strokes
 from pyro_gtm.tasks import OneShotRecall
 
 SIZES = [(20, 5), (10, 5), (50, 5), (1, 1), (6, 1), (4, 4)]  # (list_length, recall_length)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from pyro_gtm.data import Recordings, Rooms
+from pyro_gtm.experiments.data import Recordings, Rooms
 from pyro_gtm.tasks import FrameCost, Rotation3D, make_task
 
 COST = FrameCost(40.0)

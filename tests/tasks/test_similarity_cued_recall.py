@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pyro_gtm.data import ImageSet
+from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.tasks import SimilarityCuedRecall
 
 SIZES = [(20, 5), (10, 5), (50, 5), (2, 1), (6, 1), (5, 4)]  # (list_length, recall_length)

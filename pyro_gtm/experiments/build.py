@@ -1,0 +1,301 @@
+"""From a configuration to live objects: data, task, memory, program, guide, inference."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pyro
+import torch
+from pyro.infer import SVI
+from torch import Tensor
+
+from pyro_gtm.experiments.config import Config
+from pyro_gtm.experiments.data import load_data
+from pyro_gtm.handlers import FilteringGuide, Unrolling, use_memory
+from pyro_gtm.infer.captured import CapturedSVI
+from pyro_gtm.infer.elbo import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
+from pyro_gtm.infer.evaluation import Evaluation, evaluate
+from pyro_gtm.infer.optim import Adam
+from pyro_gtm.memory import MemoryModule, make_memory
+from pyro_gtm.memory.registry import memory_class
+from pyro_gtm.model.likelihoods import LIKELIHOODS, Likelihood
+from pyro_gtm.model.networks import make_networks
+from pyro_gtm.model.program import GenerativeTemporalModel
+from pyro_gtm.tasks import Sequences, Task, make_task, task_class
+
+__all__ = ["Experiment", "build_experiment", "check_fits", "pick_device"]
+
+EVALUATION_SEED = 170_204_649
+"""All runs, whatever their seed, are judged on the same held-out sequences with the same noise."""
+
+load_data_once = functools.lru_cache(maxsize=4)(load_data)
+"""Data is never changed, so that the experiments of a process can share it."""
+
+
+@dataclass
+class Experiment:
+    """The objects of one run."""
+
+    config: Config
+    device: torch.device
+    training_task: Task
+    test_task: Task
+    program: GenerativeTemporalModel
+    memory: MemoryModule
+    guide: FilteringGuide
+    optimizer: Adam
+    svi: SVI
+    draws: torch.Generator
+    """Draws the training sequences; with PyTorch's own generator, all there is of chance."""
+
+    def draw(self) -> tuple[Tensor, Tensor | None]:
+        """Frames and controls of the next training batch."""
+        batch = self.training_task.sample(self.config.batch_size, self.draws)
+        return batch.frames, batch.controls
+
+    def held_out(self, sequences: int | None = None, seed: int = EVALUATION_SEED) -> Sequences:
+        """Sequences of held-out images, the same at every call.
+
+        Raises:
+            ValueError: more than the machine could hold.
+        """
+        check_fits(self.test_task, sequences or self.config.eval_sequences)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        return self.test_task.sample(sequences or self.config.eval_sequences, generator)
+
+    def evaluate(self, batch: Sequences) -> Evaluation:
+        """Both terms of the bound on ``batch``, leaving the training's randomness alone."""
+        with frozen(self):
+            return evaluate(self.guide, batch.frames, batch.controls)
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable numbers in the program and its memory."""
+        modules = (self.program, self.memory)
+        return sum(p.numel() for module in modules for p in module.parameters())
+
+
+@contextmanager
+def frozen(experiment: Experiment, seed: int = EVALUATION_SEED) -> Iterator[None]:
+    """Within it, networks are in evaluation mode and chance has a fixed seed of its own."""
+    modules = (experiment.program, experiment.memory)
+    devices = [experiment.device] if experiment.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        for module in modules:
+            module.eval()
+        try:
+            yield
+        finally:
+            for module in modules:
+                module.train()
+
+
+def build_experiment(config: Config, test_options: Mapping[str, Any] | None = None) -> Experiment:
+    """Build everything a run needs; nothing is written and nothing trained.
+
+    Clears Pyro's parameter store, seeds PyTorch and sets the precision of its matrix products: a
+    run owns its process.
+
+    Args:
+        config: what is asked for.
+        test_options: options of the task in which held-out sequences differ from training, such as
+            a longer list.
+
+    Raises:
+        ValueError: the configuration asks for something impossible.
+        MissingDataError: its data cannot be had.
+    """
+    device = pick_device(config.device)
+    _check_source(config)
+    # No seed of the run's: images, sampled pixels included, are the same for all runs.
+    splits = load_data_once(config.data, config.data_dir, binarise=config.binarise)
+    training_task = make_task(config.task, splits.train.to(device), **config.task_options)
+    test_options = {**config.task_options, **(test_options or {})}
+    test_task = make_task(config.task, splits.test.to(device), **test_options)
+    for what in ("event_shape", "control_dim"):
+        trained, asked = getattr(training_task, what), getattr(test_task, what)
+        if trained != asked:
+            raise ValueError(
+                f"task options {test_options} give an {what} of {asked}, and the model was made "
+                f"for one of {trained}"
+            )
+    for task in (training_task, test_task):
+        check_fits(task, max(config.batch_size, config.eval_sequences))
+    _check_slots_fit(config, training_task)
+    if config.likelihood not in LIKELIHOODS:
+        raise ValueError(
+            f"likelihood must be one of {', '.join(LIKELIHOODS)}; got {config.likelihood!r}"
+        )
+    likelihood = LIKELIHOODS[config.likelihood](training_task.event_shape)
+
+    torch.set_float32_matmul_precision(config.matmul_precision)
+    torch.backends.cudnn.allow_tf32 = config.matmul_precision != "highest"  # of convolutions
+    pyro.clear_param_store()
+    pyro.set_rng_seed(config.seed)
+    memory = _build_memory(config, training_task)
+    program = _build_program(config, likelihood, memory.context_dim)
+    program.to(device), memory.to(device)
+
+    unrolling = Unrolling(config.checkpoint_every, config.truncate_every, config.compile_steps)
+    model = use_memory(memory, unrolling=unrolling)(program.model)
+    guide = FilteringGuide(model, program)
+    optimizer = Adam(lr=config.learning_rate, clip_norm=config.clip_norm)
+    elbo = DeviceTrace_ELBO() if config.elbo == "trace" else DeviceTraceMeanField_ELBO()
+    draws = torch.Generator(device).manual_seed(config.seed)
+    svi = SVI(model, guide, optimizer, elbo)
+    if device.type == "cuda":
+        svi = CapturedSVI(model, guide, optimizer, elbo, device=device, generators=[draws])
+    return Experiment(
+        config=config,
+        device=device,
+        training_task=training_task,
+        test_task=test_task,
+        program=program,
+        memory=memory,
+        guide=guide,
+        optimizer=optimizer,
+        svi=svi,
+        draws=draws,
+    )
+
+
+def _check_source(config: Config) -> None:
+    sources = task_class(config.task).sources
+    if config.data not in sources:
+        raise ValueError(
+            f"data must be one of {', '.join(sources)} for the task {config.task}, "
+            f"got {config.data!r}"
+        )
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one and the CPU otherwise.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    refusal = ValueError(
+        f"device must be auto, cpu or a CUDA device that PyTorch finds here; {name!r} is not"
+    )
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise refusal from error
+    if device.type not in ("cpu", "cuda"):  # others' random numbers cannot be saved and resumed
+        raise refusal
+    return device
+
+
+def _build_program(
+    config: Config, likelihood: Likelihood, context_dim: int
+) -> GenerativeTemporalModel:
+    from_context = context_dim if config.decoder_input == "latent+context" else 0
+    try:
+        encoder, decoder = make_networks(
+            config.network,
+            likelihood,
+            hidden_dim=config.hidden_dim,
+            decoder_input_dim=config.latent_dim + from_context,
+        )
+        return GenerativeTemporalModel(
+            context_dim=context_dim,
+            latent_dim=config.latent_dim,
+            encoder=encoder,
+            decoder=decoder,
+            likelihood=likelihood,
+            decoder_input=cast(Any, config.decoder_input),
+            writes=cast(Any, config.writes),
+            posterior=cast(Any, config.posterior),
+            precision=cast(Any, config.precision),
+            checkpoint_every=config.checkpoint_every,
+        )
+    except (RuntimeError, OverflowError, TypeError) as error:  # larger than any machine
+        raise ValueError(
+            f"the networks cannot be built with hidden_dim={config.hidden_dim} and "
+            f"latent_dim={config.latent_dim}: {_reason(error)}"
+        ) from error
+
+
+def _build_memory(config: Config, task: Task) -> MemoryModule:
+    options: dict[str, Any] = {
+        "latent_dim": GenerativeTemporalModel.written_dim(
+            config.latent_dim, config.hidden_dim, cast(Any, config.writes)
+        ),
+        **config.memory_options,
+    }
+    taken = inspect.signature(memory_class(config.memory)).parameters
+    for name, value in config.memory_options.items():
+        if name in ("latent_dim", "control_dim"):
+            raise ValueError(
+                f"memory option {name} follows from the program and the task: leave it out"
+            )
+        is_switch = name in taken and isinstance(taken[name].default, bool)
+        if is_switch and not isinstance(value, bool):  # any word would count as true
+            raise ValueError(f"memory option {name} must be true or false, got {value!r}")
+    if task.control_dim:
+        options["control_dim"] = task.control_dim
+    if "slots" in taken:
+        options.setdefault("slots", task.num_steps)
+    try:
+        return make_memory(config.memory, **options)
+    except (RuntimeError, OverflowError, TypeError) as error:  # too large, or of the wrong kind
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        raise ValueError(
+            f"memory {config.memory!r} cannot be built with {given}: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a module cannot be built; PyTorch's words for "too large" are for its developers."""
+    if isinstance(error, OverflowError) or re.search("alloc|overflow", str(error), re.IGNORECASE):
+        return "that is more than this machine can hold"
+    return str(error).splitlines()[0]
+
+
+def check_fits(task: Task, sequences: int) -> None:
+    """Refuse more frames than the machine could hold, before they are made.
+
+    Raises:
+        ValueError: the frames alone take more memory than there is.
+    """
+    needed = 4 * math.prod(task.event_shape) * task.num_steps * sequences
+    available = _memory_of(task.device)
+    if available is not None and needed > available:
+        raise ValueError(
+            f"{sequences} sequences of {task.num_steps} frames take {needed / 2**30:,.0f} GiB, and "
+            f"this machine has {available / 2**30:,.0f} GiB: choose fewer sequences "
+            "(batch_size, num_sequences), or smaller ones (a shorter list, another task option)"
+        )
+
+
+def _check_slots_fit(config: Config, task: Task) -> None:
+    slots, available = config.memory_options.get("slots"), _memory_of(task.device)
+    if not isinstance(slots, int) or available is None:  # the memory says what is wrong with it
+        return
+    sequences = max(config.batch_size, config.eval_sequences)
+    if 4 * slots * config.latent_dim * sequences > available:
+        raise ValueError(
+            f"memory {config.memory!r} cannot be built with slots={slots}: for {sequences} "
+            "sequences that is more than this machine can hold"
+        )
+
+
+def _memory_of(device: torch.device) -> int | None:
+    """Bytes of memory, None where the standard library does not tell (Windows)."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return None

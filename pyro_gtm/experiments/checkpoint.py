@@ -1,0 +1,66 @@
+"""Checkpoint files: written whole or not at all, checked when read, free of code.
+
+A file is one header line (magic, format version, SHA-256 of the rest) and a ``torch.save`` of
+tensors and plain values, read back with ``weights_only=True``.  It takes its name in one
+atomic move, after its bytes are on the disk; a crash leaves the file before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyro_gtm.experiments.files import write_atomically
+
+__all__ = ["CheckpointError", "load_checkpoint", "save_checkpoint"]
+
+MAGIC = b"pyro_gtm-checkpoint"
+FORMAT_VERSION = 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be used: the sentence names the file and says why."""
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write ``content``: nested dicts and lists of tensors, numbers and strings."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    payload = buffer.getvalue()
+    digest = hashlib.sha256(payload).hexdigest().encode()
+    header = b"%s %d %s\n" % (MAGIC, FORMAT_VERSION, digest)
+    write_atomically(path, header + payload)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read what :func:`save_checkpoint` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, not a checkpoint, of another version, or
+            holds code.
+    """
+    try:
+        header, _, payload = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    fields = header.split(b" ")
+    if len(fields) != 3 or fields[0] != MAGIC:
+        raise CheckpointError(f"checkpoint {path} is damaged or no pyro_gtm checkpoint at all")
+    if fields[1] != b"%d" % FORMAT_VERSION:
+        raise CheckpointError(
+            f"checkpoint {path} has format version {fields[1].decode(errors='replace')}, this "
+            f"pyro_gtm reads version {FORMAT_VERSION}"
+        )
+    if hashlib.sha256(payload).hexdigest().encode() != fields[2]:
+        raise CheckpointError(f"checkpoint {path} is damaged: its content fails its checksum")
+    try:
+        return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"checkpoint {path} is refused: it holds more than tensors and plain values"
+        ) from error

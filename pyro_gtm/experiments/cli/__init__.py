@@ -1,0 +1,28 @@
+"""The command line: ``pyro-gtm train``, ``evaluate``, ``generate`` and ``compare``.
+
+Also ``python -m pyro_gtm``; the scripts of the same names in ``examples/`` are the same commands.
+One file a command; ``options`` is what they share.
+"""
+
+from __future__ import annotations
+
+import click
+
+from pyro_gtm import __version__
+from pyro_gtm.experiments.cli.comparing import compare
+from pyro_gtm.experiments.cli.evaluating import evaluate
+from pyro_gtm.experiments.cli.generating import generate
+from pyro_gtm.experiments.cli.options import import_option
+from pyro_gtm.experiments.cli.training import train
+
+__all__ = ["compare", "evaluate", "generate", "import_option", "main", "train"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="pyro_gtm")
+def main() -> None:
+    """Generative temporal models with memory, in Pyro."""
+
+
+for command in (train, evaluate, generate, compare):
+    main.add_command(command)

@@ -1,0 +1,239 @@
+"""``pyro-gtm compare``: tasks, memories and seeds, side by side."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pyro_gtm.experiments.cli.options import (
+    COMMAND,
+    MODULES,
+    NamedPath,
+    Registered,
+    given_settings,
+    import_option,
+    refusing_bad_input,
+)
+from pyro_gtm.experiments.cli.training import train
+from pyro_gtm.experiments.config import make_config
+from pyro_gtm.experiments.data import FROM_FOLDERS, SOURCES, load_data
+from pyro_gtm.experiments.sweep import Comparison, FailedRunsError, Stopped, markdown_report
+from pyro_gtm.memory import memory_names
+from pyro_gtm.tasks import task_class, task_names
+
+__all__ = ["compare"]
+
+ALL = "all"
+"""Stands for every task there is."""
+
+
+@click.command(context_settings=COMMAND)
+@import_option
+@click.option(
+    "--memory",
+    "memories",
+    type=Registered(memory_names),
+    multiple=True,
+    help="A memory to compare; repeatable. [default: all]",
+)
+@click.option(
+    "--task",
+    "tasks",
+    type=Registered(lambda: (*task_names(), ALL)),
+    multiple=True,
+    default=["perfect_recall"],
+    help="A task to compare them on, or all; repeatable.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(1, 1000), default=3, help="Runs of each, seeds 0, 1, ..."
+)
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Runs at a time.")
+@click.option(
+    "--data",
+    "sources",
+    type=click.Choice(list(SOURCES)),
+    multiple=True,
+    help="What is shown; repeatable: each task is made of the first of these that it can be made "
+    "of. [default: the task's own]",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=NamedPath(path_type=Path, file_okay=False),
+    default=Path("runs/comparison"),
+    help="Folder of the runs, the tables and the figures; given again, finished runs are kept, and "
+    "tables and figures made of those asked for.",
+)
+@click.pass_context
+def compare(ctx: click.Context, /, **flags: Any) -> None:
+    """Train several memories with several seeds, and put them side by side.
+
+    Leaves a table, a figure for each task and a folder for each run.  Ctrl-C saves and stops, a
+    second Ctrl-C stops at once; the same command continues.  Other options are those of train that
+    hold for all its runs.
+    """
+    try:
+        _compare(ctx, flags)
+    except Stopped as stopped:
+        click.echo("Stopped; begun runs are saved. The same command continues.")
+        raise SystemExit(128 + stopped.signal) from None
+    except KeyboardInterrupt:
+        click.echo("Stopped at once; runs are as saved last. The same command continues.")
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
+    given = given_settings(ctx, flags)
+    download = given.pop("download", False)
+    given = {name: value for name, value in given.items() if name in TRAINING}
+    output, failed = flags["output"], None
+    with refusing_bad_input():
+        tasks = task_names() if ALL in flags["tasks"] else flags["tasks"]
+        _check_sources(tasks, flags["sources"])
+        settings = _settings_of(tasks, given)
+        for task in settings:
+            settings[task] |= {**_source(task, flags["sources"]), "task": task}
+        configs = [
+            make_config(**{**settings[task], "memory": memory, "seed": seed})
+            for task in tasks
+            for memory in flags["memories"] or memory_names()
+            for seed in range(flags["seeds"])
+        ]
+        if download:
+            fetchable = {c.data: c for c in configs if c.data in FROM_FOLDERS}
+            for config in fetchable.values() or configs[:1]:  # which refuses, by name
+                load_data(config.data, config.data_dir, download=True, binarise=config.binarise)
+        comparison = Comparison(output, configs)
+        output.mkdir(parents=True, exist_ok=True)
+    waiting = sum(not comparison.finished(name) for name in comparison.configs)
+    click.echo(f"{_runs(len(configs))}, {waiting} of them to be trained, in {output}")
+    try:
+        tell = functools.partial(_tell, configs[0].num_steps)
+        comparison.train(flags["jobs"], tell, _say_that_it_stops, ctx.meta[MODULES])
+    except FailedRunsError as error:
+        failed = error
+    with refusing_bad_input():
+        if results := comparison.results():
+            paths = comparison.write()
+            click.echo("\n" + markdown_report(results) + "\n")
+            for path in paths:
+                click.echo(f"  {path}")
+    if failed is not None:
+        raise click.ClickException(str(failed)) from failed
+
+
+def _check_sources(tasks: Sequence[str], wanted: Sequence[str]) -> None:
+    """Refuse sources of which no task can be made."""
+    can = {source for task in tasks for source in task_class(task).sources}
+    for source in wanted:
+        if source not in can:
+            raise ValueError(
+                f"--data {source} is of no use for {', '.join(tasks)}, made of one of "
+                f"{', '.join(sorted(can))}"
+            )
+
+
+def _source(task: str, wanted: Sequence[str]) -> dict[str, Any]:
+    """What a task is made of: the first of the wanted sources that it can be made of."""
+    can = task_class(task).sources
+    chosen = next((source for source in wanted if source in can), can[0])
+    if wanted and chosen not in wanted:
+        click.echo(f"{task} cannot be made of {' or '.join(wanted)}: it is made of {chosen}")
+    elsewhere = chosen not in wanted or len(wanted) > 1  # then a folder is meant for the others
+    if wanted and elsewhere and chosen not in FROM_FOLDERS:
+        return {"data": chosen, "data_dir": None}
+    return {"data": chosen}
+
+
+def _settings_of(tasks: Sequence[str], given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """For each task the given settings, less those that it does not take and another does."""
+    settings = {
+        task: {**given, "task_options": {**given.get("task_options", {})}} for task in tasks
+    }
+    for option in given.get("task_options", {}):
+        without = [
+            task
+            for task in settings
+            if option not in inspect.signature(task_class(task)).parameters
+        ]
+        for task in _told_of_what_is_left_out(option, without, len(settings)):
+            del settings[task]["task_options"][option]
+    for name in given.keys() & {"binarise", "likelihood"}:
+        without = [task for task in settings if name in task_class(task).settings]
+        for task in _told_of_what_is_left_out(name, without, len(settings)):
+            del settings[task][name]
+    return settings
+
+
+def _told_of_what_is_left_out(name: str, tasks: list[str], of: int) -> list[str]:
+    """The tasks, for which an option is left out: none, if it would be left out for all."""
+    if not tasks or len(tasks) == of:
+        return []
+    click.echo(f"--{name.replace('_', '-')} is left out for {', '.join(tasks)}")
+    return tasks
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' if count > 1 else ''}"
+
+
+def _say_that_it_stops() -> None:
+    """Answer Ctrl-C; called from a signal handler, perhaps while a line is being written."""
+    with suppress(RuntimeError):  # Python refuses to write within a write
+        click.echo("Stopping after these steps; press Ctrl-C again to stop at once.", err=True)
+
+
+def _tell(total: int, name: str, event: str, row: dict[str, Any]) -> None:
+    """A line for what happens to a run of a comparison, which is to have ``total`` steps."""
+    if event == "begins":
+        what = f"goes on from step {row['step']:,}" if row["step"] else "begins"
+        click.echo(f"{name} {what}, to step {total:,}")
+    elif event == "failed":
+        click.echo(f"{name} failed: {row['reason']}", err=True)
+    elif not row:
+        click.echo(f"{name} has logged nothing yet")
+    else:
+        where = "is finished" if event == "finished" else f"is at step {row['step']:,}"
+        parts = [f"negative bound {row['negative_elbo_per_frame']:.2f}"]
+        if row.get("recall_kl") is not None:
+            parts.insert(0, f"recall KL {row['recall_kl']:.2f}")
+        click.echo(f"{name} {where}: {', '.join(parts)} nats a frame")
+
+
+TRAINING = {
+    "preset",
+    "num_steps",
+    "batch_size",
+    "learning_rate",
+    "list_length",
+    "recall_length",
+    "task_options",
+    "elbo",
+    "kl_warmup",
+    "network",
+    "likelihood",
+    "writes",
+    "decoder_input",
+    "posterior",
+    "latent_dim",
+    "hidden_dim",
+    "data_dir",
+    "download",
+    "binarise",
+    "device",
+    "compile_steps",
+    "precision",
+    "matmul_precision",
+    "checkpoint_every",
+    "truncate_every",
+}
+"""Options of train that compare has too: all that do not tell its runs apart."""
+
+compare.params += [option for option in train.params if option.name in TRAINING]

@@ -1,0 +1,95 @@
+"""``pyro-gtm generate``: continue held-out sequences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pyro_gtm.experiments.cli.options import (
+    COMMAND,
+    NamedPath,
+    Refused,
+    data_dir_option,
+    device_option,
+    import_option,
+    refusing_bad_input,
+    run_argument,
+)
+from pyro_gtm.experiments.config import MAX_SEED
+from pyro_gtm.experiments.plotting import save
+from pyro_gtm.experiments.report import draw_sequences
+from pyro_gtm.experiments.run import Run
+
+__all__ = ["generate"]
+
+
+@click.command(context_settings=COMMAND)
+@import_option
+@run_argument
+@click.option(
+    "--num-given",
+    type=click.IntRange(min=1),
+    help="Frames given. [default: the task's own: the list, half a walk, the first turn]",
+)
+@click.option("--num-sequences", type=click.IntRange(1, 50), default=3, help="Sequences drawn.")
+@click.option(
+    "--sample", is_flag=True, help="Draw samples of the generated frames rather than means."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, MAX_SEED),
+    default=0,
+    help="Of the sequences and the generation.",
+)
+@device_option
+@data_dir_option
+@click.option(
+    "-o",
+    "--output",
+    type=NamedPath(path_type=Path, dir_okay=False),
+    help="The picture; the task's own one is put beside it. "
+    "[default: RUN_FOLDER/figures/generated.png]",
+)
+def generate(
+    run: Path,
+    num_given: int | None,
+    num_sequences: int,
+    sample: bool,
+    seed: int,
+    device: str,
+    data_dir: str | None,
+    output: Path | None,
+) -> None:
+    """Continue held-out sequences with a trained model.
+
+    RUN_FOLDER is what train has left.  The first frames are given, the rest is generated from the
+    prior: what comes is what the memory holds.
+    """
+    with refusing_bad_input():
+        loaded = Run.load(run, device, data_dir)
+        task = loaded.experiment.test_task
+        given = task.num_given if num_given is None else num_given
+        if given >= task.num_steps:
+            raise ValueError(
+                f"--num-given must be from 1 to {task.num_steps - 1} for sequences of "
+                f"{task.num_steps} frames, got {given}"
+            )
+        path = output or run / "figures" / "generated.png"
+        if not path.parent.is_dir():
+            raise ValueError(f"output {path} cannot be written: {path.parent} is not a folder")
+        batch = loaded.experiment.held_out(num_sequences, seed)
+    figures = draw_sequences(
+        loaded.experiment, batch, given, num_sequences=num_sequences, sample=sample, seed=seed
+    )
+    places = {
+        path if name == "frames" else path.with_name(f"{path.stem}-{name}.png"): figure
+        for name, figure in figures.items()
+    }
+    for place, figure in places.items():
+        try:
+            save(figure, place)
+        except OSError as error:
+            raise Refused(f"output {place} cannot be written: {error.strerror}") from error
+    pictures = ", ".join(map(str, places))
+    click.echo(f"{given} frames given, {task.num_steps - given} generated: {pictures}")

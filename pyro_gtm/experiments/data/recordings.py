@@ -1,0 +1,188 @@
+"""Turns on the spot recorded from an environment, in place of the rooms that are drawn here.
+
+`examples/record_rooms.py` makes such recordings.  A split is one .npz file, `train.npz` or
+`test.npz`, of four arrays::
+
+    frames           uint8, (N, T, H, W, 3): N sequences of T frames, H = W
+    degrees          float: the angle from a frame to the next
+    field_of_view    float: the degrees that a frame shows, across
+    environment      str: what was recorded
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pyro_gtm.experiments.data.images import MissingDataError
+from pyro_gtm.experiments.data.rooms import Turn
+from pyro_gtm.experiments.files import write_atomically
+from pyro_gtm.internals.checks import check_positive
+
+FIELDS = ("frames", "degrees", "field_of_view", "environment")
+
+UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError)
+"""What comes of a file that is damaged or of another kind."""
+
+
+class Recordings:
+    """Recorded turns on one device; stands in for `Rooms`.
+
+    Args:
+        frames: uint8, (N, T, H, W, 3), H = W.
+        degrees: the angle from a frame to the next, above 0 and below 360.
+        environment: what was recorded.
+        field_of_view: the degrees that a frame shows across, above 0 and at most 180.
+
+    Raises:
+        ValueError: frames or angles that are not so.
+    """
+
+    def __init__(
+        self, frames: Tensor, degrees: float, environment: str, field_of_view: float = 90.0
+    ) -> None:
+        square = frames.ndim == 5 and frames.shape[2] == frames.shape[3] and frames.shape[4] == 3
+        if frames.dtype != torch.uint8 or not square or not frames.numel():
+            raise ValueError(
+                f"frames is {frames.dtype} of shape {tuple(frames.shape)}, and must be uint8 of "
+                "shape (N, T, size, size, 3) with no size 0."
+            )
+        if not 0 < degrees < 360:
+            raise ValueError(f"degrees={degrees} must be above 0 and below 360.")
+        if not 0 < field_of_view <= 180:
+            raise ValueError(f"field_of_view={field_of_view} must be above 0 and at most 180.")
+        self.frames = frames
+        self.degrees = float(degrees)
+        self.environment = environment
+        self.field_of_view = float(field_of_view)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the recordings lie, and so where sequences are drawn."""
+        return self.frames.device
+
+    def to(self, device: torch.device | str) -> Recordings:
+        """The same recordings on `device`."""
+        return Recordings(
+            self.frames.to(device), self.degrees, self.environment, self.field_of_view
+        )
+
+    def check(self, num_frames: int, *, degrees: float, size: int) -> None:
+        """Refuse, with a ValueError, a turn that was not recorded."""
+        _, recorded_steps, recorded_size, _, _ = self.frames.shape
+        if num_frames > recorded_steps:
+            raise ValueError(
+                f"num_frames={num_frames} must be at most {recorded_steps}, the frames of each "
+                f"sequence recorded from {self.environment}."
+            )
+        if size != recorded_size:
+            raise ValueError(
+                f"size={size} must be {recorded_size}, the size of the frames recorded from "
+                f"{self.environment}."
+            )
+        if not math.isclose(degrees, self.degrees, rel_tol=0, abs_tol=1e-6):
+            raise ValueError(
+                f"degrees={degrees} must be {self.degrees}, the angle between the frames recorded "
+                f"from {self.environment}."
+            )
+
+    def turn(
+        self,
+        num_frames: int,
+        batch_size: int,
+        *,
+        degrees: float,
+        size: int,
+        generator: torch.Generator | None = None,
+    ) -> Turn:
+        """The first frames of `batch_size` sequences, uniform with replacement.
+
+        Args:
+            num_frames: T, at most as many as were recorded.
+            batch_size: B, at least 1.
+            degrees: the angle from a frame to the next; must be the recorded one.
+            size: pixels of a frame, across and from top to bottom; must be the recorded ones.
+            generator: the source of randomness, on the device of the recordings; the global one of
+                that device if None.
+
+        Returns:
+            Frames, and headings that count from the first frame, as no others were recorded.
+
+        Raises:
+            ValueError: a turn that was not recorded, or a number below 1.
+        """
+        check_positive("Recordings.turn", num_frames=num_frames, batch_size=batch_size, size=size)
+        self.check(num_frames, degrees=degrees, size=size)
+        index = torch.randint(
+            len(self.frames), (batch_size,), generator=generator, device=self.device
+        )
+        levels = self.frames[index, :num_frames]  # (B, T, size, size, 3)
+        frames = levels.permute(1, 0, 4, 2, 3).float().div_(255)
+        steps = torch.arange(num_frames, device=self.device, dtype=torch.float64)
+        heading = (self.degrees * steps).unsqueeze(1).expand(-1, batch_size)
+        return Turn(frames.contiguous(), heading)
+
+
+class RecordingSplits(NamedTuple):
+    """Recordings to learn from, and others to be judged on."""
+
+    train: Recordings
+    test: Recordings
+
+
+def load_recordings(data_dir: str | os.PathLike[str]) -> RecordingSplits:
+    """The recordings in the folder `data_dir`, on the CPU.
+
+    Raises:
+        MissingDataError: `train.npz` or `test.npz` is missing, damaged, or holds something else.
+    """
+    folder = Path(data_dir).expanduser()
+    return RecordingSplits(_load(folder / "train.npz"), _load(folder / "test.npz"))
+
+
+def save_recordings(
+    path: str | os.PathLike[str],
+    frames: npt.NDArray[np.uint8],
+    degrees: float,
+    environment: str,
+    field_of_view: float = 90.0,
+) -> None:
+    """Write one split for `load_recordings`; the arguments are those of `Recordings`.
+
+    Raises:
+        ValueError: `Recordings` would refuse them.
+    """
+    Recordings(torch.tensor(frames), degrees, environment, field_of_view)
+    archive = io.BytesIO()
+    np.savez_compressed(
+        archive,
+        frames=frames,
+        degrees=np.float64(degrees),
+        field_of_view=np.float64(field_of_view),
+        environment=np.str_(environment),
+    )
+    write_atomically(Path(path), archive.getvalue())
+
+
+def _load(path: Path) -> Recordings:
+    how = "make it with `python examples/record_rooms.py`"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            frames, degrees, field_of_view, environment = (archive[field] for field in FIELDS)
+        return Recordings(
+            torch.tensor(frames), degrees.item(), str(environment), field_of_view.item()
+        )
+    except FileNotFoundError as error:
+        raise MissingDataError(f"{path} is missing: {how}.") from error
+    except UNREADABLE as error:
+        raise MissingDataError(f"{path} holds no recording: {how}.") from error

@@ -1,0 +1,128 @@
+"""The data by name: what `--data` on the command line chooses from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from pyro_gtm.experiments.data.digits import load_digits
+from pyro_gtm.experiments.data.images import ImageSplits
+from pyro_gtm.experiments.data.mnist import load_mnist
+from pyro_gtm.experiments.data.omniglot import load_omniglot
+from pyro_gtm.experiments.data.recordings import RecordingSplits, load_recordings
+from pyro_gtm.experiments.data.rooms import Rooms
+from pyro_gtm.experiments.data.strokes import load_strokes
+
+Folder = str | os.PathLike[str]
+
+
+class RoomSplits(NamedTuple):
+    """Endless random rooms for training and testing; none comes twice."""
+
+    train: Rooms
+    test: Rooms
+
+
+FROM_FOLDERS = ("mnist", "omniglot", "recorded")
+"""The sources that are read from a folder, which must be named."""
+
+Splits: TypeAlias = ImageSplits | RecordingSplits | RoomSplits
+
+
+def load_data(
+    name: str,
+    data_dir: Folder | None = None,
+    download: bool = False,
+    binarise: str = "threshold",
+    seed: int = 0,
+) -> Splits:
+    """The train and test part of the source called `name`, on the CPU.
+
+    Args:
+        name: a key of `SOURCES`.
+        data_dir: the folder of a source that is read from one ("mnist", "omniglot", "recorded").
+        download: fetch what that folder lacks, for a source that can be fetched.
+        binarise: see `prepare`; "none" for "rooms" and "recorded", which are in colour.
+        seed: fixes the draws of `binarise="sampled"`.
+
+    Raises:
+        ValueError: an unknown `name`; a folder missing where one is needed, or given where none
+            is read; a download of what cannot be fetched; coloured frames to be made binary.
+        MissingDataError: the data cannot be had; the message says how to get it.
+    """
+    if name not in SOURCES:
+        allowed = ", ".join(map(repr, SOURCES))
+        raise ValueError(f"The data source {name!r} is not known: it must be one of {allowed}.")
+    return SOURCES[name](data_dir, download, binarise, seed)
+
+
+def _digits(data_dir: Folder | None, download: bool, binarise: str, seed: int) -> ImageSplits:
+    _takes_no_folder("digits", "is installed with a package", data_dir, download)
+    return load_digits(binarise, seed)
+
+
+def _mnist(data_dir: Folder | None, download: bool, binarise: str, seed: int) -> ImageSplits:
+    return load_mnist(_folder("mnist", data_dir), download, binarise, seed)
+
+
+def _strokes(data_dir: Folder | None, download: bool, binarise: str, seed: int) -> ImageSplits:
+    _takes_no_folder("strokes", "is drawn on the spot", data_dir, download)
+    return load_strokes(binarise, seed)
+
+
+def _omniglot(data_dir: Folder | None, download: bool, binarise: str, seed: int) -> ImageSplits:
+    return load_omniglot(_folder("omniglot", data_dir), download, binarise, seed)
+
+
+def _rooms(data_dir: Folder | None, download: bool, binarise: str, seed: int) -> RoomSplits:
+    _takes_no_folder("rooms", "is drawn on the spot", data_dir, download)
+    _in_colour("rooms", binarise)
+    return RoomSplits(train=Rooms(), test=Rooms())
+
+
+def _recorded(data_dir: Folder | None, download: bool, binarise: str, seed: int) -> RecordingSplits:
+    folder = _folder("recorded", data_dir)
+    if download:
+        raise ValueError(
+            "The source 'recorded' cannot be fetched: make it with examples/record_rooms.py, and "
+            "leave download=True out."
+        )
+    _in_colour("recorded", binarise)
+    return load_recordings(folder)
+
+
+SOURCES: dict[str, Callable[[Folder | None, bool, str, int], Splits]] = {
+    "digits": _digits,
+    "mnist": _mnist,
+    "strokes": _strokes,
+    "omniglot": _omniglot,
+    "rooms": _rooms,
+    "recorded": _recorded,
+}
+
+
+def _folder(name: str, data_dir: Folder | None) -> Folder:
+    if data_dir is None:
+        raise ValueError(
+            f"The source {name!r} is read from a folder: name it with data_dir (`--data-dir DIR`)."
+        )
+    return data_dir
+
+
+def _takes_no_folder(name: str, because: str, data_dir: Folder | None, download: bool) -> None:
+    given = {"data_dir": data_dir, "download": download or None}
+    wrong = [f"{option}={value!r}" for option, value in given.items() if value is not None]
+    if wrong:
+        raise ValueError(
+            f"The source {name!r} {because} and takes no folder and no download: "
+            f"{' and '.join(wrong)} must be left out."
+        )
+
+
+def _in_colour(name: str, binarise: str) -> None:
+    if binarise != "none":
+        raise ValueError(
+            f"The source {name!r} has frames in colour, and binarise={binarise!r} is for grey "
+            "ones: it must be 'none'."
+        )

@@ -1,0 +1,333 @@
+"""Memories side by side: the paper's three panels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_array, as_shaped, as_share
+from pyro_gtm.experiments.plotting.style import (
+    BLACK,
+    BLUE,
+    FLOOR,
+    FLOOR_LABEL,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    STYLE,
+    TICKS,
+    VERMILION,
+    draw_floor,
+    frame_axis,
+    limits_without_fall,
+    mark_recall,
+    number,
+    whole_numbers,
+    y_from_zero,
+)
+
+PANELS = ("kl_per_frame", "last_frame_kl", "negative_elbo_per_frame")
+
+STRIP = 0.8
+"""Inches that a strip of published values adds to the figure."""
+FAR = 2
+"""Heights of its panel from which on a published value is not drawn but written."""
+
+Look = dict[str, Any]
+LOOKS: dict[str, Look] = {
+    "vrnn": {"color": BLACK, "marker": "P"},
+    "introspective": {"color": BLUE, "marker": "o"},
+    "ntm": {"color": GREEN, "marker": "^"},
+    "lru": {"color": PURPLE, "marker": "D"},
+    "dnc": {"color": VERMILION, "marker": "s"},
+}
+"""The same in every figure, whichever memories are in it."""
+
+OTHER_LOOKS: list[Look] = [
+    {"color": color, "marker": marker, "linestyle": line}
+    for line in ("--", ":", "-.")
+    for color, marker in ((SKY, "v"), (ORANGE, "X"), (GREY, "*"), (BLUE, "<"), (GREEN, ">"))
+]
+"""For other memories, in the order in which they come."""
+
+
+def memories_compared(
+    evaluations: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
+    predictable: ArrayLike,
+    floor: ArrayLike | None = None,
+    published: Mapping[str, Mapping[str, float | None]] | None = None,
+) -> Figure:
+    """KL of each frame; last-frame KL, and negative bound a frame, against the training step.
+
+    Lines are means over the seeds, bands reach from the least to the greatest of them.  The panel
+    of the bound ends above where the curves are after the first tenth of the steps, and says so if
+    that leaves something out.
+
+    Published values stand beside their panel in a strip of their own, hollow, each memory in the
+    same place.  The panel makes room for one that is at most two of its heights away; one that is
+    further off is given as a number with an arrow.
+
+    Source: Gemici et al. 2017, the three panels of Figures 4 to 17.
+
+    Args:
+        evaluations: for each memory a list of seeds, each the rows of held-out evaluations of one
+            run, with ``step``, ``kl_per_frame`` (T values), ``last_frame_kl`` and
+            ``negative_elbo_per_frame``.  Of several seeds, only the steps that all have are drawn.
+        predictable: the recall phase, ``(T,)`` of bool or share.
+        floor: the least KL of each frame that a perfect memory could have, in nats, ``(T,)``; of
+            runs that have each their own, the mean, as the figure says.
+        published: for each memory the paper's ``last_frame_kl`` and ``negative_elbo_per_frame``, in
+            nats, None where it is not to be shown, and ``updates``, after how many steps these
+            were.  Memories that ``evaluations`` lacks are left out.
+
+    Raises:
+        ValueError: a memory has no rows, a row lacks one of these, or a shape does not fit.
+    """
+    name = "memories_compared"
+    if not evaluations:
+        raise ValueError(f"{name}: evaluations is empty, so nothing can be drawn")
+    share = as_share(name, predictable)
+    lines = {memory: _by_step(name, memory, s, len(share)) for memory, s in evaluations.items()}
+    least = [] if floor is None else [as_shaped(name, "floor", floor, share.shape)]
+    paper = _of_paper(name, published or {}, evaluations)
+    looks = _looks(lines)
+    with mpl.rc_context(STYLE):
+        width = 12.5 + 0.6 * len(least) + STRIP * sum(len(values) > 0 for values in paper.values())
+        figure = Figure(figsize=(width, 3.9), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr,call-arg]
+        frames, last, bound = figure.subplots(1, 3)
+        for memory, (steps, values) in lines.items():
+            look = {"label": memory, **looks[memory]}
+            _band(frames, np.arange(len(share)), values["kl_per_frame"][:, -1], look)
+            _band(last, steps, values["last_frame_kl"], look)
+            _band(bound, steps, values["negative_elbo_per_frame"], look)
+        for curve in least:
+            draw_floor(frames, curve)
+            last.axhline(curve[-1], label=FLOOR_LABEL, gid="floor", **FLOOR)
+        mark_recall(frames, share)
+        frames.set_title(f"KL of each frame, {_when(steps[-1] for steps, _ in lines.values())}")
+        frames.set_ylabel("KL (nats)")
+        kls = (values["kl_per_frame"][:, -1].max(0) for _, values in lines.values())
+        y_from_zero(frames, *kls, *least)
+        frame_axis(frames, len(share))
+
+        last.set_title("Last-frame KL")
+        last.set_ylabel("KL (nats)")
+        kls = (values["last_frame_kl"].max(0) for _, values in lines.values())
+        y_from_zero(last, *kls, *(curve[-1:] for curve in least))
+        bound.set_title("Negative bound")
+        bound.set_ylabel("negative bound (nats a frame)")
+        bounds = [(steps, values["negative_elbo_per_frame"]) for steps, values in lines.values()]
+        _leave_out_the_fall(bound, bounds)
+        for axes in (last, bound):
+            axes.set_xlabel("training step")
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_major_locator(whole_numbers(6))
+            axes.ticklabel_format(axis="y", useOffset=False)
+            axes.tick_params(**TICKS)
+        for axes, panel in ((last, PANELS[1]), (bound, PANELS[2])):
+            if paper[panel]:
+                _paper_strip(axes, paper[panel], looks)
+        _say_what_is_off_scale(bound, bounds)
+        for axes in (frames, last, bound):
+            axes.set_title(axes.get_title("left"), pad=18)  # above the name of the recall phase
+        handles, labels = frames.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right center", title="memory")
+        note = _note([len(seeds) for seeds in evaluations.values()])
+        if floor is not None:
+            note += "  Floor: mean over these runs, each of which has its own."
+        figure.supxlabel(note, fontsize=8, color=GREY, x=0.01, ha="left")
+    return figure
+
+
+def _by_step(
+    function: str, memory: str, seeds: Sequence[Sequence[Mapping[str, Any]]], num_frames: int
+) -> tuple[Array, dict[str, Array]]:
+    """The steps all seeds have, ``(S,)``, and each figure at them, ``(seeds, S, ...)``."""
+    where = f"evaluations[{memory!r}]"
+    if not seeds or not all(len(rows) for rows in seeds):
+        raise ValueError(f"{function}: {where} has a seed without evaluations, or no seeds")
+    shapes = {"step": (), "kl_per_frame": (num_frames,), **dict.fromkeys(PANELS[1:], ())}
+    tables = []
+    for seed, rows in enumerate(seeds):
+        arrays = [_checked(f"{function}: {where}[{seed}]", row, shapes) for row in rows]
+        tables.append({int(row["step"]): row for row in arrays})
+    steps = sorted(set.intersection(*(set(table) for table in tables)))
+    if not steps:
+        raise ValueError(f"{function}: the seeds of {where} were evaluated at different steps")
+    return np.array(steps), {
+        panel: np.array([[table[step][panel] for step in steps] for table in tables])
+        for panel in PANELS
+    }
+
+
+def _checked(
+    where: str, row: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Array]:
+    arrays = {}
+    for panel, shape in shapes.items():
+        if panel not in row:
+            raise ValueError(f"{where} has a row without {panel!r}")
+        try:
+            arrays[panel] = as_array(row[panel]).astype(float)
+        except (TypeError, ValueError) as error:  # text, say, or rows of unequal length
+            raise ValueError(f"{where}: {panel} must be numbers, got {row[panel]!r}") from error
+        if (got := arrays[panel].shape) != shape:
+            raise ValueError(f"{where}: {panel} must have the shape {shape}, got {got}")
+    return arrays
+
+
+def _of_paper(
+    function: str, published: Mapping[str, Mapping[str, float | None]], memories: Iterable[str]
+) -> dict[str, dict[str, tuple[float, int]]]:
+    """For each panel each memory's value, where there is one, and after how many updates."""
+    panels: dict[str, dict[str, tuple[float, int]]] = {panel: {} for panel in PANELS[1:]}
+    for memory, row in published.items():
+        where = f"{function}: published[{memory!r}]"
+        for key in (*panels, "updates"):
+            if key not in row:
+                raise ValueError(f"{where} lacks {key!r}")
+        updates = row["updates"]
+        if not isinstance(updates, Integral) or updates < 1:
+            raise ValueError(f"{where}: updates must be an integer of at least 1, got {updates!r}")
+        for panel in panels:
+            value = row[panel]
+            if value is None:
+                continue
+            if not isinstance(value, Real) or not np.isfinite(value):
+                raise ValueError(f"{where}: {panel} must be a finite number or None, got {value!r}")
+            panels[panel][memory] = float(value), int(updates)
+    return {
+        panel: {memory: values[memory] for memory in memories if memory in values}
+        for panel, values in panels.items()
+    }
+
+
+def _looks(memories: Iterable[str]) -> dict[str, Look]:
+    others = itertools.cycle(OTHER_LOOKS)
+    return {memory: LOOKS.get(memory) or next(others) for memory in memories}
+
+
+def _when(last_steps: Iterable[int]) -> str:
+    steps = set(last_steps)
+    return f"after {steps.pop():,} steps" if len(steps) == 1 else "at the last step of each"
+
+
+def _note(seeds: Sequence[int]) -> str:
+    """What lines and bands are, by how many seeds each memory has."""
+    least, most = min(seeds), max(seeds)
+    if most == 1:
+        return "Held-out sequences.  Line: one seed."
+    count = f"{most}" if least == most else f"{least} to {most}"
+    return (
+        f"Held-out sequences.  Line: mean of {count} seeds.  Band: from the least to the greatest "
+        "of the seeds."
+    )
+
+
+def _band(axes: Axes, x: Array, values: Array, look: Look) -> None:
+    """The mean of ``(seeds, n)`` as a line, from least to greatest as a band."""
+    least, greatest = values.min(0), values.max(0)
+    axes.plot(x, values.mean(0), **look | ({"marker": "None"} if len(x) > 40 else {}))
+    if len(values) == 1:
+        return
+    if len(x) > 1:
+        axes.fill_between(x, least, greatest, color=look["color"], alpha=0.18, linewidth=0)
+    else:  # which would have no width
+        axes.vlines(x, least, greatest, color=look["color"], alpha=0.4, linewidth=3)
+
+
+def _leave_out_the_fall(axes: Axes, curves: Sequence[tuple[Array, Array]]) -> None:
+    """Keep the first tenth of the steps from flattening the rest; steps, ``(seeds, steps)``."""
+    end = max(steps[-1] for steps, _ in curves)
+    values = np.concatenate([v.ravel() for _, v in curves])
+    later = np.concatenate([v[:, steps > 0.1 * end].ravel() for steps, v in curves])
+    if (limits := limits_without_fall(values, later)) is not None:
+        axes.set_ylim(*limits)
+
+
+def _say_what_is_off_scale(axes: Axes, curves: Sequence[tuple[Array, Array]]) -> None:
+    values = np.concatenate([v.ravel() for _, v in curves])
+    if np.any(values[np.isfinite(values)] > axes.get_ylim()[1]):
+        axes.annotate(
+            "↑ the first steps are off scale",
+            (1.0, 1.0),
+            xycoords="axes fraction",
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color=GREY,
+        )
+
+
+def _paper_strip(
+    axes: Axes, values: Mapping[str, tuple[float, int]], looks: Mapping[str, Look]
+) -> None:
+    """The paper's values beside a panel, which makes room for those that are near it."""
+    low, high = axes.get_ylim()
+    reach = FAR * (high - low)
+    near = [value for value, _ in values.values() if low - reach <= value <= high + reach]
+    room = 0.05 * (max([high, *near]) - min([low, *near]))
+    axes.set_ylim(
+        min([low, *(value - room for value in near)]),
+        max([high, *(value + room for value in near)]),
+    )
+    strip = axes.inset_axes((1.04, 0, 0.03 + 0.045 * len(values), 1), sharey=axes)
+    for column, (memory, (value, _)) in enumerate(values.items()):
+        colour, gid = looks[memory]["color"], f"paper/{memory}"
+        if value in near:
+            strip.plot(
+                [column],
+                [value],
+                color=colour,
+                marker=looks[memory]["marker"],
+                markersize=6,
+                markeredgewidth=1.2,
+                markerfacecolor="none",
+                linestyle="None",
+                gid=gid,
+            )
+            continue
+        strip.text(  # on its side, so that the arrow points up or down
+            column,
+            0.98 if value > high else 0.02,
+            f"{number(value)} →" if value > high else f"← {number(value)}",
+            transform=strip.get_xaxis_transform(),
+            rotation=90,
+            ha="center",
+            va="top" if value > high else "bottom",
+            fontsize=8,
+            color=colour,
+            gid=gid,
+        )
+    strip.set_xlim(-0.8, len(values) - 0.2)
+    strip.set_xticks([])
+    strip.tick_params(left=False, labelleft=False)
+    strip.spines["bottom"].set_visible(False)
+    strip.annotate(
+        f"paper, after\n{_updates(updates for _, updates in values.values())}",
+        (0, 0),
+        xycoords="axes fraction",
+        xytext=(2, -4),
+        textcoords="offset points",
+        va="top",
+        fontsize=8,
+        color=GREY,
+    )
+
+
+def _updates(counts: Iterable[int]) -> str:
+    """One number, or from which to which."""
+    names = [EngFormatter(sep="")(count) for count in sorted(set(counts))]
+    return " to ".join(dict.fromkeys((names[0], names[-1]))) + " updates"

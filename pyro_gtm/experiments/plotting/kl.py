@@ -1,0 +1,90 @@
+"""The KL of each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_shaped, as_share, is_graded
+from pyro_gtm.experiments.plotting.style import (
+    STYLE,
+    draw_floor,
+    frame_axis,
+    mark_recall,
+    nats,
+    y_from_zero,
+)
+
+
+def kl_per_frame(
+    curves: Mapping[str, ArrayLike],
+    predictable: ArrayLike,
+    spread: Mapping[str, ArrayLike] | None = None,
+    floor: ArrayLike | None = None,
+) -> Figure:
+    """KL[q(z_t) ‖ p(z_t)] of each frame, in nats: the error of a model's prediction.
+
+    Args:
+        curves: for each name (a memory, say) the KL of each frame, ``(T,)``.
+        predictable: the recall phase, ``(T,)`` of bool or share.
+        spread: for some of the names half the height of a band round the curve, in nats, ``(T,)``;
+            of what (runs, sequences) is for the caller to say.
+        floor: the least KL of each frame that a perfect memory could have, in nats, ``(T,)``.
+
+    Raises:
+        ValueError: a shape does not fit, or ``spread`` has a name that ``curves`` lacks.
+    """
+    name = "kl_per_frame"
+    if not curves:
+        raise ValueError(f"{name}: curves is empty, so nothing can be drawn")
+    share = as_share(name, predictable)
+    lines = {
+        label: as_shaped(name, f"curves[{label!r}]", c, share.shape) for label, c in curves.items()
+    }
+    bands = {}
+    for label, band in (spread or {}).items():
+        if label not in lines:
+            raise ValueError(f"{name}: spread has {label!r}, which curves does not have")
+        bands[label] = as_shaped(name, f"spread[{label!r}]", band, share.shape)
+    least = [] if floor is None else [as_shaped(name, "floor", floor, share.shape)]
+
+    num_frames = len(share)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(min(5.5 + 0.06 * num_frames, 8.5), 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        for label, curve in lines.items():
+            (line,) = axes.plot(np.arange(num_frames), curve, label=label)
+            if label in bands:
+                axes.fill_between(
+                    np.arange(num_frames),
+                    curve - bands[label],
+                    curve + bands[label],
+                    color=line.get_color(),
+                    alpha=0.18,
+                    linewidth=0,
+                )
+        for curve in least:
+            draw_floor(axes, curve)
+        mark_recall(axes, share)
+        axes.set_title(_kl_title(lines, share), pad=18)
+        axes.set_ylabel("KL (nats)")
+        tops = (lines[label] + bands[label] for label in bands)
+        y_from_zero(axes, *lines.values(), *least, *tops)
+        frame_axis(axes, num_frames)
+        if len(lines) + len(least) > 1:
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _kl_title(lines: Mapping[str, Array], share: Array) -> str:
+    """The means of the recall phase, where it is the same for all sequences."""
+    recall = share > 0
+    if not recall.any() or is_graded(share):
+        return "KL of each frame" if len(lines) > 1 else f"KL of each frame, {next(iter(lines))}"
+    means = {label: curve[recall].mean() for label, curve in lines.items()}
+    best, worst = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    title = f"Recall KL: {best} {nats(means[best])} a frame"
+    return title if best == worst else f"{title}, {worst} {nats(means[worst])}"

@@ -1,0 +1,162 @@
+"""Learning curves: the bound, and the KL of what a perfect memory can predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
+
+from pyro_gtm.experiments.plotting.arrays import Array
+from pyro_gtm.experiments.plotting.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SKY,
+    STYLE,
+    TICKS,
+    VERMILION,
+    limits_without_fall,
+    nats,
+    whole_numbers,
+    y_from_zero,
+)
+
+
+def training_curves(
+    metrics: Sequence[Mapping[str, float]], evaluations: Sequence[Mapping[str, float]]
+) -> Figure:
+    """The negative bound and the recall KL, in nats, against the training step.
+
+    The left panel ends above where the curves are after the first tenth of the steps, and says so
+    if that leaves something out.  The right panel has a logarithmic axis where its values span a
+    factor of ten or more.  Values that are not finite are left out.
+
+    Args:
+        metrics: rows of training, with ``step`` and ``negative_elbo_per_frame``.
+        evaluations: rows of held-out sequences, with ``step``, ``negative_elbo_per_frame``,
+            ``recall_kl`` and ``last_frame_kl``; may be empty.
+
+    Raises:
+        ValueError: a row lacks one of these, or there are no rows at all.
+    """
+    name = "training_curves"
+    if not metrics and not evaluations:
+        raise ValueError(f"{name}: metrics and evaluations are both empty, so nothing can be drawn")
+    bound = "negative_elbo_per_frame"
+    trained = _columns(name, "metrics", metrics, ("step", bound))
+    held_out = _columns(
+        name, "evaluations", evaluations, ("step", bound, "recall_kl", "last_frame_kl")
+    )
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 3.5), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.12)  # type: ignore[union-attr,call-arg]
+        left, right = figure.subplots(1, 2)
+        _bound_panel(left, trained["step"], trained[bound], held_out["step"], held_out[bound])
+        _recall_panel(right, held_out["step"], held_out["recall_kl"], held_out["last_frame_kl"])
+        for axes in (left, right):
+            axes.set_xlabel("training step")
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_major_locator(whole_numbers(6))
+            axes.tick_params(**TICKS)
+        right.set_xlim(left.get_xlim())
+    return figure
+
+
+def _columns(
+    function: str, argument: str, rows: Sequence[Mapping[str, float]], keys: Sequence[str]
+) -> dict[str, Array]:
+    """Each key's values over the rows, ``(rows,)``."""
+    for index, row in enumerate(rows):
+        for key in keys:
+            if key not in row:
+                raise ValueError(f"{function}: {argument}[{index}] lacks {key!r}")
+    return {key: np.array([row[key] for row in rows], dtype=float) for key in keys}
+
+
+def _bound_panel(
+    axes: Axes, trained_at: Array, trained: Array, held_out_at: Array, held_out: Array
+) -> None:
+    """Two lines, training and held-out; all arguments ``(rows,)``."""
+    if len(trained):
+        (line,) = axes.plot(trained_at, trained, color=SKY, label="training", linewidth=1.0)
+        line.set_marker("o" if len(trained) == 1 else "None")
+    if len(held_out):
+        axes.plot(held_out_at, held_out, color=BLUE, label="held-out", **_markers(len(held_out)))
+    axes.set_title(
+        "Negative bound" + (_latest("held-out", held_out) or _latest("training", trained))
+    )
+    axes.set_ylabel("negative bound (nats per frame)")
+    _leave_out_the_fall(
+        axes, np.concatenate([trained_at, held_out_at]), np.concatenate([trained, held_out])
+    )
+    axes.legend(loc="lower left")  # a bound falls: that corner is free
+
+
+def _recall_panel(axes: Axes, steps: Array, recall: Array, last: Array) -> None:
+    """Two lines, the whole recall phase and its last frame; all arguments ``(rows,)``."""
+    axes.set_title("Recall KL" + _latest("held-out", recall))
+    axes.set_ylabel("KL (nats per frame)")
+    if not len(steps):
+        axes.text(
+            0.5,
+            0.5,
+            "no held-out evaluation yet",
+            transform=axes.transAxes,
+            ha="center",
+            color=GREY,
+        )
+        axes.set_yticks([])
+        return
+    axes.plot(steps, recall, color=ORANGE, label="recall KL", **_markers(len(steps)))
+    axes.plot(
+        steps, last, color=VERMILION, label="last frame", linestyle="--", **_markers(len(steps))
+    )
+    values = np.concatenate([recall, last])
+    values = values[np.isfinite(values)]
+    if len(values) and values.min() > 0 and values.max() >= 10 * values.min():
+        _plain_log_axis(axes, values.min(), values.max())
+    else:
+        y_from_zero(axes, values)
+    axes.legend(loc="best")
+
+
+def _latest(whose: str, values: Array) -> str:
+    """The last of some values ``(rows,)`` for a title, or nothing."""
+    return f", {whose}: {nats(values[-1])}" if len(values) and np.isfinite(values[-1]) else ""
+
+
+def _markers(count: int) -> dict[str, Any]:
+    """Points on a line that has few, none on one that has many."""
+    return {"marker": "o" if count <= 40 else "None"}
+
+
+def _leave_out_the_fall(axes: Axes, steps: Array, values: Array) -> None:
+    """Keep a first fall of hundreds of nats from flattening the rest of the curves."""
+    steps, values = steps[np.isfinite(values)], values[np.isfinite(values)]
+    if len(values) < 20:
+        return
+    limits = limits_without_fall(values, values[steps > steps.min() + 0.1 * np.ptp(steps)])
+    if limits is not None:
+        axes.set_ylim(*limits)
+        below = steps[values > limits[1]].max()
+        axes.set_title(
+            f"↑ off scale until step {EngFormatter(sep='')(below)}",
+            loc="right",
+            fontsize=8,
+            color=GREY,
+        )
+
+
+def _plain_log_axis(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic y axis with ticks at 1, 2, 5 or 1, 3 or 1 alone, written as plain numbers."""
+    decades = np.log10(high / low)
+    subs = (1, 2, 5) if decades < 2 else (1, 3) if decades < 4 else (1,)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())

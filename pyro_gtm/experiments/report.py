@@ -1,0 +1,168 @@
+"""What a run shows when it is done: its figures and its table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from pyro_gtm.experiments import plotting
+from pyro_gtm.experiments.build import Experiment, frozen
+from pyro_gtm.experiments.metrics import frame_cost, generate
+from pyro_gtm.experiments.run import Run
+from pyro_gtm.handlers import record_memory
+from pyro_gtm.infer.generation import reconstruct
+from pyro_gtm.tasks import Sequences
+
+__all__ = [
+    "draw_evaluation",
+    "draw_figures",
+    "draw_sequences",
+    "summary_table",
+]
+
+SHOWN_SEQUENCES = 3
+
+ATTENTION = ("read_weights", "write_weights")
+"""What a memory with slots must record for its figure."""
+
+
+def draw_figures(run: Run) -> list[Path]:
+    """Draw all figures of a trained run into its folder.
+
+    Returns:
+        The paths of ``training.png`` and of those of :func:`draw_evaluation`.
+    """
+    folder = run.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    figures = {
+        "training": plotting.training_curves(run.split("train"), run.split("test")),
+        **draw_evaluation(run.experiment, run.experiment.held_out()),
+    }
+    paths = []
+    for name, figure in figures.items():
+        paths.append(folder / f"{name}.png")
+        plotting.save(figure, paths[-1])
+    return paths
+
+
+def draw_evaluation(experiment: Experiment, batch: Sequences) -> dict[str, Figure]:
+    """The figures of a trained model on some sequences, by name.
+
+    Returns:
+        ``kl_per_frame``, with the floor of the task; those of :func:`draw_sequences`; and
+        ``attention`` for a memory that attends: averaged over sequences for one that does so by
+        position; for one that records what it writes too, in the first sequence.
+    """
+    recalled = batch.predictable.float().mean(1)  # (T,)
+    with record_memory() as tape:
+        evaluation = experiment.evaluate(batch)
+    kl, name = evaluation.kl, experiment.config.memory  # (T, B)
+    cost = frame_cost(experiment.test_task, evaluation, batch)
+    figures = {
+        "kl_per_frame": plotting.kl_per_frame(
+            {name: kl.mean(1)},
+            recalled,
+            spread={name: kl.std(1)} if kl.shape[1] > 1 else None,
+            floor=None if cost is None else experiment.test_task.floor(cost),
+        ),
+        **draw_sequences(experiment, batch, experiment.test_task.num_given),
+    }
+    if experiment.memory.reads_by_age:
+        gates = tape["read_gates"].mean(1) if "read_gates" in tape.names else None
+        figures["attention"] = plotting.attention_over_time(
+            tape["read_weights"].mean(1), recalled, gates
+        )
+    elif all(name in tape.names and tape[name].dim() == 4 for name in ATTENTION):  # (T, B, R, N)
+        # Each sequence may use slots of its own, so that an average would blur them.
+        figures["attention"] = plotting.memory_over_time(
+            {name: tape[name][:, 0] for name in tape.names}, batch.predictable[:, 0]
+        )
+    return figures
+
+
+def draw_sequences(
+    experiment: Experiment,
+    batch: Sequences,
+    num_given: int,
+    *,
+    num_sequences: int = SHOWN_SEQUENCES,
+    sample: bool = False,
+    seed: int = 0,
+) -> dict[str, Figure]:
+    """Sequences as given, as reconstructed, and as generated after the first ``num_given`` frames.
+
+    Returns:
+        ``frames``, rows of frames, and what the task has of its own: ``map`` for a walk on a map,
+        ``turn`` for a turn in a room.
+    """
+    task = experiment.test_task
+    batch = batch.first(num_sequences)
+    with frozen(experiment, seed):
+        reconstructed = reconstruct(
+            experiment.program, experiment.memory, batch.frames, batch.controls
+        )
+    generated = generate(experiment, batch, num_given, sample=sample, seed=seed)
+    shown = batch.frames.shape[1]
+    figures = {
+        "frames": plotting.frame_strips(
+            batch.frames,
+            reconstructed,
+            generated,
+            batch.predictable,
+            num_given,
+            num_sequences=shown,
+            notes=task.notes(batch),
+        )
+    }
+    return figures | task.figures(batch, generated, num_given)
+
+
+def summary_table(summary: dict[str, Any]) -> str:
+    """The figures worth reading first, as aligned text."""
+    rows = [
+        ("negative bound", f"{summary['negative_elbo_per_frame']:.2f} nats a frame"),
+        ("", f"{summary['negative_elbo_per_sequence']:.1f} nats a sequence"),
+        (
+            f"with {summary['particles']} particle{'s' if summary['particles'] > 1 else ''}",
+            f"{summary['negative_iw_bound_per_frame']:.2f} nats a frame",
+        ),
+        ("KL of a new frame", _nats(summary["frame_cost"], "nats")),
+        ("recall KL", _beside_floor(summary, "recall_kl", "recall_floor", "nats a frame")),
+        ("last-frame KL", _beside_floor(summary, "last_frame_kl", "last_frame_floor", "nats")),
+        ("success", _success(summary)),
+        ("parameters", f"{summary['parameters']:,}"),
+    ]
+    if summary.get("steps_per_second") is not None:
+        pace = f"{summary['steps_per_second']:.1f} steps a second on {summary['device']}"
+        rows.append(("speed", pace))
+    title = (
+        f"{summary['task']}, {summary['memory']} memory, {summary['num_steps']:,} steps, "
+        f"seed {summary['seed']}; held-out sequences of {len(summary['kl_per_frame'])} frames"
+    )
+    return "\n".join([title, *(f"  {name:<24}{value}" for name, value in rows)])
+
+
+def _beside_floor(summary: dict[str, Any], figure: str, floor: str, unit: str) -> str:
+    text = _nats(summary[figure], unit)
+    return text if summary[floor] is None else f"{text} (floor {summary[floor]:.2f})"
+
+
+def _nats(value: float | None, unit: str) -> str:
+    return "none" if value is None else f"{value:.2f} {unit}"
+
+
+def _success(summary: dict[str, Any]) -> str:
+    if summary["success"] is None:
+        return "cannot be judged in these sequences"
+    accuracy = summary["classifier_accuracy"]
+    what = (
+        "show the right image again"
+        if accuracy is None
+        else f"are read as of the right class (by a classifier right in {accuracy:.1%})"
+    )
+    return (
+        f"{summary['success']:.1%} of {summary['success_frames']:,} generated frames {what}; "
+        f"by chance {summary['success_chance']:.1%}"
+    )

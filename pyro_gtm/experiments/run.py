@@ -1,0 +1,496 @@
+"""A run: a folder that can be interrupted at any moment and continued exactly.
+
+::
+
+    FOLDER/
+      config.json     what was asked for
+      metrics.jsonl   one line for each log ("split": "train") and evaluation ("split": "test")
+      checkpoints/    the last two, newest by its number of steps
+      summary.json    the final figures
+      figures/        *.png
+
+A checkpoint holds every source of chance beside the weights and the optimiser's moments, so a
+resumed run writes the same metrics, bit for bit on one CPU machine, as one that was never
+interrupted, given the same number of threads: it decides in which order PyTorch adds up.  Times
+are not among the metrics for that reason: speed is in the summary.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import pyro
+import torch
+
+from pyro_gtm.experiments.build import Experiment, build_experiment
+from pyro_gtm.experiments.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from pyro_gtm.experiments.config import Config, read_config
+from pyro_gtm.experiments.files import write_atomically
+from pyro_gtm.experiments.metrics import assess
+from pyro_gtm.infer.training import NonFiniteLossError, settled, training_steps
+
+__all__ = [
+    "MAY_CHANGE",
+    "Interrupted",
+    "Run",
+    "RunError",
+    "flat",
+    "saved_step_in",
+    "stop_signals",
+]
+
+Row = dict[str, Any]
+Progress = Callable[[Row], None]
+
+KEPT_CHECKPOINTS = 2
+MAY_CHANGE = ("num_steps", "device", "data_dir", "checkpoint_every", "compile_steps")
+"""Settings that a resumed run may be given anew; the last two change its numbers by rounding."""
+
+
+class RunError(RuntimeError):
+    """A run folder cannot be used as asked: one sentence says why."""
+
+
+class FolderTakenError(RunError):
+    """The folder of a new run holds something already."""
+
+
+class Interrupted(Exception):
+    """Training was asked to stop, and stopped with its state saved.
+
+    Attributes:
+        step: the last step taken.
+        signal: the signal's number.
+    """
+
+    def __init__(self, step: int, signal_number: int) -> None:
+        super().__init__(f"interrupted after step {step}")
+        self.step = step
+        self.signal = signal_number
+
+
+class Run:
+    """A run folder and the experiment in it.
+
+    Make one with :meth:`start`, :meth:`resume` or :meth:`load`.
+    """
+
+    def __init__(self, folder: Path, experiment: Experiment) -> None:
+        self.folder = folder
+        self.experiment = experiment
+        self.step = 0
+        self.exact = True
+        """Whether a resumed run goes on with the very random numbers it would have had."""
+        self.rows: list[Row] = []
+        self._window_loss = 0.0
+        self._window_steps = 0
+
+    # ------------------------------------------------------------------ making one
+
+    @classmethod
+    def start(cls, folder: Path, config: Config) -> Run:
+        """Begin a run in ``folder``, which must be empty or not exist yet.
+
+        Everything is built before the folder is, so a refused configuration leaves nothing.
+
+        Raises:
+            FolderTakenError: the folder holds something.
+            RunError: it cannot be written.
+            ValueError, MissingDataError: see :func:`pyro_gtm.experiments.build.build_experiment`.
+        """
+        taken = FolderTakenError(
+            f"output {folder} is not empty: choose another folder, or continue the run in it "
+            f"with --resume {folder}"
+        )
+        with _refusing_folder(folder):
+            if folder.exists() and any(folder.iterdir()):
+                raise taken
+        run = cls(folder, build_experiment(config))
+        with _refusing_folder(folder):
+            try:
+                (folder / "checkpoints").mkdir(parents=True)
+            except FileExistsError:  # another run has begun in it meanwhile
+                raise taken from None
+            (folder / "figures").mkdir()
+            write_atomically(folder / "config.json", config.to_json().encode())
+        return run
+
+    @classmethod
+    def resume(cls, folder: Path, **overrides: Any) -> Run:
+        """Continue the run in ``folder`` from its newest checkpoint, or from the beginning.
+
+        Args:
+            folder: a run folder.
+            **overrides: settings the caller wants; only those in ``MAY_CHANGE``
+                may differ from those the run was started with.  On another kind of device the
+                run goes on with other chance (:attr:`exact` is then False).
+
+        Raises:
+            RunError: the folder holds no run, or one with another configuration.
+            CheckpointError: its newest checkpoint is damaged, or of another configuration.
+        """
+        config = _config_of(folder)
+        started_with = flat(asdict(config))
+        for name, wanted in flat(overrides).items():
+            same = name in started_with and started_with[name] == wanted
+            if name not in MAY_CHANGE and not same:
+                had = f"with {name}={started_with[name]!r}" if name in started_with else "otherwise"
+                raise RunError(
+                    f"resume {folder}: the run was started {had}, and {name}={wanted!r} was asked "
+                    "for: leave it out, or start another run"
+                )
+        allowed = {name: value for name, value in overrides.items() if name in MAY_CHANGE}
+        config = replace(config, **allowed)
+        run = cls(folder, build_experiment(config))
+        run._restore_chance(run._restore())
+        if run.step > config.num_steps:
+            raise RunError(
+                f"resume {folder}: num_steps={config.num_steps} is less than the {run.step} steps "
+                "already taken"
+            )
+        write_atomically(folder / "config.json", config.to_json().encode())
+        return run
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        device: str = "auto",
+        data_dir: str | None = None,
+        *,
+        task_options: Mapping[str, Any] | None = None,
+        memory_options: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """A trained run, for generation or evaluation; nothing in its folder changes.
+
+        Args:
+            folder: a run folder.
+            device: where to load it, whatever it was trained on.
+            data_dir: where its data is now, if not where it was.
+            task_options: options of the task in which its held-out sequences are to differ from
+                those it was trained on, such as a longer list.
+            memory_options: options of the memory in which it is to differ from the trained one; its
+                weights must still fit.
+
+        Raises:
+            ValueError: an option that the task or memory does not take, or cannot have.
+            RunError: the folder holds no run, one without a checkpoint, or one whose weights do
+                not fit the memory options.
+            CheckpointError: its newest checkpoint is damaged.
+        """
+        config = replace(_config_of(folder), device=device)
+        if data_dir is not None:
+            config = replace(config, data_dir=data_dir)
+        if memory_options:
+            config = replace(config, memory_options={**config.memory_options, **memory_options})
+        run = cls(folder, build_experiment(config, task_options))
+        try:
+            run._restore()
+        except CheckpointError as error:
+            if not memory_options or not isinstance(error.__cause__, RuntimeError):
+                raise
+            changed = ", ".join(f"{name}={value!r}" for name, value in memory_options.items())
+            raise RunError(
+                f"the weights in {folder} do not fit a memory with {changed}: "
+                f"those of {config.memory} depend on it"
+            ) from error
+        if run.step == 0:
+            raise RunError(f"{folder} has no checkpoint yet: train it first")
+        return run
+
+    # ------------------------------------------------------------------ training
+
+    def train(
+        self,
+        progress: Progress = lambda row: None,
+        on_signal: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Train to ``config.num_steps``, logging, evaluating and saving on the way.
+
+        Args:
+            progress: is given every row of metrics, and ``{"step": n, "loss": nats}`` each step.
+            on_signal: is called at once, between any two instructions, when a signal asks to stop.
+
+        Raises:
+            Interrupted: on SIGINT or SIGTERM, after the step in hand and a checkpoint.
+            KeyboardInterrupt: on a SIGINT after that, at once.
+            NonFiniteLossError: the loss or gradient is NaN or infinite, or the loss on held-out
+                sequences; the last checkpoint stays.
+        """
+        config, experiment = self.experiment.config, self.experiment
+        frames_in_batch = config.batch_size * experiment.training_task.num_steps
+        self._cut_metrics()
+        with (
+            stop_signals(on_signal) as stop,
+            open(self.folder / "metrics.jsonl", "a") as metrics,
+            warnings.catch_warnings(),
+            closing(
+                training_steps(
+                    experiment.svi,
+                    experiment.draw,
+                    num_steps=config.num_steps,
+                    start=self.step,
+                    kl_warmup=config.kl_warmup,
+                    pause=lambda step: bool(stop) or self._acts_at(step),
+                )
+            ) as steps,
+        ):
+            # Pyro warns of a loss that is NaN; here that is an error, with the step's number.
+            warnings.filterwarnings("ignore", "Encountered NaN", UserWarning)
+
+            def log(row: Row) -> None:
+                self.rows.append(row)
+                metrics.write(json.dumps(row) + "\n")
+                metrics.flush()
+                progress(row)
+
+            for step, loss in steps:
+                self.step = step
+                self._window_loss += loss / frames_in_batch
+                self._window_steps += 1
+                progress({"step": step, "loss": loss / frames_in_batch})
+                finished = step == config.num_steps
+                # Once: a signal from here on stops after the next step.  With steps captured, those
+                # of a block are taken before the first of them comes out here.
+                stopping = bool(stop) and settled(experiment.svi)
+                if step % config.log_every == 0 or finished:
+                    log(self._training_row())
+                if step % config.eval_every == 0 or finished:
+                    log(self._evaluation_row())
+                if step % config.save_every == 0 or finished or stopping:
+                    self.save()
+                if stopping and not finished:
+                    raise Interrupted(step, stop[0])
+            if not any(row["step"] == self.step for row in self.split("test")):
+                log(self._evaluation_row())  # resumed with as many steps as were already taken
+
+    def _acts_at(self, step: int) -> bool:
+        """Whether something is to be done after this step, with the weights it leaves."""
+        config = self.experiment.config
+        periods = (config.log_every, config.eval_every, config.save_every)
+        return step == config.num_steps or any(step % period == 0 for period in periods)
+
+    def _training_row(self) -> Row:
+        config = self.experiment.config
+        row = {
+            "split": "train",
+            "step": self.step,
+            "negative_elbo_per_frame": self._window_loss / self._window_steps,
+            "gradient_norm": self.experiment.optimizer.gradient_norm,
+        }
+        if config.kl_warmup:
+            row["kl_weight"] = min(1.0, self.step / config.kl_warmup)
+        self._window_loss, self._window_steps = 0.0, 0
+        return row
+
+    def _evaluation_row(self) -> Row:
+        batch = self.experiment.held_out()
+        with pyro.validation_enabled(False):  # the check below names the step
+            summary = self.experiment.evaluate(batch).summary(batch.predictable)
+        loss = summary["negative_elbo_per_frame"]
+        if not math.isfinite(cast(float, loss)):
+            raise NonFiniteLossError(self.step, f"the loss on held-out sequences is {loss}")
+        return {"split": "test", "step": self.step, **summary}
+
+    def split(self, name: str) -> list[Row]:
+        """The rows of metrics of one split, ``"train"`` or ``"test"``."""
+        return [row for row in self.rows if row["split"] == name]
+
+    # ------------------------------------------------------------------ saving and restoring
+
+    def save(self) -> Path:
+        """Write a checkpoint and drop all but the newest two."""
+        experiment = self.experiment
+        path = self.folder / "checkpoints" / f"step-{self.step:08d}.pt"
+        content = {
+            "step": self.step,
+            "window": [self._window_loss, self._window_steps],
+            "program": experiment.program.state_dict(),
+            "memory": experiment.memory.state_dict(),
+            "optimizer": experiment.optimizer.get_state(),
+            "device": experiment.device.type,
+            "draws": experiment.draws.get_state(),
+            "noise": torch.get_rng_state(),
+        }
+        if experiment.device.type == "cuda":
+            content["cuda_noise"] = torch.cuda.get_rng_state(experiment.device)
+        path.parent.mkdir(exist_ok=True)
+        save_checkpoint(path, content)
+        for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
+            old.unlink()
+        return path
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints there are, oldest first."""
+        return checkpoints_in(self.folder)
+
+    @property
+    def saved_step(self) -> int | None:
+        """The step of the newest checkpoint; None before the first."""
+        return saved_step_in(self.folder)
+
+    def _restore(self) -> dict[str, Any] | None:
+        """Take up weights, moments, step and metrics of the newest checkpoint, if there is one."""
+        paths = self.checkpoints()
+        if not paths:
+            return None
+        experiment = self.experiment
+        try:
+            content = load_checkpoint(paths[-1], experiment.device)
+        except CheckpointError as error:
+            rest = (
+                f"; {paths[-2].name} before it is kept: remove the damaged file to go on from there"
+                if len(paths) > 1
+                else ""
+            )
+            raise CheckpointError(f"{error}{rest}") from error
+        try:
+            experiment.program.load_state_dict(content["program"])
+            experiment.memory.load_state_dict(content["memory"])
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"checkpoint {paths[-1]} does not fit the configuration in {self.folder}: "
+                "config.json has been changed since, or the memory's code has"
+            ) from error
+        experiment.optimizer.set_state(content["optimizer"])
+        self.step = content["step"]
+        self._window_loss, self._window_steps = content["window"]
+        self.rows = self._read_metrics()
+        return content
+
+    def _restore_chance(self, content: dict[str, Any] | None) -> None:
+        """Go on with the run's random numbers, which no kind of device can hand to another."""
+        if content is None:
+            return
+        experiment = self.experiment
+        self.exact = content["device"] == experiment.device.type
+        if not self.exact:
+            torch.manual_seed(experiment.config.seed + self.step)
+            experiment.draws.manual_seed(experiment.config.seed + self.step)
+            return
+        experiment.draws.set_state(content["draws"].cpu())
+        torch.set_rng_state(content["noise"].cpu())
+        if experiment.device.type == "cuda":
+            torch.cuda.set_rng_state(content["cuda_noise"].cpu(), experiment.device)
+
+    def _read_metrics(self) -> list[Row]:
+        """The rows up to the present step: a killed run may have written some beyond."""
+        path = self.folder / "metrics.jsonl"
+        rows: list[Row] = []
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # the line in hand when the run was killed
+                break
+            if row["step"] > self.step:
+                break
+            rows.append(row)
+        return rows
+
+    def _cut_metrics(self) -> None:
+        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
+        write_atomically(self.folder / "metrics.jsonl", lines.encode())
+
+    def facts(self) -> Row:
+        """What a summary says of a run beside its figures."""
+        experiment, config = self.experiment, self.experiment.config
+        return {
+            "memory": config.memory,
+            "task": config.task,
+            "task_options": {**config.task_options},
+            "data": config.data,
+            "seed": config.seed,
+            "num_steps": self.step,
+            "parameters": experiment.num_parameters,
+            "device": experiment.device.type,
+            "torch": torch.__version__,
+        }
+
+    def write_summary(self, seconds: float, steps_taken: int) -> Row:
+        """Write and return ``summary.json``: what the model is worth and what it was made with.
+
+        Args:
+            seconds: how long training took in this process, evaluations included.
+            steps_taken: in this process.
+        """
+        path = self.folder / "summary.json"
+        if steps_taken:
+            speed = steps_taken / seconds
+        elif path.exists():  # a finished run, resumed: keep the speed it was trained at
+            speed = json.loads(path.read_text())["steps_per_second"]
+        else:  # killed between its last checkpoint and its summary
+            speed = None
+        with pyro.validation_enabled(False):  # it costs more than the mathematics
+            summary = {**self.facts(), **assess(self.experiment), "steps_per_second": speed}
+        write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())
+        return summary
+
+
+def _config_of(folder: Path) -> Config:
+    if not (folder / "config.json").is_file():
+        raise RunError(f"{folder} holds no run: there is no config.json in it")
+    try:
+        return read_config(folder / "config.json")
+    except ValueError as error:
+        raise RunError(str(error)) from error
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of the run in a folder, oldest first."""
+    return sorted((folder / "checkpoints").glob("step-*.pt"))
+
+
+def saved_step_in(folder: Path) -> int | None:
+    """The step of the newest checkpoint of the run in a folder; None before the first."""
+    paths = checkpoints_in(folder)
+    return int(paths[-1].stem.partition("-")[2]) if paths else None
+
+
+def flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Nested options beside the rest: ``task_options={"size": 3}`` as ``task option size``."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            kind = name.removesuffix("s").replace("_", " ")
+            flat |= {f"{kind} {option}": choice for option, choice in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+@contextmanager
+def _refusing_folder(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"output {folder} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def stop_signals(on_signal: Callable[[], None]) -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of the first; a second SIGINT does kill."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        on_signal()
+
+    try:
+        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread, where alone signals can be handled
+        before = {}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

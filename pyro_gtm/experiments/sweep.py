@@ -1,0 +1,568 @@
+"""The same training for several memories and seeds, side by side.
+
+::
+
+    FOLDER/
+      perfect_recall-ntm-0/ ...   a run folder each: task, memory, seed
+      results.csv  results.md     one line for each task and memory, over the seeds
+      perfect_recall.png          a figure for each task
+
+Every run has a process of its own.  A comparison that was interrupted is continued by asking for it
+again: finished runs are taken as they are, begun ones go on where they were saved.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import json
+import os
+import signal
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from matplotlib.figure import Figure
+
+from pyro_gtm.experiments import plotting
+from pyro_gtm.experiments.build import build_experiment
+from pyro_gtm.experiments.checkpoint import CheckpointError
+from pyro_gtm.experiments.config import Config, read_config
+from pyro_gtm.experiments.data import MissingDataError
+from pyro_gtm.experiments.files import write_atomically
+from pyro_gtm.experiments.published import Published, published_results
+from pyro_gtm.experiments.report import draw_figures
+from pyro_gtm.experiments.run import (
+    MAY_CHANGE,
+    Interrupted,
+    Run,
+    RunError,
+    flat,
+    saved_step_in,
+    stop_signals,
+)
+from pyro_gtm.infer.training import NonFiniteLossError
+from pyro_gtm.tasks import Task
+
+__all__ = ["Comparison", "FailedRunsError", "Result", "Stopped", "markdown_report"]
+
+Row = dict[str, Any]
+Progress = Callable[[str, str, Row], None]
+
+PROCESSES: Any = get_context("spawn")  # a fork would inherit PyTorch's threads, or a GPU
+POLL = 0.5
+"""Seconds between looks at what has happened."""
+
+REPORT_EVERY = 60.0
+"""Seconds between two reports of where the runs are."""
+
+FIGURES = (
+    "recall_kl",
+    "last_frame_kl",
+    "negative_elbo_per_frame",
+    "negative_iw_bound_per_frame",
+    "success",
+)
+"""What is compared, by its name in a run's summary: the mean over seeds, and its spread."""
+
+BESIDE = (
+    "frame_cost",
+    "recall_floor",
+    "last_frame_floor",
+    "success_chance",
+    "classifier_accuracy",
+)
+"""What is put beside it, by its name in a run's summary: the mean over seeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One memory on one task, over the seeds; KL and bounds in nats.
+
+    A figure is None where it cannot be had (no frame can be predicted, say), a spread is the
+    standard deviation over seeds and None for one seed, and what is published None for sizes that
+    the paper does not have.
+    """
+
+    task: str
+    data: str
+    memory: str
+    num_steps: int
+    parameters: int
+    seeds: int
+    frame_cost: float | None
+    """KL of a frame of which the past tells nothing: what a recall KL is to be held against."""
+    recall_kl: float | None
+    recall_kl_spread: float | None
+    recall_floor: float | None
+    last_frame_kl: float
+    last_frame_kl_spread: float | None
+    last_frame_floor: float | None
+    negative_elbo_per_frame: float
+    negative_elbo_per_frame_spread: float | None
+    negative_iw_bound_per_frame: float
+    negative_iw_bound_per_frame_spread: float | None
+    success: float | None
+    """Share of generated frames that are right, see :func:`pyro_gtm.experiments.metrics.assess`."""
+    success_spread: float | None
+    success_chance: float | None
+    classifier_accuracy: float | None
+    published_last_frame_kl: float | None
+    published_negative_elbo_per_frame: float | None
+    published_updates: int | None
+
+
+class Stopped(Exception):
+    """A comparison was asked to stop, and its begun runs have saved their state.
+
+    Attributes:
+        signal: the signal's number.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__("the comparison was stopped")
+        self.signal = signal_number
+
+
+class FailedRunsError(RuntimeError):
+    """Some runs could not be trained; the others are finished.
+
+    Attributes:
+        reasons: a sentence for each run that failed, by its name.
+    """
+
+    def __init__(self, reasons: Mapping[str, str], runs: int) -> None:
+        each = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        super().__init__(f"{len(reasons)} of {runs} runs failed: {each}")
+        self.reasons = dict(reasons)
+
+
+class Comparison:
+    """Runs to be compared, in one folder.
+
+    To make one builds an experiment of each task and memory in this process: Pyro's parameter
+    store is emptied and PyTorch seeded, as :func:`~pyro_gtm.experiments.build.build_experiment`
+    says.  Training leaves both alone.
+
+    Args:
+        folder: where they are or will be.
+        configs: one for each run; no two with the same task, memory and seed.
+
+    Raises:
+        ValueError: there are none, two have the same name, or one cannot be built.
+        MissingDataError: the images cannot be had.
+        RunError: the folder holds a run of that name with other settings or more steps, or
+            something else of that name.
+    """
+
+    def __init__(self, folder: Path, configs: Sequence[Config]) -> None:
+        if not configs:
+            raise ValueError("a comparison needs at least one task, memory and seed")
+        self.folder = folder
+        self.configs = {_name(config): config for config in configs}
+        if len(self.configs) < len(configs):
+            raise ValueError("a comparison cannot have a task, memory and seed twice")
+        for name in self.configs:
+            self._check_fits(name)
+        self.tasks: dict[str, Task] = {}
+        """The tasks, over held-out data."""
+        # What is impossible is said before anything starts; a seed makes no difference to that.
+        for config in {(c.task, c.memory): c for c in configs}.values():
+            self.tasks[config.task] = build_experiment(config).test_task
+
+    def _check_fits(self, name: str) -> None:
+        folder, config = self.folder / name, self.configs[name]
+        elsewhere = "choose another output folder"
+        if not (folder / "config.json").is_file():
+            if folder.is_file() or any(path.is_file() for path in folder.rglob("*")):
+                raise RunError(f"{folder} holds something that is no run: {elsewhere}")
+            return
+        try:
+            there, wanted = (flat(asdict(c)) for c in (read_config(folder / "config.json"), config))
+        except ValueError as error:
+            raise RunError(str(error)) from error
+        for setting in [*there, *wanted]:
+            had, asked = (values.get(setting, "its default") for values in (there, wanted))
+            if had != asked and setting not in MAY_CHANGE:
+                raise RunError(
+                    f"{folder} holds a run with {setting}={had!r}, and {asked!r} was asked for: "
+                    f"{elsewhere}"
+                )
+        taken = self.steps_taken(name)
+        if taken > config.num_steps:
+            raise RunError(
+                f"{folder} holds a run of {taken} steps, and num_steps={config.num_steps} was "
+                f"asked for: {elsewhere}"
+            )
+
+    def steps_taken(self, name: str) -> int:
+        """The steps of a run that its summary or its newest checkpoint tells of."""
+        summary = self._summary(name)
+        return max(saved_step_in(self.folder / name) or 0, summary["num_steps"] if summary else 0)
+
+    def _summary(self, name: str) -> Row | None:
+        return _read_summary(self.folder / name)
+
+    def _final(self, name: str) -> Row | None:
+        """The summary of a run that has as many steps as asked for; None of any other."""
+        summary = self._summary(name)
+        if summary is None or summary["num_steps"] < self.configs[name].num_steps:
+            return None
+        return summary
+
+    def finished(self, name: str) -> bool:
+        """Whether a run has its summary, with as many steps as asked for."""
+        return self._final(name) is not None
+
+    def train(
+        self,
+        jobs: int = 1,
+        progress: Progress = lambda name, event, row: None,
+        on_signal: Callable[[], None] = lambda: None,
+        modules: Sequence[str] = (),
+    ) -> None:
+        """Train what is not finished, ``jobs`` runs at a time, each on one CPU thread.
+
+        The processes import the script that was started, as all of Python's do that are not forked:
+        what it does belongs under ``if __name__ == "__main__"``.
+
+        Args:
+            jobs: how many processes.
+            progress: is given a run's name, an event and what belongs to it: ``"begins"`` and
+                ``{"step": n}``; ``"is at"``, about once a minute, and its last row of metrics, or
+                nothing before the first; ``"finished"`` and its summary; ``"failed"`` and
+                ``{"reason": sentence}``.
+            on_signal: is called at once when a signal asks to stop.
+            modules: imported in each process, as they may register the memories and tasks.
+
+        Raises:
+            ValueError: jobs is less than one.
+            FailedRunsError: some runs failed; the others have been trained.
+            Stopped: on SIGINT or SIGTERM, when every run has saved its state.
+            KeyboardInterrupt: on a SIGINT after that, at once.
+        """
+        if jobs < 1:
+            raise ValueError(f"jobs must be at least 1, got {jobs}")
+        waiting = [name for name in self.configs if not self.finished(name)]
+        running: dict[Any, tuple[str, Any]] = {}  # by the end of the pipe that tells of it
+        reasons: dict[str, str] = {}
+        reported, told_to_stop, cut_short = time.monotonic(), False, False
+        with stop_signals(on_signal) as stop:
+            try:
+                while running or (waiting and not stop):
+                    while waiting and len(running) < jobs and not stop:
+                        name = waiting.pop(0)
+                        progress(name, "begins", {"step": self.steps_taken(name)})
+                        pipe, process = self._start(name, modules)
+                        running[pipe] = name, process
+                    if stop and not told_to_stop:
+                        # Not SIGINT, which a terminal has sent them too: two would end them at
+                        # once. A run in training saves; one before or after that has saved.
+                        for _, process in running.values():
+                            process.terminate()
+                        told_to_stop = True
+                    for pipe in connection.wait(list(running), POLL):
+                        name, process = running.pop(pipe)
+                        event, row = _outcome(cast(Any, pipe), process)
+                        if stop and event != "finished":
+                            cut_short = True
+                            continue
+                        if event == "failed":
+                            reasons[name] = row["reason"]
+                        progress(name, event, row)
+                    if time.monotonic() - reported > REPORT_EVERY and not stop:
+                        reported = time.monotonic()
+                        for name, _ in running.values():
+                            progress(name, "is at", self._last_row(name))
+            finally:  # nothing is left of them but for an exception
+                for _, process in running.values():
+                    process.kill()
+                    process.join()
+        if stop and (waiting or cut_short):
+            raise Stopped(stop[0])
+        if reasons:
+            raise FailedRunsError(reasons, len(self.configs))
+
+    def _start(self, name: str, modules: Sequence[str]) -> tuple[Any, Any]:
+        """A process that trains a run, and the end of a pipe on which it will tell how it went."""
+        ours, its = PROCESSES.Pipe(duplex=False)
+        arguments = (self.folder / name, self.configs[name], tuple(modules), its)
+        process = PROCESSES.Process(target=_train, args=arguments, name=name)
+        with _sigint_ignored():
+            process.start()
+        its.close()  # so that the pipe ends with the process
+        return ours, process
+
+    def _last_row(self, name: str) -> Row:
+        with suppress(OSError):
+            for line in reversed((self.folder / name / "metrics.jsonl").read_text().splitlines()):
+                with suppress(ValueError):  # the line in hand
+                    return cast(Row, json.loads(line))
+        return {}
+
+    def results(self) -> list[Result]:
+        """One for each task and memory that has a finished run, in the order of the runs."""
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for name, config in self.configs.items():
+            summary = self._final(name)
+            if summary is not None:
+                groups.setdefault((config.task, config.memory), []).append(summary)
+        return [
+            _over_seeds(
+                summaries, published_results(self.tasks[task], summaries[0]["data"]).get(memory)
+            )
+            for (task, memory), summaries in groups.items()
+        ]
+
+    def write(self) -> list[Path]:
+        """Write the tables and the figures of what is finished; their paths."""
+        results = self.results()
+        rows = [asdict(result) for result in results]
+        lines = io.StringIO()
+        writer = csv.DictWriter(lines, [entry.name for entry in fields(Result)])
+        writer.writeheader()
+        writer.writerows(rows)
+        tables = {"results.csv": lines.getvalue(), "results.md": markdown_report(results) + "\n"}
+        for name, text in tables.items():
+            write_atomically(self.folder / name, text.encode())
+        paths = [self.folder / name for name in tables]
+        for task in dict.fromkeys(result.task for result in results):
+            paths.append(self.folder / f"{task}.png")
+            plotting.save(self._figure(task), paths[-1])
+        return paths
+
+    def _figure(self, name: str) -> Figure:
+        """The paper's three panels for one task, with the floor at what a frame cost these runs."""
+        curves: dict[str, list[list[Row]]] = {}
+        floors = []
+        for run, config in self.configs.items():
+            summary = self._final(run) if config.task == name else None
+            if summary is not None:
+                text = (self.folder / run / "metrics.jsonl").read_text()
+                rows = [json.loads(line) for line in text.splitlines()]
+                tests = [row for row in rows if row["split"] == "test"]
+                curves.setdefault(config.memory, []).append(tests)
+                if summary["floor_per_frame"] is not None:
+                    floors.append(summary["floor_per_frame"])
+                predictable, data = summary["predictable_by_frame"], config.data
+        published = published_results(self.tasks[name], data)
+        return plotting.memories_compared(
+            curves,
+            torch.tensor(predictable),  # the same for all, as they are judged on the same sequences
+            floor=torch.tensor(floors).mean(0) if floors else None,
+            published={m: result._asdict() for m, result in published.items() if m in curves},
+        )
+
+
+COLUMNS = (
+    "task",
+    "memory",
+    "new frame",
+    "recall KL (floor)",
+    "last-frame KL (floor)",
+    "in the paper",
+    "negative bound",
+    "tighter",
+    "in the paper",
+    "success (chance)",
+    "seeds",
+)
+
+
+def markdown_report(results: Sequence[Result]) -> str:
+    """What was done, and a Markdown table: mean ± standard deviation over the seeds."""
+    first = results[0]
+    lines = [
+        f"{first.num_steps:,} steps, held-out sequences, nats a frame: less is better, but of "
+        "success. *New frame*: KL of a frame of which the past tells nothing, against which a "
+        "recall KL is to be held. *Floor*: the least that a perfect memory could have at that "
+        "cost. *Tighter*: the negative importance-weighted bound. *Success*: the share of "
+        "generated frames that are right." + _of_the_paper(results),
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
+    ]
+    for result in results:
+        cells = [
+            f"{result.task} ({result.data})",
+            result.memory,
+            _with_spread(result.frame_cost),
+            _beside(_with_spread(result.recall_kl, result.recall_kl_spread), result.recall_floor),
+            _beside(
+                _with_spread(result.last_frame_kl, result.last_frame_kl_spread),
+                result.last_frame_floor,
+            ),
+            _as_published(result.published_last_frame_kl),
+            _with_spread(result.negative_elbo_per_frame, result.negative_elbo_per_frame_spread),
+            _with_spread(
+                result.negative_iw_bound_per_frame, result.negative_iw_bound_per_frame_spread
+            ),
+            _as_published(result.published_negative_elbo_per_frame),
+            _beside(_with_spread(result.success, result.success_spread), result.success_chance),
+            str(result.seeds),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _of_the_paper(results: Sequence[Result]) -> str:
+    updates = [r.published_updates for r in results if r.published_updates is not None]
+    if not updates:
+        return ""
+    least, most = min(updates), max(updates)
+    after = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    sentence = (
+        f" *In the paper*: read off the plots of arXiv 1702.04649, after {after} updates of larger "
+        "networks, to about 0.5 nats for a KL and 1 nat for a bound"
+    )
+    if any(r.task == "rotation_3d" and r.published_updates is not None for r in results):
+        sentence += "; of rotation_3d the mean KL of the second turn"
+    return f"{sentence}."
+
+
+def _with_spread(mean: float | None, spread: float | None = None) -> str:
+    if mean is None:
+        return "–"
+    return f"{mean:.2f}" if spread is None else f"{mean:.2f} ± {spread:.2f}"
+
+
+def _beside(figure: str, other: float | None) -> str:
+    return figure if other is None else f"{figure} ({other:.2f})"
+
+
+def _as_published(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
+
+
+def _over_seeds(summaries: Sequence[Row], published: Published | None) -> Result:
+    first = summaries[0]
+    figures: dict[str, float | None] = {}
+    for name in (*FIGURES, *BESIDE):
+        values = [summary[name] for summary in summaries]
+        known = None not in values
+        figures[name] = statistics.fmean(values) if known else None
+        if name in FIGURES:
+            spread = statistics.stdev(values) if known and len(values) > 1 else None
+            figures[f"{name}_spread"] = spread
+    return Result(
+        task=first["task"],
+        data=first["data"],
+        memory=first["memory"],
+        num_steps=first["num_steps"],
+        parameters=first["parameters"],
+        seeds=len(summaries),
+        **cast(Any, figures),
+        **cast(Any, {f"published_{f}": getattr(published, f, None) for f in Published._fields}),
+    )
+
+
+def _name(config: Config) -> str:
+    return f"{config.task}-{config.memory}-{config.seed}"
+
+
+def _read_summary(folder: Path) -> Row | None:
+    """The summary of a run; None where there is none, or a damaged one."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
+        return None
+    needed = {"num_steps", "floor_per_frame", "predictable_by_frame", *FIGURES, *BESIDE}
+    known = isinstance(summary, dict) and needed <= summary.keys()
+    return summary if known else None
+
+
+@contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    """A process begun within it ignores SIGINT: a Ctrl-C while it still imports would print a
+    traceback of that.  In training it heeds the signal again, see :meth:`Run.train`."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _outcome(pipe: Any, process: Any) -> tuple[str, Row]:
+    """How a run went: what its process said at its end, or that it ended without a word."""
+    try:
+        outcome = cast(tuple[str, Row], pipe.recv())
+    except (EOFError, OSError):
+        outcome = None
+    pipe.close()
+    process.join()
+    if outcome is not None:
+        return outcome
+    if process.exitcode < 0:
+        how = f"by signal {-process.exitcode}, perhaps for want of memory"
+    else:
+        how = f"with exit code {process.exitcode}"
+    return "failed", {"reason": f"its process was ended {how}"}
+
+
+def _train(folder: Path, config: Config, modules: Sequence[str], pipe: Any) -> None:
+    """Train one run in a process of its own, and say on the pipe how it went."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork would have the comparison's own
+    torch.set_num_threads(1)  # since there are other processes
+    event, row = "failed", {}
+    try:
+        for module in modules:
+            importlib.import_module(module)
+        event, row = "finished", _trained(folder, config)
+    except (Interrupted, KeyboardInterrupt) as error:
+        row = {"reason": str(error) or "interrupted"}
+    except KNOWN_FAILURES as error:
+        row = {"reason": str(error)}
+    except Exception as error:  # a mistake, perhaps in a memory of the user's own: it is shown
+        traceback.print_exc()
+        row = {"reason": f"{type(error).__name__}: {error}".splitlines()[0]}
+    with suppress(OSError):  # a comparison that was killed does not listen
+        pipe.send((event, row))
+
+
+KNOWN_FAILURES = (
+    ValueError,
+    ImportError,
+    MissingDataError,
+    RunError,
+    CheckpointError,
+    NonFiniteLossError,
+    OSError,
+)
+"""What a sentence suffices for."""
+
+
+def _trained(folder: Path, config: Config) -> Row:
+    """Train a run, or go on training it; its summary."""
+    if _read_summary(folder) is None:
+        (folder / "summary.json").unlink(missing_ok=True)  # damaged, it cannot be written anew
+    if (folder / "config.json").is_file():
+        run = Run.resume(folder, **{name: getattr(config, name) for name in MAY_CHANGE})
+    else:
+        for begun in ("checkpoints", "figures"):  # left by one that was killed before its config
+            with suppress(OSError):
+                (folder / begun).rmdir()
+        run = Run.start(folder, config)
+    parent = parent_process()
+
+    def follow(row: Row) -> None:
+        if parent is not None and not parent.is_alive():
+            os.kill(os.getpid(), signal.SIGTERM)  # the comparison was killed: save and stop, too
+
+    begun_at, begun_when = run.step, time.monotonic()
+    run.train(follow)
+    seconds = time.monotonic() - begun_when
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the seconds to the end are worth waiting for
+    draw_figures(run)
+    return run.write_summary(seconds, run.step - begun_at)  # last: it says that all is there

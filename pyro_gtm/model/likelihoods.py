@@ -1,0 +1,97 @@
+"""Likelihoods p(x_t | z_t, Ψ): from the decoder's output to a distribution over frames.
+
+A likelihood says which shape it needs from the decoder (``parameter_shape``) and turns that output
+into a distribution whose event is a whole frame, so a site's log-probability is in nats a frame.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+__all__ = ["LIKELIHOODS", "BernoulliLikelihood", "GaussianLikelihood", "Likelihood"]
+
+
+class Likelihood(ABC):
+    """A family of distributions over frames of one shape.
+
+    Args:
+        event_shape: shape of a frame, such as ``(channels, height, width)``.
+    """
+
+    def __init__(self, event_shape: Sequence[int]) -> None:
+        self.event_shape = tuple(event_shape)
+        if not self.event_shape or min(self.event_shape) < 1:
+            raise ValueError(
+                f"{type(self).__name__}: event_shape must be one or more sizes of at least 1, "
+                f"got {self.event_shape}"
+            )
+
+    @property
+    @abstractmethod
+    def parameter_shape(self) -> tuple[int, ...]:
+        """Shape of the decoder's output for one frame."""
+
+    @abstractmethod
+    def __call__(self, parameters: Tensor) -> dist.TorchDistribution:
+        """The distribution for decoder outputs ``(*batch, *parameter_shape)``."""
+
+
+class BernoulliLikelihood(Likelihood):
+    """Independent binary pixels; the decoder's outputs are logits.  For binarised images."""
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        return self.event_shape
+
+    def __call__(self, parameters: Tensor) -> dist.TorchDistribution:
+        return dist.Bernoulli(logits=parameters).to_event(len(self.event_shape))
+
+
+class GaussianLikelihood(Likelihood):
+    """Independent Gaussian pixels with a learned mean and a learned, bounded scale.
+
+    The first event dimension of the decoder's output is twice the frame's: means, then raw
+    scales s, with scale = min_scale (max_scale / min_scale)^sigmoid(s).  Bounds keep the density of
+    a pixel that never changes from growing without limit.
+
+    Args:
+        event_shape: shape of a frame.
+        min_scale: least standard deviation, in units of the data.
+        max_scale: greatest standard deviation.
+    """
+
+    def __init__(
+        self, event_shape: Sequence[int], min_scale: float = 0.05, max_scale: float = 1.0
+    ) -> None:
+        super().__init__(event_shape)
+        if not 0 < min_scale < max_scale:
+            raise ValueError(
+                "GaussianLikelihood: min_scale and max_scale must satisfy 0 < min_scale < "
+                f"max_scale, got {min_scale} and {max_scale}"
+            )
+        self.min_scale = min_scale
+        self.max_scale = max_scale
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        return (2 * self.event_shape[0], *self.event_shape[1:])
+
+    def __call__(self, parameters: Tensor) -> dist.TorchDistribution:
+        mean, raw = parameters.chunk(2, dim=-len(self.event_shape))  # (*batch, *event_shape) each
+        scale = self.min_scale * torch.exp(
+            math.log(self.max_scale / self.min_scale) * raw.sigmoid()
+        )
+        return dist.Normal(mean, scale).to_event(len(self.event_shape))
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "bernoulli": BernoulliLikelihood,
+    "gaussian": GaussianLikelihood,
+}
+"""The likelihoods by the names of the command line."""

@@ -1,0 +1,69 @@
+"""The heads that make diagonal Gaussians over latents."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pyro_gtm.internals.recurrent_linear import RecurrentLinear
+
+__all__ = ["MIN_SCALE", "GaussianHead", "correct"]
+
+MIN_SCALE = 1e-4
+"""Least standard deviation of any latent."""
+
+Parameters = tuple[Tensor, Tensor]
+"""Location and scale of a diagonal Gaussian, ``(*batch, latent_dim)`` each."""
+
+
+class GaussianHead(nn.Module):
+    """Location and scale of z_t: f_z^μ, f_z^σ of the prior, f_q^μ, f_q^σ of the posterior.
+
+    Source: Gemici et al. 2017, equations 7 and 8; one hidden layer of rectified units.  The
+    posterior's hidden layer adds what it sees of the frame (``features``) before the nonlinearity:
+    the same network as one on ``[Ψ, x_t]``, with the part that needs no recurrence computed for
+    all frames at once by the encoder.
+
+    Args:
+        context_dim: size of the context Ψ.
+        hidden_dim: width of the hidden layer, and size of ``features``.
+        latent_dim: size of z.
+    """
+
+    def __init__(self, context_dim: int, hidden_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.hidden = RecurrentLinear(context_dim, hidden_dim)
+        self.parameters_of = RecurrentLinear(hidden_dim, 2 * latent_dim)
+
+    def forward(self, context: Tensor, features: Tensor | None = None) -> Parameters:
+        """Location and scale, ``(*batch, latent_dim)`` each.
+
+        Args:
+            context: Ψ, ``(*batch, context_dim)``.
+            features: of the frame, ``(*batch, hidden_dim)``; None for a prior.
+        """
+        hidden = self.hidden(context)
+        if features is not None:
+            hidden = hidden + features
+        location, raw = self.parameters_of(hidden.relu()).chunk(2, dim=-1)
+        return location, F.softplus(raw) + MIN_SCALE
+
+
+def correct(prior: Parameters, correction: Parameters) -> Parameters:
+    """A posterior as a correction of the prior: N(μ + Δμ, σ Δσ) for a prior N(μ, σ).
+
+    Then KL(posterior || prior) = (Δμ² / σ² + Δσ² - 1) / 2 - log Δσ in each dimension: where the
+    memory already knows what comes, the posterior has only to leave the prior alone.  One with an
+    output of its own must agree with the prior by way of two separate networks, and long keeps
+    log 2 / 2 nats for every dimension in use (docs/design.md derives it).
+
+    Source: after the residual Gaussians of Vahdat and Kautz 2020 (arXiv 2007.03898), section 3.2,
+    who scale the shift by σ.  Here it is not scaled: scaled, σ shrinks early in training, the
+    signal in z with it, and the networks learn the frames at half the speed.
+
+    Args:
+        prior: μ and σ.
+        correction: Δμ and Δσ > 0.
+    """
+    (location, scale), (shift, factor) = prior, correction
+    return location + shift, (scale * factor).clamp(min=MIN_SCALE)

@@ -1,0 +1,66 @@
+"""Data by name: every source is there, and asked for wrongly says how it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyro_gtm.experiments.data import (
+    FROM_FOLDERS,
+    SOURCES,
+    ImageSet,
+    Rooms,
+    load_data,
+    save_recordings,
+)
+from pyro_gtm.tasks import task_class, task_names
+
+
+def test_sources_are_those_that_tasks_are_made_of() -> None:
+    asked_for = {source for name in task_names() for source in task_class(name).sources}
+    assert asked_for == set(SOURCES)
+    assert set(FROM_FOLDERS) < set(SOURCES)
+
+
+@pytest.mark.parametrize("name", sorted(set(SOURCES) - set(FROM_FOLDERS)))
+def test_what_a_task_has_by_default_needs_no_folder(name: str) -> None:
+    splits = load_data(name, binarise="none")
+    assert isinstance(splits.train, Rooms if name == "rooms" else ImageSet)
+    assert type(splits.test) is type(splits.train)
+    with pytest.raises(ValueError, match=f"'{name}' .* data_dir='somewhere'"):
+        load_data(name, data_dir="somewhere", binarise="none")
+    with pytest.raises(ValueError, match=f"'{name}' .* download=True"):
+        load_data(name, download=True, binarise="none")
+
+
+@pytest.mark.parametrize("name", FROM_FOLDERS)
+def test_what_is_read_needs_a_folder(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' .*--data-dir DIR"):
+        load_data(name, binarise="none")
+
+
+def test_unknown_source_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'cifar' .* 'digits', 'mnist'"):
+        load_data("cifar")
+
+
+@pytest.mark.parametrize("binarise", ["threshold", "sampled"])
+def test_colours_are_not_made_binary(binarise: str) -> None:
+    for name, folder in (("rooms", None), ("recorded", "somewhere")):
+        with pytest.raises(ValueError, match=f"'{name}' .* binarise='{binarise}' .* 'none'"):
+            load_data(name, folder, binarise=binarise)
+
+
+def test_recordings_cannot_be_fetched() -> None:
+    with pytest.raises(ValueError, match=r"record_rooms\.py"):
+        load_data("recorded", "somewhere", download=True, binarise="none")
+
+
+def test_recordings_are_read(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 4, 8, 8, 3), dtype=np.uint8)
+    for split in ("train", "test"):
+        save_recordings(tmp_path / f"{split}.npz", frames, 30.0, "somewhere")
+    turn = load_data("recorded", tmp_path, binarise="none").train.turn(4, 2, degrees=30, size=8)
+    assert turn.frames.shape == (4, 2, 3, 8, 8)
