@@ -7,93 +7,69 @@ nothing about; an effect handler wrapped round the program decides what the memo
 
     memory = gtm.IntrospectiveMemory(latent_dim=32, slots=16)
     model = gtm.use_memory(memory)(program.model)
-    guide = gtm.FilteringGuide(model, program)
+    guide = gtm.FilteringGuide(model)
+
+Here is what a user composes with; ``gtm.handlers``, ``gtm.memory``, ``gtm.model`` and ``gtm.infer``
+hold the rest.  The experiments of the command line live in ``pyro_gtm.experiments``, which the
+library knows nothing of.
 
 Source: Gemici, Hung, Santoro, Wayne, Mohamed, Rezende, Amos, Lillicrap (2017), "Generative
 Temporal Models with Memory", arXiv 1702.04649.
 """
 
+from pyro_gtm import handlers, infer, memory, model
 from pyro_gtm.handlers import (
     FilteringGuide,
-    Unrolling,
+    freeze_writes,
     lesion_memory,
     record_memory,
-    scale_latents,
+    swap_contents,
     use_memory,
 )
-from pyro_gtm.infer import (
-    CapturedSVI,
-    DeviceTrace_ELBO,
-    DeviceTraceMeanField_ELBO,
-    Evaluation,
-    NonFiniteLossError,
-    continue_frames,
-    evaluate,
-    importance_weighted_bound,
-    optim,
-    reconstruct,
-    training_steps,
-)
-from pyro_gtm.internals.param_store import StaleParameterError
+from pyro_gtm.infer import continue_frames, evaluate, reconstruct
+from pyro_gtm.internals.unrolling import Unrolling
 from pyro_gtm.memory import (
-    AddressedMemory,
     DNCMemory,
     IntrospectiveMemory,
     LRUMemory,
     MemoryModule,
-    MemoryStep,
     NTMMemory,
     RecurrentMemory,
     make_memory,
-    memory_names,
     register_memory,
 )
-from pyro_gtm.model.likelihoods import BernoulliLikelihood, GaussianLikelihood, Likelihood
-from pyro_gtm.model.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
-from pyro_gtm.model.program import GenerativeTemporalModel
-from pyro_gtm.ops import NoMemoryError, read, unroll, write
+from pyro_gtm.model import BernoulliLikelihood, GaussianLikelihood, GenerativeTemporalModel
+from pyro_gtm.ops import begin, read, unroll, write
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AddressedMemory",
     "BernoulliLikelihood",
-    "CapturedSVI",
-    "ConvDecoder",
-    "ConvEncoder",
     "DNCMemory",
-    "DeviceTraceMeanField_ELBO",
-    "DeviceTrace_ELBO",
-    "Evaluation",
     "FilteringGuide",
     "GaussianLikelihood",
     "GenerativeTemporalModel",
     "IntrospectiveMemory",
     "LRUMemory",
-    "Likelihood",
-    "MLPDecoder",
-    "MLPEncoder",
     "MemoryModule",
-    "MemoryStep",
     "NTMMemory",
-    "NoMemoryError",
-    "NonFiniteLossError",
     "RecurrentMemory",
-    "StaleParameterError",
     "Unrolling",
+    "begin",
     "continue_frames",
     "evaluate",
-    "importance_weighted_bound",
+    "freeze_writes",
+    "handlers",
+    "infer",
     "lesion_memory",
     "make_memory",
-    "memory_names",
-    "optim",
+    "memory",
+    "model",
     "read",
     "reconstruct",
     "record_memory",
     "register_memory",
-    "scale_latents",
-    "training_steps",
+    "swap_contents",
     "unroll",
     "use_memory",
     "write",

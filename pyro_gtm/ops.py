@@ -1,4 +1,4 @@
-"""The effects a program with memory is written in: two, and a loop over both.
+"""The effects a program with memory is written in.
 
 A generative temporal model *reads* a context from a memory and *writes* each new latent to it.
 What the memory is, the program does not know: a handler around it decides
@@ -9,39 +9,40 @@ In step t, :func:`read` comes first and :func:`write` second.  The context that 
 depends on the latents written before it, z_1..z_{t-1}, and on the controls c_1..c_t; this is what
 the paper calls the memory context Ψ_{t-1} (Gemici et al. 2017, equations 7-8 and Figure 2).
 
-:func:`unroll` is a whole sequence of such steps.  It means no more than the loop one would write,
-and by default is that loop; but a memory asked for a sequence at once may run it in blocks.
+:func:`begin` starts a fresh sequence.  :func:`unroll` is the loop of reads and writes over a whole
+sequence, in one call; :func:`recurrence` is the memory from here on as a value, which a
+distribution over whole sequences can hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
 
-import torch
 from pyro.poutine.runtime import effectful
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-__all__ = ["Cell", "Mapped", "NoMemoryError", "join", "parts_of", "read", "unroll", "write"]
+from pyro_gtm.internals.unrolling import Recurrence
 
-READ = "gtm_read"
-"""Message type of :func:`read`; handlers define ``_pyro_gtm_read``."""
-
-WRITE = "gtm_write"
-"""Message type of :func:`write`; handlers define ``_pyro_gtm_write``."""
-
-UNROLL = "gtm_unroll"
-"""Message type of :func:`unroll`; handlers define ``_pyro_gtm_unroll``."""
-
-Cell = Callable[..., tuple[Tensor, ...]]
-"""What a program does in each step of :func:`unroll`."""
+__all__ = ["NoMemoryError", "Unrolled", "begin", "read", "recurrence", "unroll", "write"]
 
 
 class NoMemoryError(RuntimeError):
-    """``read`` or ``write`` ran where no memory handler could see it."""
+    """An effect of a memory ran where no memory handler could see it."""
 
 
-@effectful(type=READ)
+@effectful(type="gtm_begin")
+def begin() -> None:
+    """Begin a fresh sequence: the memory in use forgets all it holds.
+
+    Raises:
+        NoMemoryError: no memory handler is active.
+    """
+    _no_memory("begin")
+
+
+@effectful(type="gtm_read")
 def read(control: Tensor | None = None) -> Tensor:
     """Read the context of this step from the memory in use.
 
@@ -59,14 +60,12 @@ def read(control: Tensor | None = None) -> Tensor:
 
     Raises:
         NoMemoryError: no memory handler is active.
+        ValueError: the latent or the control does not fit the sequences that the memory holds.
     """
-    raise NoMemoryError(
-        "gtm.read: no memory handler is active; wrap the program in gtm.use_memory(memory) "
-        "(poutine.block hides it from the inside)"
-    )
+    _no_memory("read")
 
 
-@effectful(type=WRITE)
+@effectful(type="gtm_write")
 def write(latent: Tensor) -> None:
     """Hand the latent of this step to the memory in use.
 
@@ -75,130 +74,110 @@ def write(latent: Tensor) -> None:
 
     Raises:
         NoMemoryError: no memory handler is active.
+        ValueError: the latent is of another size than the memory's.
+        RuntimeError: a latent was written already and not yet read.
     """
-    raise NoMemoryError(
-        "gtm.write: no memory handler is active; wrap the program in gtm.use_memory(memory) "
-        "(poutine.block hides it from the inside)"
-    )
+    _no_memory("write")
+
+
+@effectful(type="gtm_recurrence")
+def recurrence() -> Recurrence:
+    """The memory in use, from where it stands, as a pure function of the latents to come.
+
+    To run it moves nothing: it can be run any number of times, also when its handler is gone.
+    Handlers that intervene or look on are asked in every run.
+
+    Raises:
+        NoMemoryError: no memory handler is active.
+        RuntimeError: a context was read and no latent written for it yet; or a handler around
+            handles reads or writes as messages, which a whole sequence does not send.
+    """
+    _no_memory("recurrence")
+
+
+class Unrolled(NamedTuple):
+    """All steps of an :func:`unroll`."""
+
+    contexts: Tensor
+    """Ψ_1..Ψ_T: ``(T, *batch, context_dim)``."""
+
+    latents: Tensor
+    """What was written: ``(T, *batch, latent_dim)``."""
+
+    outputs: Any
+    """The cell's second results, with time in front: ``(T, ...)`` each."""
 
 
 def unroll(
-    cell: Cell,
-    sequences: Sequence[Tensor | Mapped | None],
-    controls: Tensor | None,
+    cell: Callable[..., tuple[Tensor, Any]],
+    inputs: Any = None,
     *,
-    num_steps: int,
-    batch_shape: torch.Size,
-) -> tuple[Tensor, ...]:
-    """Read, work, write, T times over.
+    controls: Tensor | None = None,
+    length: int | None = None,
+) -> Unrolled:
+    """Read, work, write, T times over, as the loop one would write.
 
     ::
 
         def cell(context, noise):  # (B, context_dim), (B, Z)
             location, scale = prior(context)
-            z = location + scale * noise
-            return z, z, location, scale  # what is written, then what is wanted of the step
+            return location + scale * noise, (location, scale)  # written; wanted of the step
 
-        noise = torch.randn(T, B, Z)
-        contexts, z, location, scale = gtm.unroll(
-            cell, [noise], None, num_steps=T, batch_shape=(B,)
-        )  # (T, B, n) each
+        contexts, latents, (location, scale) = gtm.unroll(cell, torch.randn(T, B, Z))
+
+    The memory stands after the last step when it is done.
 
     Args:
-        cell: called with the context of step t and, one argument each, what ``sequences`` hold for
-            it; returns a tuple, even of one: first what is to be written, then whatever of step t
-            is wanted, ``(*batch_shape, n)`` each.  It must not draw, nor send messages: a handler
-            may run it twice, or compile it.
-        sequences: ``(T, ...)`` each, or :class:`Mapped`; None stays None.
-        controls: c_1..c_T and perhaps more, ``(T, B, control_dim)``; None for a memory without.
-        num_steps: T.
-        batch_shape: of what is read and written: ``(B,)``.  Where further plates stand left of one
-            of time, such as particles, ``(*batch, 1, B)``, with a gap for time.
+        cell: called with the context of step t, ``(*batch, context_dim)``, and the inputs of step
+            t; returns what is to be written, ``(*batch, latent_dim)``, and whatever of the step is
+            wanted.  It must not draw, nor send messages: it may be run twice, or compiled.
+        inputs: a tensor ``(T, ...)``, or tuples, lists and dictionaries of such; None for none.
+        controls: c_1..c_T, ``(T, *batch, control_dim)``; None for a memory without.
+        length: T, where neither inputs nor controls tell it.
 
     Returns:
-        The contexts and what the cell returned, all but what was written, of all steps:
-        ``(T, B, n)`` or ``(*batch, T, B, n)`` each.
+        Contexts, written latents and outputs of all steps, time in front.
 
     Raises:
         NoMemoryError: no memory handler is active.
-        ValueError: no steps, sequences of another length, or a batch shape without a gap where
-            time is to be.
-        TypeError: the cell returns no tuple.
+        ValueError: lengths that differ, or none.
+        TypeError: the cell does not return a pair.
     """
-    if num_steps < 1:
-        raise ValueError(f"gtm.unroll: num_steps must be at least 1, got {num_steps}")
-    given = [s.sequence if isinstance(s, Mapped) else s for s in sequences]
-    lengths = [len(s) for s in given if s is not None]
-    if any(length != num_steps for length in lengths):
+    memory = recurrence()
+    leaves, spec = tree_flatten(inputs)
+    leaves = [] if inputs is None else leaves
+    given = [*leaves, *([] if controls is None else [controls])]
+    lengths = {len(leaf) for leaf in given} | ({length} if length is not None else set())
+    if len(lengths) != 1 or min(lengths) < 1:
         raise ValueError(
-            f"gtm.unroll: sequences must be num_steps={num_steps} long, got lengths {lengths}"
+            "gtm.unroll: inputs, controls and length must agree on one positive number of steps, "
+            f"got {sorted(lengths) or 'none'}"
         )
-    if controls is not None and len(controls) < num_steps:
-        raise ValueError(
-            f"gtm.unroll: controls must cover num_steps={num_steps} steps, got {len(controls)}"
-        )
-    if len(batch_shape) < 1 or (len(batch_shape) > 1 and batch_shape[-2] != 1):
-        raise ValueError(
-            "gtm.unroll: batch_shape must be (B,), or (*batch, 1, B) with a gap where time is to "
-            f"be, got {tuple(batch_shape)}"
-        )
-    result: tuple[Tensor, ...] = _unroll(
-        cell, sequences, controls, num_steps=num_steps, batch_shape=torch.Size(batch_shape)
+    output_spec = None
+
+    def flat(context: Tensor, *here: Tensor) -> tuple[Tensor, ...]:
+        nonlocal output_spec
+        step_inputs = () if inputs is None else (tree_unflatten(list(here), spec),)
+        result = cell(context, *step_inputs)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(
+                "gtm.unroll: the cell must return a pair, what is to be written and what is wanted "
+                f"of the step, got {type(result).__name__}"
+            )
+        latent, wanted = result
+        outputs, output_spec = tree_flatten(wanted)
+        return latent, latent.expand(*context.shape[:-1], -1), *outputs
+
+    (steps,) = lengths
+    run = memory.run(flat, leaves, controls=controls, length=steps)
+    memory.resume_from(run)
+    latents, *outputs = run.outputs
+    assert output_spec is not None
+    return Unrolled(run.contexts, latents, tree_unflatten(outputs, output_spec))
+
+
+def _no_memory(effect: str) -> NoReturn:
+    raise NoMemoryError(
+        f"gtm.{effect}: no memory handler is active; wrap the program in gtm.use_memory(memory) "
+        "(poutine.block hides it from the inside)"
     )
-    return result
-
-
-class Mapped(NamedTuple):
-    """A sequence of which a step is to see a function's value, worked out when it is needed.
-
-    For values that are larger than what they are made from, in a block that is run again.
-    """
-
-    function: Callable[[Tensor], Tensor]
-    """Of any steps at once: ``(n, ...)`` to ``(n, ...)``, each by itself."""
-
-    sequence: Tensor
-    """``(T, ...)``."""
-
-    def values(self) -> Tensor:
-        """Of all steps: ``(T, ...)``."""
-        return self.function(self.sequence)
-
-
-@effectful(type=UNROLL)
-def _unroll(
-    cell: Cell,
-    sequences: Sequence[Tensor | Mapped | None],
-    controls: Tensor | None,
-    *,
-    num_steps: int,
-    batch_shape: torch.Size,
-) -> tuple[Tensor, ...]:
-    steps = []
-    # The gradient of a single index would be as long as the whole sequence.
-    plain = [s.values() if isinstance(s, Mapped) else s for s in (controls, *sequences)]
-    here = [[None] * num_steps if s is None else s[:num_steps].unbind(0) for s in plain]
-    for control, *seen in zip(*here, strict=True):
-        context = read(control)
-        written, *outputs = parts_of(cell(context, *seen))
-        write(written)
-        steps.append((context, *outputs))
-    return tuple(join(parts) for parts in zip(*steps, strict=True))
-
-
-def parts_of(result: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """What a cell returned, if it is what a cell must return."""
-    if not isinstance(result, tuple) or not result:
-        raise TypeError(
-            "gtm.unroll: the cell must return a tuple, what is to be written and then what is "
-            f"wanted of the step, got {type(result).__name__}"
-        )
-    return result
-
-
-def join(steps: Sequence[Tensor]) -> Tensor:
-    """Put time in front of the sequences: T of ``(*batch, [1,] B, n)`` make ``(*batch, T, B, n)``.
-
-    A plate left of time (particles) brings the empty dimension where time will be.
-    """
-    return torch.stack(tuple(steps)) if steps[0].dim() == 2 else torch.cat(tuple(steps), dim=-3)

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from pyro_gtm.experiments.config import Config
 from pyro_gtm.experiments.data import load_data
-from pyro_gtm.handlers import FilteringGuide, Unrolling, use_memory
+from pyro_gtm.handlers import FilteringGuide, use_memory
 from pyro_gtm.infer.captured import CapturedSVI
 from pyro_gtm.infer.elbo import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
 from pyro_gtm.infer.evaluation import Evaluation, evaluate
-from pyro_gtm.infer.optim import Adam
+from pyro_gtm.infer.optim import FusedAdam
+from pyro_gtm.internals.unrolling import Unrolling
 from pyro_gtm.memory import MemoryModule, make_memory
 from pyro_gtm.memory.registry import memory_class
 from pyro_gtm.model.likelihoods import LIKELIHOODS, Likelihood
@@ -51,7 +52,7 @@ class Experiment:
     program: GenerativeTemporalModel
     memory: MemoryModule
     guide: FilteringGuide
-    optimizer: Adam
+    optimizer: FusedAdam
     svi: SVI
     draws: torch.Generator
     """Draws the training sequences; with PyTorch's own generator, all there is of chance."""
@@ -131,11 +132,7 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
     for task in (training_task, test_task):
         check_fits(task, max(config.batch_size, config.eval_sequences))
     _check_slots_fit(config, training_task)
-    if config.likelihood not in LIKELIHOODS:
-        raise ValueError(
-            f"likelihood must be one of {', '.join(LIKELIHOODS)}; got {config.likelihood!r}"
-        )
-    likelihood = LIKELIHOODS[config.likelihood](training_task.event_shape)
+    likelihood = LIKELIHOODS.make(config.likelihood, training_task.event_shape)
 
     torch.set_float32_matmul_precision(config.matmul_precision)
     torch.backends.cudnn.allow_tf32 = config.matmul_precision != "highest"  # of convolutions
@@ -145,10 +142,12 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
     program = _build_program(config, likelihood, memory.context_dim)
     program.to(device), memory.to(device)
 
-    unrolling = Unrolling(config.checkpoint_every, config.truncate_every, config.compile_steps)
+    unrolling = Unrolling(
+        checkpoint_every=config.checkpoint_every, compile_steps=config.compile_steps
+    )
     model = use_memory(memory, unrolling=unrolling)(program.model)
-    guide = FilteringGuide(model, program)
-    optimizer = Adam(lr=config.learning_rate, clip_norm=config.clip_norm)
+    guide = FilteringGuide(model)
+    optimizer = FusedAdam(lr=config.learning_rate, clip_norm=config.clip_norm)
     elbo = DeviceTrace_ELBO() if config.elbo == "trace" else DeviceTraceMeanField_ELBO()
     draws = torch.Generator(device).manual_seed(config.seed)
     svi = SVI(model, guide, optimizer, elbo)

@@ -55,7 +55,7 @@ class Config:
     likelihood: str = "bernoulli"
     decoder_input: str = "latent+context"
     writes: str = "latent"
-    posterior: str = "correction"
+    posterior: str = "residual"
     latent_dim: int = 32
     hidden_dim: int = 256
     """Width of the encoder, decoder, prior and posterior networks."""

@@ -78,7 +78,7 @@ def assess(
 
 def frame_cost(task: Task, evaluation: Evaluation, batch: Sequences) -> FrameCost | None:
     """What a frame costs of which the past tells nothing; None if there is none in the batch."""
-    mean, by_class = evaluation.frame_cost(batch.labels, task.new_frames(batch))
+    mean, by_class = evaluation.new_frame_kl(batch.labels, task.new_frames(batch))
     return None if mean is None else FrameCost(mean, by_class)
 
 

@@ -36,7 +36,7 @@ from pyro_gtm.experiments.checkpoint import CheckpointError, load_checkpoint, sa
 from pyro_gtm.experiments.config import Config, read_config
 from pyro_gtm.experiments.files import write_atomically
 from pyro_gtm.experiments.metrics import assess
-from pyro_gtm.infer.training import NonFiniteLossError, settled, training_steps
+from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 
 __all__ = [
     "MAY_CHANGE",
@@ -239,7 +239,7 @@ class Run:
                     experiment.draw,
                     num_steps=config.num_steps,
                     start=self.step,
-                    kl_warmup=config.kl_warmup,
+                    kl_annealing=config.kl_warmup,
                     pause=lambda step: bool(stop) or self._acts_at(step),
                 )
             ) as steps,
@@ -261,7 +261,7 @@ class Run:
                 finished = step == config.num_steps
                 # Once: a signal from here on stops after the next step.  With steps captured, those
                 # of a block are taken before the first of them comes out here.
-                stopping = bool(stop) and settled(experiment.svi)
+                stopping = bool(stop) and parameters_are_current(experiment.svi)
                 if step % config.log_every == 0 or finished:
                     log(self._training_row())
                 if step % config.eval_every == 0 or finished:

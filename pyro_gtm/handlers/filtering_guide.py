@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, cast
 
+import torch
 from pyro.distributions import TorchDistribution
 from pyro.poutine.guide import GuideMessenger
-from torch import Tensor
+from pyro.poutine.util import site_is_subsample
 
-from pyro_gtm.ops import Mapped
-
-__all__ = ["FilteringGuide", "FilteringProgram"]
+__all__ = ["FilteringGuide", "MissingPosteriorError"]
 
 
-class FilteringProgram(Protocol):
-    """What a program must offer to be guided: here, :class:`pyro_gtm.GenerativeTemporalModel`."""
-
-    def encode(self, frames: Tensor) -> Tensor | Mapped:
-        """What the posterior sees of each frame: ``(T, B, *event) -> (T, B, feature_dim)``."""
-
-    def posterior(
-        self, name: str, prior: TorchDistribution, features: Tensor | Mapped | None
-    ) -> TorchDistribution:
-        """The posterior of the site ``name``, or ``prior`` itself for a site without one."""
+class MissingPosteriorError(RuntimeError):
+    """A latent site carries no posterior."""
 
 
 class FilteringGuide(GuideMessenger):
@@ -36,27 +26,46 @@ class FilteringGuide(GuideMessenger):
     step.  An ordinary guide function, ``use_memory(memory)(program.guide)``, gives the same
     numbers for twice the work.
 
-    Given fewer frames than ``num_steps`` (in the per-step layout), it follows the posterior as far
-    as there are frames and the prior from there: a conditioned generation.
+    The posterior belongs to the site, however the site is called: a program says
+    ``pyro.sample("z", prior, infer={"posterior": q})`` with ``q`` a distribution, a function that
+    makes one of the prior, or None where there is nothing to be seen and the prior is meant.  So
+    do both layouts of :class:`pyro_gtm.GenerativeTemporalModel`, and so can a program of your own.
+
+    Given fewer frames than ``num_steps`` (in the per-step layout), or a mask, it follows the
+    posterior where there are frames and the prior elsewhere: a conditioned generation.
+
+    For latent sites that carry no posterior, such as random weights, name a class that has some::
+
+        class Guide(gtm.FilteringGuide, AutoNormalMessenger):
+            pass
 
     Args:
         model: the program's model with its memory, ``use_memory(memory)(program.model)``.
-        program: the program itself, which holds the encoder and the posterior.
+
+    Raises:
+        MissingPosteriorError: a latent site carries no posterior.
     """
 
-    def __init__(self, model: Callable[..., Any], program: FilteringProgram) -> None:
-        super().__init__(model)
-        self.program = program
-        self._features: Tensor | Mapped | None = None
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["is_observed"] or site_is_subsample(msg):
+            return
+        if "posterior" not in msg["infer"]:
+            super()._pyro_sample(msg)  # asks get_posterior
+            return
+        prior, posterior = msg["fn"], msg["infer"]["posterior"]
+        msg["infer"]["prior"] = prior
+        if posterior is None:
+            return
+        fn = posterior if isinstance(posterior, TorchDistribution) else posterior(prior)
+        msg["fn"] = fn if fn.batch_shape == prior.batch_shape else fn.expand(prior.batch_shape)
 
-    def __call__(  # type: ignore[override]
-        self, frames: Tensor | None = None, *args: Any, **kwargs: Any
-    ) -> dict[str, Tensor]:
-        self._features = None if frames is None else self.program.encode(frames)
-        try:
-            return super().__call__(frames, *args, **kwargs)
-        finally:
-            self._features = None
-
-    def get_posterior(self, name: str, prior: TorchDistribution) -> TorchDistribution:
-        return self.program.posterior(name, prior, self._features)
+    def get_posterior(self, name: str, prior: Any) -> TorchDistribution | torch.Tensor:
+        """The posterior of a site that carries none: that of the next class, if it has some."""
+        inherited = cast(Any, super()).get_posterior
+        if inherited.__func__ is GuideMessenger.get_posterior:
+            raise MissingPosteriorError(
+                f"FilteringGuide: the latent site {name!r} carries no posterior; give it one, "
+                "pyro.sample(..., infer={'posterior': ...}), or derive the guide from a class that "
+                "has some, such as class Guide(gtm.FilteringGuide, AutoNormalMessenger)"
+            )
+        return inherited(name, prior)

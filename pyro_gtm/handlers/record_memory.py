@@ -10,11 +10,13 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from typing_extensions import Self
 
+from pyro_gtm.memory import MemoryStep
+
 __all__ = ["record_memory"]
 
 
 class record_memory(Messenger):
-    """Record what a memory does in each step, for figures and for questions.
+    """Record every step of a memory, for figures and for questions.
 
     ::
 
@@ -26,7 +28,7 @@ class record_memory(Messenger):
         tape.names  # what else this memory shows
 
     The names and shapes of the details are documented with each memory.  The tape holds the last
-    execution: it starts anew when a program reads for the first time.
+    sequence: it starts anew with every first step.
 
     Args:
         detach: record values without their gradients.
@@ -46,17 +48,25 @@ class record_memory(Messenger):
         self._latents: list[Tensor] = []
         self._details: list[dict[str, Tensor]] = []
 
-    def _pyro_post_gtm_read(self, msg: dict[str, Any]) -> None:
-        result = msg.get("result")
-        if result is None:  # a context that was read before in this step
-            return
-        if msg["step"] == 0:
+    def _take_part(self, msg: dict[str, Any]) -> None:
+        msg.setdefault("observers", []).append(self)
+
+    _pyro_gtm_read = _take_part
+    _pyro_gtm_recurrence = _take_part
+
+    def _pyro_post_gtm_write(self, msg: dict[str, Any]) -> None:
+        (latent,) = msg["args"] or msg["kwargs"].values()
+        self.observe_write(latent)
+
+    def observe_step(self, step: int, result: MemoryStep) -> None:
+        """Record what a step gave."""
+        if step == 0:
             self._start()
         self._contexts.append(self._keep(result.context))
         self._details.append({name: self._keep(value) for name, value in result.details.items()})
 
-    def _pyro_post_gtm_write(self, msg: dict[str, Any]) -> None:
-        (latent,) = msg["args"] or msg["kwargs"].values()
+    def observe_write(self, latent: Tensor) -> None:
+        """Record what was written."""
         self._latents.append(self._keep(latent))
 
     def _keep(self, tensor: Tensor) -> Tensor:
@@ -64,22 +74,22 @@ class record_memory(Messenger):
 
     @property
     def num_steps(self) -> int:
-        """How many steps were recorded."""
+        """The number of steps recorded."""
         return len(self._contexts)
 
     @property
     def contexts(self) -> Tensor:
-        """What was read: ``(T, *batch, context_dim)``."""
+        """The contexts read: ``(T, *batch, context_dim)``."""
         return _stack(self._contexts, "contexts")
 
     @property
     def latents(self) -> Tensor:
-        """What was written: ``(T, *batch, latent_dim)``."""
+        """The latents written: ``(T, *batch, latent_dim)``."""
         return _stack(self._latents, "latents")
 
     @property
     def names(self) -> list[str]:
-        """The details this memory shows."""
+        """The names of the details that this memory shows."""
         return list(self._details[0]) if self._details else []
 
     def __iter__(self) -> Iterator[str]:

@@ -1,26 +1,31 @@
-"""Inference: the optimiser, the training loop, evaluation, generation, and its success."""
+"""Inference: the optimiser, the training loop, evaluation and generation."""
 
+from pyro_gtm.infer.batch import Batch
 from pyro_gtm.infer.captured import CapturedSVI, NotCapturedWarning
 from pyro_gtm.infer.elbo import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
 from pyro_gtm.infer.evaluation import Evaluation, evaluate
 from pyro_gtm.infer.generation import continue_frames, reconstruct
 from pyro_gtm.infer.importance import importance_weighted_bound
-from pyro_gtm.infer.optim import Adam, NonFiniteGradientError
-from pyro_gtm.infer.training import NonFiniteLossError, settled, training_steps
+from pyro_gtm.infer.observations import InvalidFramesError, check_observations
+from pyro_gtm.infer.optim import FusedAdam, NonFiniteGradientError
+from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 
 __all__ = [
-    "Adam",
+    "Batch",
     "CapturedSVI",
     "DeviceTraceMeanField_ELBO",
     "DeviceTrace_ELBO",
     "Evaluation",
+    "FusedAdam",
+    "InvalidFramesError",
     "NonFiniteGradientError",
     "NonFiniteLossError",
     "NotCapturedWarning",
+    "check_observations",
     "continue_frames",
     "evaluate",
     "importance_weighted_bound",
+    "parameters_are_current",
     "reconstruct",
-    "settled",
     "training_steps",
 ]

@@ -19,12 +19,12 @@ from pyro import poutine
 from pyro.infer import SVI
 from pyro.poutine import Trace
 from pyro.poutine.trace_messenger import TraceMessenger
-from torch import Tensor
 
 from pyro_gtm.handlers import scale_latents
+from pyro_gtm.infer.batch import Batch, Draw, arguments
 from pyro_gtm.infer.elbo import DeviceELBO
-from pyro_gtm.infer.evaluation import arguments
-from pyro_gtm.infer.optim import Adam
+from pyro_gtm.infer.observations import check_observations
+from pyro_gtm.infer.optim import FusedAdam
 from pyro_gtm.internals.checks import check_positive
 
 __all__ = [
@@ -35,9 +35,6 @@ __all__ = [
     "StepResult",
     "forget_trace",
 ]
-
-Batch = tuple[Tensor, "Tensor | None"]
-Draw = Callable[[], Batch]
 
 WARM_UP_STEPS = 3
 """Training steps taken one by one before the capture, as PyTorch asks of what is captured."""
@@ -55,6 +52,9 @@ class StepResult(NamedTuple):
 
     gradient_norm: float
     """Before the clip."""
+
+    valid: bool
+    """Whether the batch was inside the support of the likelihood, and finite."""
 
 
 class CapturedSVI(SVI):
@@ -74,8 +74,8 @@ class CapturedSVI(SVI):
     Args:
         model: as for SVI.
         guide: as for SVI.
-        optim: a :class:`pyro_gtm.infer.Adam`.  A state set into it counts from the next call of
-            ``training_steps``.
+        optim: a :class:`pyro_gtm.infer.FusedAdam`.  A state set into it counts from the next call
+            of ``training_steps``.
         loss: a bound that reads nothing, such as :class:`pyro_gtm.infer.DeviceTrace_ELBO`.
         device: where parameters and batches are.
         generators: the generators that ``draw`` draws from, on that device.
@@ -90,15 +90,15 @@ class CapturedSVI(SVI):
         self,
         model: Callable[..., Any],
         guide: Callable[..., Any],
-        optim: Adam,
+        optim: FusedAdam,
         loss: DeviceELBO,
         *,
         device: torch.device | str,
         generators: Iterable[torch.Generator] = (),
         read_every: int = 100,
     ) -> None:
-        if not isinstance(optim, Adam):
-            raise TypeError(f"CapturedSVI: optim must be a pyro_gtm.infer.Adam, got {optim!r}")
+        if not isinstance(optim, FusedAdam):
+            raise TypeError(f"CapturedSVI: optim must be a pyro_gtm.infer.FusedAdam, got {optim!r}")
         if not isinstance(loss, DeviceELBO):
             raise TypeError(
                 "CapturedSVI: loss must be a bound that reads nothing back, DeviceTrace_ELBO or "
@@ -129,34 +129,37 @@ class DeviceStep:
 
     Args:
         svi: whose model, guide, loss and optimiser, and how many steps the buffer holds.
-        draw: gives the frames and controls of the next batch.
-        weighs: whether the KL term has a weight, to be set by :meth:`weigh`.
+        draw: gives the next batch.
+        scales: whether the KL term has a weight, to be set by :meth:`scale`.
     """
 
-    def __init__(self, svi: CapturedSVI, draw: Draw, *, weighs: bool = False) -> None:
+    def __init__(self, svi: CapturedSVI, draw: Draw, *, scales: bool = False) -> None:
         self.draw = draw
         self._svi = svi
         self._weight = torch.ones((), device=svi.device)
-        self._weighing = scale_latents(self._weight) if weighs else nullcontext()
+        self._scaling = scale_latents(self._weight) if scales else nullcontext()
         self._failed = torch.zeros((), device=svi.device, dtype=torch.float32)
         self._next = torch.zeros(1, device=svi.device, dtype=torch.int64)
-        self._results = torch.zeros(svi.read_every, 2, device=svi.device, dtype=torch.float64)
+        self._results = torch.zeros(svi.read_every, 3, device=svi.device, dtype=torch.float64)
 
     def __call__(self) -> None:
         """Take a step; the first creates the optimiser's state."""
         svi = self._svi
-        with self._weighing, poutine.trace(param_only=True) as seen:
-            loss = svi.loss_and_grads(svi.model, svi.guide, *arguments(*self.draw()))
+        positional, named = arguments(*self.draw())
+        with self._scaling, check_observations() as check, poutine.trace(param_only=True) as seen:
+            loss = svi.loss_and_grads(svi.model, svi.guide, *positional, **named)
+        valid = torch.ones_like(loss, dtype=torch.bool) if check.valid is None else check.valid
+        loss = loss.masked_fill(~valid, torch.nan)  # so that the step changes nothing
         forget_trace(self._svi.guide)
         parameters = {
             cast(Any, site["value"]).unconstrained() for site in seen.trace.nodes.values()
         }
         norm = svi.optim.step_on_device(parameters, loss, self._failed)
-        result = torch.stack([loss.double(), norm.double()]).unsqueeze(0)  # (1, 2)
+        result = torch.stack([loss.double(), norm.double(), valid.double()]).unsqueeze(0)  # (1, 3)
         self._results.index_copy_(0, self._next, result)
         self._next.add_(1)
 
-    def weigh(self, weight: float) -> None:
+    def scale(self, weight: float) -> None:
         """Set the weight of the KL term in the steps to come."""
         self._weight.fill_(weight)
 
@@ -168,7 +171,7 @@ class DeviceStep:
         """
         results = self._results[:number].tolist()
         self._next.zero_()
-        return [StepResult(*result) for result in results]
+        return [StepResult(loss, norm, valid == 1) for loss, norm, valid in results]
 
 
 class CapturedSteps:
@@ -176,29 +179,29 @@ class CapturedSteps:
 
     Args:
         svi: what to train, and how.
-        draw: gives the frames and controls of the next batch.
-        weighs: whether the KL term has a weight other than one in any step.
+        draw: gives the next batch.
+        scales: whether the KL term has a weight other than one in any step.
     """
 
-    def __init__(self, svi: CapturedSVI, draw: Draw, *, weighs: bool = False) -> None:
+    def __init__(self, svi: CapturedSVI, draw: Draw, *, scales: bool = False) -> None:
         self._svi = svi
         self._draw = draw
-        self._weighs = weighs
-        self._step = DeviceStep(svi, draw, weighs=weighs)
+        self._scales = scales
+        self._step = DeviceStep(svi, draw, scales=scales)
         self._unread = 0
         self._warm_ups = 0
         self._run: Callable[[], None] = self._warm_up
         if _has_graphs(svi.device):
             self._stream = torch.cuda.Stream(svi.device)
             self._generators = (_default_generator(svi.device), *svi.generators)
-            self._watch = DrawWatch(draw, self._generators)
+            self._watch = ReplayGuard(draw, self._generators)
         else:
-            self._give_up(f"the device is {svi.device}, and only CUDA has such graphs")
+            self._fall_back_to_eager(f"the device is {svi.device}, and only CUDA has such graphs")
 
     def take(self, weight: float = 1.0) -> None:
         """Take a step, without waiting for it, with such a weight of the KL term."""
-        if self._weighs:
-            self._step.weigh(weight)
+        if self._scales:
+            self._step.scale(weight)
         self._run()
         self._unread += 1
 
@@ -209,7 +212,7 @@ class CapturedSteps:
 
     def _warm_up(self) -> None:
         if self._warm_ups == 0:
-            self._let_go()
+            self._release_graphs()
         host_state = torch.get_rng_state()
         self._step.draw = self._watch
         try:
@@ -218,9 +221,9 @@ class CapturedSteps:
             self._step.draw = self._draw
         self._warm_ups += 1
         if not torch.get_rng_state().equal(host_state):
-            self._give_up("it draws random numbers on the CPU")
+            self._fall_back_to_eager("it draws random numbers on the CPU")
         elif self._watch.objection is not None:
-            self._give_up(self._watch.objection)
+            self._fall_back_to_eager(self._watch.objection)
         elif self._warm_ups == WARM_UP_STEPS:
             self._run = self._first_replay
 
@@ -233,14 +236,14 @@ class CapturedSteps:
         current.wait_stream(self._stream)
 
     def _first_replay(self) -> None:
-        self._let_go()
+        self._release_graphs()
         graph = torch.cuda.CUDAGraph()
         failure = self._capture(graph)
         if failure is None:
-            self._let_go()
+            self._release_graphs()
             self._run = graph.replay
         else:
-            self._give_up(f"the capture failed: {failure}")
+            self._fall_back_to_eager(f"the capture failed: {failure}")
         self._run()
 
     def _capture(self, graph: torch.cuda.CUDAGraph) -> str | None:
@@ -262,7 +265,7 @@ class CapturedSteps:
             return _first_cause(error)
         return None
 
-    def _let_go(self) -> None:
+    def _release_graphs(self) -> None:
         """Free all graphs of gradients, and with them the streams that they were made on.
 
         Pyro's messages, which are cycles, may hold some.
@@ -270,8 +273,8 @@ class CapturedSteps:
         forget_trace(self._svi.guide)
         gc.collect()
 
-    def _give_up(self, reason: str) -> None:
-        self._let_go()
+    def _fall_back_to_eager(self, reason: str) -> None:
+        self._release_graphs()
         self._run = self._step
         warnings.warn(
             "CapturedSVI: training steps are taken one by one, and not captured as a CUDA graph: "
@@ -281,11 +284,11 @@ class CapturedSteps:
         )
 
 
-class DrawWatch:
+class ReplayGuard:
     """Calls ``draw``, and finds out whether a replay could take the place of a call.
 
     Args:
-        draw: gives the frames and controls of the next batch.
+        draw: gives the next batch.
         generators: all that a replay draws random numbers from.
     """
 
@@ -301,7 +304,7 @@ class DrawWatch:
         # follows; what counts is what ``draw`` itself changes, be it in the same tensors.
         last = None if self._last is None else _copies(self._last)
         before = [generator.get_state() for generator in self._generators]
-        batch = self._draw()
+        batch = Batch(*self._draw())
         after = [generator.get_state() for generator in self._generators]
         drew = any(not one.equal(other) for one, other in zip(before, after, strict=True))
         if last is not None and self.objection is None:
@@ -323,15 +326,14 @@ def forget_trace(guide: Callable[..., Any]) -> None:
 
 
 def _copies(batch: Batch) -> Batch:
-    frames, controls = batch
-    return frames.clone(), None if controls is None else controls.clone()
+    return Batch(*(None if part is None else part.clone() for part in batch))  # type: ignore[arg-type]
 
 
 def _difference(last: Batch, batch: Batch, drew: bool) -> str | None:
-    for name, old, new in zip(("frames", "controls"), last, batch, strict=True):
+    for name, old, new in zip(Batch._fields, last, batch, strict=True):
         if old is None or new is None:
             if old is not new:
-                return "draw gives controls in some steps only"
+                return f"draw gives {name} in some steps only"
         elif old.shape != new.shape or old.dtype != new.dtype:
             return (
                 f"draw changes the shape of its batches, {name} of {tuple(new.shape)} {new.dtype} "

@@ -1,14 +1,18 @@
-"""What a model knows, frame by frame, in nats."""
+"""The two terms of the evidence lower bound, frame by frame, in nats."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
-from pyro.distributions import TorchDistribution, Unit
+from pyro.distributions import Unit
 from pyro.poutine.guide import GuideMessenger
 from torch import Tensor
 from torch.distributions import kl_divergence
+
+from pyro_gtm.infer.batch import arguments
+from pyro_gtm.infer.observations import OUTSIDE, InvalidFramesError, check_observations
+from pyro_gtm.model.latent_process import LatentProcess, kl_per_step
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -20,10 +24,14 @@ class Evaluation(NamedTuple):
     """
 
     kl: Tensor
-    """KL[q(z_t | z_{<t}, x_{<=t}) ‖ p(z_t | z_{<t})], analytic: ``(T, B)``."""
+    """KL[q(z_t | z_{<t}, x_{<=t}) ‖ p(z_t | z_{<t})], analytic: ``(T, B)``; 0 for a missing frame,
+    whose posterior is the prior."""
 
     reconstruction: Tensor
-    """-log p(x_t | z_t, Ψ_t): ``(T, B)``."""
+    """-log p(x_t | z_t, Ψ_t): ``(T, B)``; 0 for a missing frame."""
+
+    mask: Tensor | None = None
+    """The frames that there are, ``(T, B)`` of bool; None for all."""
 
     @property
     def negative_elbo(self) -> Tensor:
@@ -41,22 +49,27 @@ class Evaluation(NamedTuple):
             ``reconstruction_per_frame``; ``recall_kl`` (mean over predictable frames, None if there
             are none) and ``last_frame_kl``; and lists over frames: ``kl_per_frame``,
             ``reconstruction_by_frame``, ``negative_elbo_by_frame`` and ``predictable_by_frame``,
-            the share of sequences in which a frame is.  All are means over sequences, in nats.
+            the share of sequences in which a frame is.  All are means over the frames that there
+            are, in nats; that of a frame which no sequence has is NaN.
         """
+        there = torch.ones_like(self.kl, dtype=torch.bool) if self.mask is None else self.mask
+        counts = there.sum(-1)  # (T,)
+        recalled = predictable & there
+        last = _last(there)  # (B,)
         return {
-            "negative_elbo_per_frame": self.negative_elbo.mean().item(),
+            "negative_elbo_per_frame": self.negative_elbo[there].mean().item(),
             "negative_elbo_per_sequence": self.negative_elbo.sum(0).mean().item(),
-            "reconstruction_per_frame": self.reconstruction.mean().item(),
-            "reconstruction_by_frame": self.reconstruction.mean(-1).tolist(),
-            "negative_elbo_by_frame": self.negative_elbo.mean(-1).tolist(),
-            "kl_per_frame": self.kl.mean(-1).tolist(),
-            "predictable_by_frame": predictable.float().mean(-1).tolist(),
-            "recall_kl": self.kl[predictable].mean().item() if predictable.any() else None,
-            "last_frame_kl": self.kl[-1].mean().item(),
+            "reconstruction_per_frame": self.reconstruction[there].mean().item(),
+            "reconstruction_by_frame": (self.reconstruction.sum(-1) / counts).tolist(),
+            "negative_elbo_by_frame": (self.negative_elbo.sum(-1) / counts).tolist(),
+            "kl_per_frame": (self.kl.sum(-1) / counts).tolist(),
+            "predictable_by_frame": (recalled.sum(-1) / counts).tolist(),
+            "recall_kl": self.kl[recalled].mean().item() if recalled.any() else None,
+            "last_frame_kl": self.kl.gather(0, last.unsqueeze(0)).mean().item(),
         }
 
-    def frame_cost(self, labels: Tensor, new: Tensor) -> tuple[float | None, dict[int, float]]:
-        """What a new frame costs: the KL of frames of which the past tells nothing, in nats.
+    def new_frame_kl(self, labels: Tensor, new: Tensor) -> tuple[float | None, dict[int, float]]:
+        """The KL of new frames, of which the past tells nothing, in nats.
 
         Args:
             labels: the class of each frame, ``(T, B)`` of int64.
@@ -66,20 +79,17 @@ class Evaluation(NamedTuple):
             The mean over new frames (None if there are none), and for each class among them the
             mean over its frames.
         """
-        costs, labels = self.kl[new], labels[new]  # (new frames,)
-        if len(costs) == 0:
+        kl, labels = self.kl[new], labels[new]  # (new frames,)
+        if len(kl) == 0:
             return None, {}
-        by_class = {c: costs[labels == c].mean().item() for c in labels.unique().tolist()}
-        return costs.mean().item(), by_class
-
-
-def arguments(frames: Tensor, controls: Tensor | None) -> tuple[Tensor, ...]:
-    """What a program is called with: one that takes no controls is not told that there are none."""
-    return (frames,) if controls is None else (frames, controls)
+        by_class = {c: kl[labels == c].mean().item() for c in labels.unique().tolist()}
+        return kl.mean().item(), by_class
 
 
 @torch.no_grad()
-def evaluate(guide: GuideMessenger, frames: Tensor, controls: Tensor | None = None) -> Evaluation:
+def evaluate(
+    guide: GuideMessenger, frames: Any, controls: Any = None, *, mask: Any = None
+) -> Evaluation:
     """Both terms of the bound for every frame.
 
     Works for either site layout, and for any program whose latent sites all have a Gaussian (or
@@ -89,31 +99,64 @@ def evaluate(guide: GuideMessenger, frames: Tensor, controls: Tensor | None = No
         guide: an effect-based guide with its model, such as :class:`pyro_gtm.FilteringGuide`.
         frames: ``(T, B, *event)``.
         controls: ``(T, B, control_dim)`` or None.
+        mask: the frames that there are, ``(T, B)`` of bool; None for all.
 
     Networks with batch normalisation want ``program.eval()`` first, here as everywhere.
 
     Raises:
         ValueError: the sites do not make one term a frame and sequence.
+        InvalidFramesError: frames outside the support of the likelihood, or not finite.
     """
-    guide(*arguments(frames, controls))
+    positional, named = arguments(frames, controls, mask)
+    with check_observations() as check:
+        guide(*positional, **named)
+    refuse_invalid(check)
     model_trace, guide_trace = guide.get_traces()
     kls: list[Tensor] = []
     reconstructions: list[Tensor] = []
     for name, site in model_trace.nodes.items():
         if site["type"] != "sample" or isinstance(site["fn"], Unit):  # a factor is no frame
             continue
-        fn = cast(TorchDistribution, site["fn"])
         if site["is_observed"]:
-            terms, value = reconstructions, -fn.log_prob(cast(Tensor, site["value"]))
+            terms, value = reconstructions, -_log_prob(site)
         else:
-            posterior = cast(TorchDistribution, guide_trace.nodes[name]["fn"])
-            terms, value = kls, kl_divergence(posterior, fn)
+            terms, value = kls, _kl(guide_trace.nodes[name], site)
         terms.append(value if value.dim() > 1 else value.unsqueeze(0))  # ([1 or T], B)
-    evaluation = Evaluation(kl=torch.cat(kls), reconstruction=torch.cat(reconstructions))
-    if any(terms.shape != frames.shape[:2] for terms in evaluation):
+    given = None if mask is None else torch.as_tensor(mask, device=reconstructions[0].device)
+    evaluation = Evaluation(torch.cat(kls), torch.cat(reconstructions), given)
+    wanted = tuple(torch.as_tensor(frames).shape[:2])
+    if any(terms.shape != wanted for terms in evaluation[:2]):
         raise ValueError(
             f"evaluate: the program must have one latent and one observed site a frame, with no "
-            f"plate but that of the sequences; for frames {tuple(frames.shape[:2])} it gave a KL "
-            f"of shape {tuple(evaluation.kl.shape)}"
+            f"plate but that of the sequences; for frames {wanted} it gave a KL of shape "
+            f"{tuple(evaluation.kl.shape)}"
         )
     return evaluation
+
+
+def refuse_invalid(check: check_observations) -> None:
+    """Refuse the observed values of a run that were found to have no density.
+
+    Raises:
+        InvalidFramesError: so they were.
+    """
+    if check.valid is not None and not check.valid:
+        raise InvalidFramesError(OUTSIDE)
+
+
+def _log_prob(site: Any) -> Tensor:
+    per_step = getattr(site["fn"], "log_prob_per_step", site["fn"].log_prob)
+    return cast(Tensor, per_step(site["value"]))
+
+
+def _kl(guide_site: Any, model_site: Any) -> Tensor:
+    posterior, prior = guide_site["fn"], model_site["fn"]
+    if isinstance(posterior, LatentProcess) and isinstance(prior, LatentProcess):
+        return kl_per_step(posterior, prior)
+    return kl_divergence(posterior, prior)
+
+
+def _last(there: Tensor) -> Tensor:
+    """The last frame of each sequence that there is: ``(T, B) -> (B,)``."""
+    steps = torch.arange(len(there), device=there.device).unsqueeze(1)
+    return torch.where(there, steps, 0).amax(0)

@@ -1,16 +1,17 @@
-"""Frames from a trained model: reconstructed, or continued from the first few."""
+"""Frames from a trained model: reconstructed, imputed, or continued from the first few."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
-from pyro.distributions import TorchDistribution
-from pyro.poutine import Trace
+from pyro.distributions import MaskedDistribution, TorchDistribution
 from torch import Tensor
 
 from pyro_gtm.handlers import FilteringGuide, use_memory
 from pyro_gtm.memory import MemoryModule
+from pyro_gtm.model.frame_process import FrameProcess
+from pyro_gtm.model.likelihoods import point_estimate
 from pyro_gtm.model.program import GenerativeTemporalModel
 
 __all__ = ["continue_frames", "reconstruct"]
@@ -20,58 +21,91 @@ __all__ = ["continue_frames", "reconstruct"]
 def continue_frames(
     program: GenerativeTemporalModel,
     memory: MemoryModule,
-    frames: Tensor,
+    frames: Any,
     *,
     num_steps: int,
-    controls: Tensor | None = None,
+    controls: Any = None,
+    mask: Any = None,
     sample: bool = False,
 ) -> Tensor:
     """Keep the given frames and generate the rest.
 
-    The latents of the given frames come from the posterior, those after from the prior: what comes
-    is what the memory holds.
+    The latents of the given frames come from the posterior, those after, and in gaps, from the
+    prior: what comes is what the memory holds.
 
     Args:
         program: the trained program.
         memory: its memory.
         frames: x_1..x_n, ``(n, B, *event)``, n >= 1.
-        num_steps: T > n, how many frames there are in the end.
+        num_steps: T >= n, how many frames there are in the end; T > n without a mask.
         controls: c_1..c_T, ``(T, B, control_dim)``.
-        sample: give samples of p(x_t | z_t, Ψ_t) for the generated frames rather than means.
+        mask: the frames that there are, ``(n, B)`` of bool; the others are generated in place.
+        sample: give samples of p(x_t | z_t, Ψ_t) for the generated frames rather than their means
+            (or modes, where a likelihood has no mean).
 
     Returns:
-        All T frames, the first n bit for bit those given: ``(T, B, *event)``.
+        All T frames, those given bit for bit: ``(T, B, *event)``.
+
+    Raises:
+        ValueError: impossible arguments, or a likelihood without mean and mode and no ``sample``.
     """
-    if not 1 <= len(frames) < num_steps:
+    given = len(frames)
+    most = num_steps if mask is not None else num_steps - 1
+    if not 1 <= given <= most:
         raise ValueError(
-            f"continue_frames: frames must be from 1 to num_steps - 1 = {num_steps - 1} frames, "
-            f"got {len(frames)}"
+            f"continue_frames: frames must be from 1 to {most} for num_steps={num_steps}, got "
+            f"{given}"
         )
     program = program.with_layout("per_step")
-    guide = FilteringGuide(use_memory(memory)(program.model), program)
-    samples = guide(frames, controls, num_steps=num_steps)
+    guide = FilteringGuide(use_memory(memory)(program.model))
+    guide(frames, controls, mask=mask, num_steps=num_steps)
     trace, _ = guide.get_traces()
-    generated = [
-        samples[f"x_{t}"] if sample else _mean(trace, f"x_{t}")
-        for t in range(len(frames), num_steps)
-    ]
-    return torch.cat([frames, torch.stack(generated)])
+    output: list[Tensor] = []
+    for t in range(num_steps):
+        site = trace.nodes[f"x_{t}"]
+        if t >= given:
+            output.append(cast(Tensor, site["value"]) if sample else _estimate(site["fn"]))
+        elif mask is None:
+            output.append(cast(Tensor, site["value"]))
+        else:
+            here = torch.as_tensor(mask, device=program._like.device)[t]  # (B,)
+            here = here.reshape(-1, *[1] * len(program.likelihood.event_shape))
+            made = cast(Any, site["fn"]).sample() if sample else _estimate(site["fn"])
+            output.append(torch.where(here, cast(Tensor, site["value"]), made))
+    return torch.stack(output)
 
 
 @torch.no_grad()
 def reconstruct(
     program: GenerativeTemporalModel,
     memory: MemoryModule,
-    frames: Tensor,
-    controls: Tensor | None = None,
+    frames: Any,
+    controls: Any = None,
+    *,
+    mask: Any = None,
 ) -> Tensor:
-    """The mean of p(x_t | z_t, Ψ_t) with z from the posterior: ``(T, B, *event)``."""
+    """The mean of p(x_t | z_t, Ψ_t) with z from the posterior: ``(T, B, *event)``.
+
+    Missing frames, whose latents come from the prior, are imputed.  A likelihood without a mean
+    gives its mode.
+
+    Args:
+        program: the trained program.
+        memory: its memory.
+        frames: ``(T, B, *event)``.
+        controls: ``(T, B, control_dim)``.
+        mask: the frames that there are, ``(T, B)`` of bool; None for all.
+
+    Raises:
+        ValueError: impossible arguments, or a likelihood that has neither mean nor mode.
+    """
     program = program.with_layout("stacked")
-    guide = FilteringGuide(use_memory(memory)(program.model), program)
-    guide(frames, controls)
+    guide = FilteringGuide(use_memory(memory)(program.model))
+    guide(frames, controls, mask=mask)
     trace, _ = guide.get_traces()
-    return _mean(trace, "x")
+    return point_estimate(cast(FrameProcess, trace.nodes["x"]["fn"]).frames).movedim(1, 0)
 
 
-def _mean(trace: Trace, site: str) -> Tensor:
-    return cast(TorchDistribution, trace.nodes[site]["fn"]).mean
+def _estimate(fn: Any) -> Tensor:
+    base = fn.base_dist if isinstance(fn, MaskedDistribution) else fn
+    return point_estimate(cast(TorchDistribution, base))

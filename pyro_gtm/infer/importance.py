@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pyro
 import torch
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from pyro_gtm.infer.evaluation import arguments
+from pyro_gtm.infer.batch import arguments
+from pyro_gtm.infer.evaluation import refuse_invalid
+from pyro_gtm.infer.observations import check_observations
 from pyro_gtm.internals.checks import check_positive
 
 __all__ = ["importance_weighted_bound"]
@@ -22,9 +26,10 @@ NUMBERS_AT_ONCE = 2**24
 @torch.no_grad()
 def importance_weighted_bound(
     guide: GuideMessenger,
-    frames: Tensor,
-    controls: Tensor | None = None,
+    frames: Any,
+    controls: Any = None,
     *,
+    mask: Any = None,
     num_particles: int,
     chunk: int | None = None,
 ) -> Tensor:
@@ -46,6 +51,7 @@ def importance_weighted_bound(
         guide: an effect-based guide with its model, such as :class:`pyro_gtm.FilteringGuide`.
         frames: ``(T, B, *event)``.
         controls: ``(T, B, control_dim)`` or None.
+        mask: the frames that there are, ``(T, B)`` of bool; None for all.
         num_particles: K.
         chunk: the most particles that are drawn at once; by default as many as keep the frames of
             all of them within 2^24 numbers.  Another chunk means other draws from the same seed.
@@ -54,22 +60,26 @@ def importance_weighted_bound(
         ``(B,)``, in nats; its sum is what ``RenyiELBO(alpha=0)`` estimates.
 
     Raises:
-        ValueError: a number of particles or a chunk that is no whole number of at least 1, or a
-            site outside the plate of the sequences.
+        ValueError: a number of particles or a chunk that is no positive integer, or a site outside
+            the plate of the sequences.
+        InvalidFramesError: frames outside the support of the likelihood, or not finite.
     """
     check_positive("importance_weighted_bound", num_particles=num_particles)
+    size, batch_size = math.prod(np.shape(frames)), np.shape(frames)[1]
     if chunk is None:
-        chunk = max(1, NUMBERS_AT_ONCE // max(1, frames.numel()))
+        chunk = max(1, NUMBERS_AT_ONCE // max(1, size))
     check_positive("importance_weighted_bound", chunk=chunk)
-    inputs, batch_size = arguments(frames, controls), frames.shape[1]
+    inputs, named = arguments(frames, controls, mask)
 
-    guide(*inputs)
+    with check_observations() as check:
+        guide(*inputs, **named)
+    refuse_invalid(check)
     weights = [_log_weights(guide, 1, batch_size)]  # (1, B)
     dim = -1 - _depth(guide.trace)
     for start in range(1, num_particles, chunk):
         size = min(chunk, num_particles - start)
         with pyro.plate("importance_particles", size, dim=dim):
-            guide(*inputs)
+            guide(*inputs, **named)
         weights.append(_log_weights(guide, size, batch_size))  # (size, B)
     return torch.cat(weights).logsumexp(0) - math.log(num_particles)
 

@@ -11,14 +11,14 @@ import torch
 from pyro.optim import PyroOptim
 from torch import Tensor
 
-__all__ = ["Adam", "NonFiniteGradientError"]
+__all__ = ["FusedAdam", "NonFiniteGradientError"]
 
 
 class NonFiniteGradientError(ArithmeticError):
     """A gradient was NaN or infinite.  No parameter has been changed by that step."""
 
 
-class Adam(PyroOptim):
+class FusedAdam(PyroOptim):
     """Adam for :class:`pyro.infer.SVI`, as one optimiser with one global-norm clip.
 
     ``pyro.optim.Adam`` keeps an optimiser for each tensor and clips each tensor's own norm.  This
@@ -47,7 +47,7 @@ class Adam(PyroOptim):
     ) -> None:
         for name, value in (("lr", lr), ("eps", eps), ("clip_norm", clip_norm)):
             if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"Adam: {name} must be a positive number, got {value}")
+                raise ValueError(f"FusedAdam: {name} must be a positive number, got {value}")
         self._arguments: dict[str, Any] = {"lr": lr, "betas": betas, "eps": eps, "fused": True}
         super().__init__(torch.optim.Adam, self._arguments)
         self.clip_norm = clip_norm

@@ -8,15 +8,17 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pyro
+import torch
 from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_gtm.handlers import scale_latents
-from pyro_gtm.infer.captured import CapturedSteps, CapturedSVI, Draw, StepResult, forget_trace
-from pyro_gtm.infer.evaluation import arguments
+from pyro_gtm.infer.batch import Draw, arguments
+from pyro_gtm.infer.captured import CapturedSteps, CapturedSVI, StepResult, forget_trace
+from pyro_gtm.infer.observations import OUTSIDE, InvalidFramesError, check_observations
 from pyro_gtm.infer.optim import NonFiniteGradientError
 
-__all__ = ["NonFiniteLossError", "settled", "training_steps"]
+__all__ = ["NonFiniteLossError", "parameters_are_current", "training_steps"]
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -37,7 +39,7 @@ def training_steps(
     *,
     num_steps: int,
     start: int = 0,
-    kl_warmup: int = 0,
+    kl_annealing: int = 0,
     pause: Callable[[int], bool] = lambda step: False,
 ) -> Generator[tuple[int, float], None, None]:
     """Take gradient steps ``start + 1 .. num_steps``, giving the number and loss of each.
@@ -46,18 +48,19 @@ def training_steps(
     distributions and shapes is on for the first step only: it costs more than the mathematics and
     finds what it finds at once.  Validation is set back to what it was when the loop ends; where
     its body may raise, wrap the generator in ``contextlib.closing`` to have that happen at once.
+    The values of every batch are checked all the same, on the device, and read with the losses.
 
     With a :class:`pyro_gtm.infer.CapturedSVI`, steps are taken in blocks of up to
     ``svi.read_every`` and given one by one when the block is done.  Until its last is given, the
-    parameters, and those of the optimiser's state, are of a later step: :func:`settled` tells, and
-    a block ends where ``pause`` says so.
+    parameters, and those of the optimiser's state, are of a later step, as
+    :func:`parameters_are_current` tells; a block ends where ``pause`` says so.
 
     Args:
-        svi: the inference, its optimiser a :class:`pyro_gtm.infer.Adam`.
-        draw: gives the frames and controls of the next batch.
+        svi: the inference, its optimiser a :class:`pyro_gtm.infer.FusedAdam`.
+        draw: gives the next batch, a :class:`pyro_gtm.infer.Batch` or a tuple of its fields.
         num_steps: the last step.
         start: steps taken before.
-        kl_warmup: over so many steps the weight of the KL term grows from 0 to 1; 0 for none.
+        kl_annealing: over so many steps the weight of the KL term grows from 0 to 1; 0 for none.
         pause: is asked after each step, by its number, whether the caller needs the parameters as
             they are then: to evaluate, to save, to stop.  Every step is one such without a
             ``CapturedSVI``.
@@ -65,35 +68,41 @@ def training_steps(
     Raises:
         NonFiniteLossError: the loss or the gradient is NaN or infinite.  The parameters have not
             been changed by that step, nor by any later one of its block.
+        InvalidFramesError: frames outside the support of the likelihood, or not finite; the
+            parameters as before.
     """
     was_enabled = pyro.infer.util.is_validation_enabled()
     numbers = range(start + 1, num_steps + 1)
     try:
         if isinstance(svi, CapturedSVI):
-            yield from _in_blocks(svi, draw, numbers, kl_warmup, pause)
+            yield from _in_blocks(svi, draw, numbers, kl_annealing, pause)
         else:
-            yield from _one_by_one(svi, draw, numbers, kl_warmup)
+            yield from _one_by_one(svi, draw, numbers, kl_annealing)
     finally:
         pyro.enable_validation(was_enabled)
 
 
-def settled(svi: SVI) -> bool:
+def parameters_are_current(svi: SVI) -> bool:
     """Whether the parameters are those after the step that ``training_steps`` gave last."""
     return not (isinstance(svi, CapturedSVI) and svi.pending)
 
 
 def _one_by_one(
-    svi: SVI, draw: Draw, numbers: range, kl_warmup: int
+    svi: SVI, draw: Draw, numbers: range, kl_annealing: int
 ) -> Generator[tuple[int, float], None, None]:
     loss_and_grads = svi.loss_and_grads
     svi.loss_and_grads = _refusing_non_finite(loss_and_grads)  # before the optimiser has its turn
     try:
         for step in numbers:
             pyro.enable_validation(step == numbers.start)
-            frames, controls = draw()
+            positional, named = arguments(*draw())
             try:
-                with scale_latents(step / kl_warmup) if step < kl_warmup else nullcontext():
-                    loss = float(svi.step(*arguments(frames, controls)))
+                with scale_latents(step / kl_annealing) if step < kl_annealing else nullcontext():
+                    loss = float(svi.step(*positional, **named))
+            except InvalidFramesError as error:
+                raise _invalid_frames(step, str(error)) from error
+            except _InvalidFrames as error:
+                raise _invalid_frames(step, _complaint(svi, positional, named)) from error
             except (NonFiniteGradientError, _NonFiniteLoss) as error:
                 raise NonFiniteLossError(step, str(error)) from error
             forget_trace(svi.guide)  # before the next step needs its room
@@ -103,18 +112,18 @@ def _one_by_one(
 
 
 def _in_blocks(
-    svi: CapturedSVI, draw: Draw, numbers: range, kl_warmup: int, pause: Callable[[int], bool]
+    svi: CapturedSVI, draw: Draw, numbers: range, kl_annealing: int, pause: Callable[[int], bool]
 ) -> Generator[tuple[int, float], None, None]:
     svi.pending = 0
     if not numbers:
         return
-    steps = CapturedSteps(svi, draw, weighs=numbers.start < kl_warmup)
+    steps = CapturedSteps(svi, draw, scales=numbers.start < kl_annealing)
     first = numbers.start
     for step in numbers:
         pyro.enable_validation(step == numbers.start)
         try:
             with _naming_bad_parameters():
-                steps.take(step / kl_warmup if step < kl_warmup else 1.0)
+                steps.take(step / kl_annealing if step < kl_annealing else 1.0)
         except _NonFiniteLoss as error:
             raise NonFiniteLossError(step, str(error)) from error
         full = step - first + 1 == svi.read_every
@@ -127,10 +136,30 @@ def _in_blocks(
 
 
 def _refuse_non_finite(step: int, result: StepResult) -> None:
+    if not result.valid:
+        raise _invalid_frames(step, OUTSIDE)
     if not math.isfinite(result.loss):
         raise NonFiniteLossError(step, f"the loss is {result.loss}")
     if not math.isfinite(result.gradient_norm):
         raise NonFiniteLossError(step, f"the gradient's norm is {result.gradient_norm}")
+
+
+def _invalid_frames(step: int, complaint: str) -> InvalidFramesError:
+    return InvalidFramesError(f"training stopped in step {step}: {complaint}", step)
+
+
+def _complaint(svi: SVI, positional: tuple[Any, ...], named: dict[str, Any]) -> str:
+    """What the program says of a batch under validation, which names time, sequence and values."""
+    try:
+        with torch.no_grad(), pyro.validation_enabled():
+            svi.model(*positional, **named)
+    except ValueError as error:
+        return str(error).splitlines()[0]
+    return OUTSIDE
+
+
+class _InvalidFrames(ValueError):
+    """From inside a step, which does not know its number."""
 
 
 class _NonFiniteLoss(ArithmeticError):
@@ -139,12 +168,13 @@ class _NonFiniteLoss(ArithmeticError):
 
 def _refusing_non_finite(loss_and_grads: Callable[..., Any]) -> Callable[..., float]:
     def checked(*args: Any, **kwargs: Any) -> float:
-        with _naming_bad_parameters():
+        with check_observations() as check, _naming_bad_parameters():
             loss = float(loss_and_grads(*args, **kwargs))
-        if not math.isfinite(loss):
+        valid = check.valid is None or bool(check.valid)
+        if not (valid and math.isfinite(loss)):
             for parameter in _parameters():
                 parameter.grad = None
-            raise _NonFiniteLoss(f"the loss is {loss}")
+            raise _NonFiniteLoss(f"the loss is {loss}") if valid else _InvalidFrames
         return loss
 
     return checked

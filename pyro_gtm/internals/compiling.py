@@ -9,12 +9,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch.utils._pytree import tree_leaves, tree_map
 
-from pyro_gtm.internals.checkpointing import leaves_behind
-from pyro_gtm.memory import MemoryModule
+from pyro_gtm.internals.activation_checkpointing import leaves_behind
 
 __all__ = ["CannotCompileError", "CompiledBlock", "compiled_block"]
 
@@ -130,10 +129,10 @@ def _kind(arguments: tuple[Any, ...]) -> Hashable:
     )
 
 
-_blocks: WeakKeyDictionary[MemoryModule, CompiledBlock] = WeakKeyDictionary()
+_blocks: WeakKeyDictionary[nn.Module, CompiledBlock] = WeakKeyDictionary()
 
 
-def compiled_block(memory: MemoryModule, plain: FunctionType) -> CompiledBlock:
+def compiled_block(memory: nn.Module, plain: FunctionType) -> CompiledBlock:
     """The compiled form of ``plain`` that belongs to a memory."""
     if memory not in _blocks:
         _blocks[memory] = CompiledBlock(type(memory).__name__, plain)

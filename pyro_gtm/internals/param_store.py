@@ -1,42 +1,56 @@
-"""Registering networks with Pyro without the trap of a stale parameter store."""
+"""Modules in Pyro's parameter store, and their random weights."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar, cast
 
 import pyro
 import torch
+from pyro.nn import PyroModule
 from pyro.params.param_store import param_with_module_name
 from torch import nn
 
-__all__ = ["StaleParameterError", "register_module"]
+__all__ = ["StaleParameterError", "bayesian_context", "register_module"]
 
 N = TypeVar("N", bound=nn.Module)
 
 
 class StaleParameterError(RuntimeError):
-    """The Pyro parameter store holds another module's tensors under the same name."""
+    """The Pyro parameter store holds other tensors under a module's name than the module's own."""
 
 
 def register_module(name: str, module: N) -> N:
-    """``pyro.module(name, module)``, refusing a second module under the same name.
+    """``pyro.module(name, module)``, refusing tensors in the store that are not the module's own.
 
-    ``pyro.module`` alone keeps the tensors of the first module it saw under a name: a second one
-    would silently never be trained.  Where gradients are off (``torch.no_grad()``: evaluation,
-    generation) nothing is trained, and nothing is registered.
+    ``pyro.module`` alone keeps the tensors that it knows under a name: a second module would
+    silently never be trained, and weights loaded into the store would silently never be used.
+    Frozen weights are left out.  Where gradients are off (``torch.no_grad()``: evaluation,
+    generation) nothing is trained, and nothing is registered, but the store is checked all the
+    same.
 
     Raises:
-        StaleParameterError: ``name`` stands for another module in the parameter store.
+        StaleParameterError: the store holds other tensors under ``name``.
     """
-    if not torch.is_grad_enabled():
-        return module
     known = dict(pyro.get_param_store().named_parameters())
     for parameter_name, parameter in module.named_parameters():
-        stored = known.get(param_with_module_name(name, parameter_name))
+        full_name = param_with_module_name(name, parameter_name)
+        stored = known.get(full_name)
         if stored is not None and stored is not parameter:
             raise StaleParameterError(
-                f"the Pyro parameter store holds another module under the name {name!r}; call "
-                "pyro.clear_param_store() before using a new one, or give it another name"
+                f"the Pyro parameter store holds other tensors under the name {name!r} than this "
+                f"{type(module).__name__}: if they were loaded into the store on purpose, call "
+                f"pyro.module({name!r}, module, update_module_params=True) to take them over; if "
+                "they are an earlier module's, call pyro.clear_param_store() or give this one "
+                "another name"
             )
-    pyro.module(name, module)
+        if torch.is_grad_enabled() and parameter.requires_grad:
+            pyro.param(full_name, parameter)
     return module
+
+
+def bayesian_context(module: nn.Module) -> AbstractContextManager[object]:
+    """Within it, each random weight of a ``PyroModule`` is drawn once; others have none to draw."""
+    if isinstance(module, PyroModule):
+        return cast(AbstractContextManager[object], module._pyro_context)
+    return nullcontext()

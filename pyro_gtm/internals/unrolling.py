@@ -1,204 +1,306 @@
-"""How a memory runs through a whole sequence, when nobody asks to see each step."""
+"""The recurrence of a memory over a whole sequence, as a value, and how it is run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from pyro_gtm.internals.checkpointing import leaves_behind, recomputed_with
-from pyro_gtm.internals.checks import check_whole
+from pyro_gtm.internals.activation_checkpointing import checkpointed_with, leaves_behind
+from pyro_gtm.internals.checks import check_not_negative
 from pyro_gtm.internals.compiling import compiled_block
-from pyro_gtm.internals.recurrent_linear import FirstOrderOnly, summing_weight_gradients_once
-from pyro_gtm.memory import MemoryModule
-from pyro_gtm.ops import Cell, Mapped, join, parts_of
+from pyro_gtm.internals.stepping import (
+    Intervenes,
+    Observes,
+    StepInputs,
+    Steps,
+    broadcast_batch,
+    check_written,
+    take_step,
+)
 
-__all__ = ["Unrolling", "check_written", "detached"]
+__all__ = ["Cell", "LazyMap", "Recurrence", "Run", "Unrolling", "align"]
+
+Cell = Callable[..., tuple[Tensor, ...]]
+"""A step of a program: the context and the inputs of the step, to what is to be written,
+``(*batch, latent_dim)``, and any further outputs, as one flat tuple of tensors."""
 
 Map = Callable[[Tensor], Tensor]
 Outputs = tuple[Tensor, ...]
 Block = Callable[..., tuple[Any, Tensor, Outputs]]
-"""As :func:`_run_block`: gives the state, what was written last, and contexts with outputs."""
+"""As :func:`_run_block`: gives the state, the latent written last, and contexts with outputs."""
+
+
+class LazyMap(NamedTuple):
+    """A function's values along a sequence, computed block by block where they are needed.
+
+    For values that are larger than what they are made from, in a block that is checkpointed.
+    """
+
+    function: Map
+    """Of any steps at once: ``(n, ...)`` to ``(n, ...)``, each by itself."""
+
+    sequence: Tensor
+    """``(T, ...)``."""
+
+    def values(self) -> Tensor:
+        """Of all steps: ``(T, ...)``."""
+        return self.function(self.sequence)
+
+
+Input = Tensor | LazyMap | None
+
+
+class Run(NamedTuple):
+    """One run of a recurrence."""
+
+    state: Any
+    """Of the memory, after the last step."""
+
+    latent: Tensor
+    """The latent written last: ``(*batch, latent_dim)``."""
+
+    length: int
+    """T."""
+
+    batch_shape: torch.Size
+    """``batch``."""
+
+    contexts: Tensor
+    """Ψ_1..Ψ_T: ``(T, *batch, context_dim)``."""
+
+    outputs: Outputs
+    """What the cell returned after what was to be written: ``(T, *batch, n)`` each."""
 
 
 @dataclass(frozen=True)
 class Unrolling:
-    """How the recurrence of a sequence is run.
+    """The way in which the recurrence of a sequence is run.
 
     By default all T steps are one piece of ordinary PyTorch.  Each setting cuts the sequence into
-    blocks of so many steps; 0 turns it off.
-
-    Blocks are for :func:`pyro_gtm.ops.unroll`, in which the stacked layout is written.  Where
-    steps are messages (the per-step layout, or beside a handler that wants to see each, such as
-    ``record_memory``), gradients are truncated all the same, but nothing is compiled or
-    checkpointed, of which a warning says so once.  Gradients of gradients can be had from messages
-    only.
+    blocks of so many steps; 0 turns it off.  Blocks are for whole sequences
+    (:func:`pyro_gtm.unroll`, the stacked layout).  Where steps are messages (the per-step layout)
+    or another handler takes part in each (``record_memory``), nothing is compiled or checkpointed,
+    of which a warning says so once.
 
     Args:
-        checkpoint_every: keep for the backward pass only the state between blocks, and run each
-            block again when its turn comes.  Same loss, same gradients; the recurrence's part of
-            the peak memory goes from that of T steps to that of n, and T / n states, so n near the
-            root of T is best; the recurrence takes a forward pass more.
-        truncate_every: stop gradients between blocks (truncated backpropagation through time).
-            The loss is the same.  **The gradient is biased**: what a frame owes to latents and
-            states before its own block does not count, so nothing further back than a block is
-            learned to be stored or found; weights still see each step's own part.  It saves
-            the time of no product, and no memory.
+        checkpoint_every: activation checkpointing: keep for the backward pass only the state
+            between blocks, and compute the rest of each block again when its turn comes.  Same
+            loss, same gradients; the recurrence's part of the peak memory goes from that of T steps
+            to that of n, and T / n states, so n near the root of T is best; the recurrence takes a
+            forward pass more.  No double backward.
         compile_steps: compile so many steps, memory and heads, with ``torch.compile``.  The first
             training step takes longer by tens of seconds, and more for more steps at once.  Same
             numbers up to rounding: gradients are compared with those of plain steps at first, and
             where they differ the compiled block is refused.
 
     Raises:
-        ValueError: a setting is no whole number of at least 0.
+        ValueError: a setting is negative or no integer.
     """
 
     checkpoint_every: int = 0
-    truncate_every: int = 0
     compile_steps: int = 0
 
     def __post_init__(self) -> None:
-        check_whole("Unrolling", **asdict(self))
+        check_not_negative("Unrolling", **asdict(self))
 
-    def cuts_before(self, step: int) -> bool:
-        """Whether gradients stop before a step, counted from 0."""
-        return self.truncate_every > 0 and step > 0 and step % self.truncate_every == 0
+
+@dataclass(frozen=True)
+class Recurrence:
+    """A memory from some step on, as a pure function of what is to be written.
+
+    Made by :func:`pyro_gtm.ops.recurrence`.
+
+    Args:
+        memory: whose steps are taken.
+        state: of the memory before the first step.
+        latent: the latent written last, ``(*batch, latent_dim)``.
+        batch_shape: ``batch``, which a run may broadcast to a larger one.
+        step: how many steps the sequence has had before.
+        settings: how it is run.
+        interventions: asked in every step.
+        observers: told of every step.
+        resume_from: brings the memory that this was taken from to the end of a run.
+    """
+
+    memory: Steps
+    state: Any
+    latent: Tensor
+    batch_shape: torch.Size
+    step: int
+    settings: Unrolling
+    interventions: tuple[Intervenes, ...]
+    observers: tuple[Observes, ...]
+    resume_from: Callable[[Run], None]
 
     def run(
         self,
-        memory: MemoryModule,
+        cell: Cell,
+        inputs: Sequence[Input],
+        *,
+        controls: Tensor | None,
+        length: int,
+    ) -> Run:
+        """Take ``length`` steps.
+
+        Args:
+            cell: must not draw random numbers, nor send messages.
+            inputs: of the cell: ``(T, *batch, n)`` each; None stays None.
+            controls: ``(T, *batch, control_dim)``, and perhaps more steps.
+            length: T.
+
+        Raises:
+            ValueError: the cell writes a latent of another size than the memory's, or batch shapes
+                do not go together.
+            CannotCompileError: the block cannot be compiled.
+            RuntimeError: the memory draws random numbers and is to be checkpointed.
+        """
+        sequences = [controls, *inputs]
+        shapes = [s.shape[1:-1] for s in sequences if isinstance(s, Tensor)]
+        batch_shape = broadcast_batch(self.batch_shape, *shapes)
+        state = self.state
+        if batch_shape != self.batch_shape:
+            state = self.memory.expand_state(state, batch_shape)
+        latent = self.latent.expand(*batch_shape, -1)
+        if controls is not None:
+            controls = align(controls[:length], len(batch_shape)).expand(length, *batch_shape, -1)
+        if self.interventions or self.observers:
+            state, latent, outputs = self._run_watched(
+                cell, state, latent, controls, inputs, batch_shape, length
+            )
+        else:
+            state, latent, outputs = self._run_in_blocks(
+                cell, state, latent, controls, inputs, length
+            )
+        return Run(state, latent, length, batch_shape, outputs[0], outputs[1:])
+
+    def _run_watched(
+        self,
         cell: Cell,
         state: Any,
         latent: Tensor,
         controls: Tensor | None,
-        sequences: Sequence[Tensor | Mapped | None],
-        *,
-        num_steps: int,
-        first_step: int = 0,
+        inputs: Sequence[Input],
+        batch_shape: torch.Size,
+        length: int,
     ) -> tuple[Any, Tensor, Outputs]:
-        """Take ``num_steps`` steps from ``state`` and the latent written last.
+        values = [s.values() if isinstance(s, LazyMap) else s for s in inputs]
+        steps = []
+        for number, (control, *here) in enumerate(_steps([controls, *values], length), self.step):
+            result = take_step(
+                self.memory,
+                number,
+                StepInputs(state, latent, control),
+                self.interventions,
+                self.observers,
+            )
+            state = result.state
+            written, *outputs = cell(result.context, *here)
+            check_written(self.memory, written)
+            latent = written.expand(*batch_shape, -1)
+            for observer in self.observers:
+                observer.observe_write(latent)
+            steps.append((result.context, *outputs))
+        return state, latent, _join(steps)
 
-        Args:
-            memory: whose step is taken.
-            cell: see :func:`pyro_gtm.ops.unroll`.
-            state: of the memory, before the first step.
-            latent: what was written last, ``(*batch, latent_dim)``.
-            controls: ``(T, *batch, control_dim)``.
-            sequences: see :func:`pyro_gtm.ops.unroll`.
-            num_steps: T.
-            first_step: how many steps the sequence has had before.
-
-        Returns:
-            The state and the latent after the last step; contexts and outputs of all steps.
-
-        Raises:
-            ValueError: the cell writes a latent of another size than the memory's.
-            CannotCompileError: so it is.
-            RuntimeError: the memory draws random numbers and is to be checkpointed.
-        """
-        within = tuple(s.function if isinstance(s, Mapped) else None for s in sequences)
-        plain = [controls, *(s.sequence if isinstance(s, Mapped) else s for s in sequences)]
-        run_block = self._block(memory, cell, state, latent, plain, within)
-        boundaries = list(pairwise(self._boundaries(first_step, num_steps)))
-        lengths = [end - begin for begin, end in boundaries]
+    def _run_in_blocks(
+        self,
+        cell: Cell,
+        state: Any,
+        latent: Tensor,
+        controls: Tensor | None,
+        inputs: Sequence[Input],
+        length: int,
+    ) -> tuple[Any, Tensor, Outputs]:
+        within = tuple(s.function if isinstance(s, LazyMap) else None for s in inputs)
+        plain = [controls, *(s.sequence if isinstance(s, LazyMap) else s for s in inputs)]
+        run_block = self._block(cell, state, latent, plain, within)
+        boundaries = self._boundaries(length)
+        lengths = [end - begin for begin, end in pairwise(boundaries)]
         # All pieces at once: the gradient of each slice by itself would be as long as the whole.
-        pieces = [
-            [None] * len(lengths) if s is None else s[:num_steps].split(lengths) for s in plain
-        ]
+        pieces = [[None] * len(lengths) if s is None else s[:length].split(lengths) for s in plain]
         blocks: list[Outputs] = []
-        for (begin, end), *here in zip(boundaries, *pieces, strict=True):
-            if self.cuts_before(first_step + begin):
-                state, latent = detached(state), latent.detach()
-            state, latent, outputs = run_block(memory, cell, state, latent, end - begin, *here)
+        for steps, *here in zip(lengths, *pieces, strict=True):
+            state, latent, outputs = run_block(self.memory, cell, state, latent, steps, *here)
             blocks.append(outputs)
         if len(blocks) == 1:
             return state, latent, blocks[0]
-        time = 0 if blocks[0][0].dim() == 3 else -3
-        whole = tuple(torch.cat(parts, dim=time) for parts in zip(*blocks, strict=True))
-        return state, latent, whole
+        return state, latent, tuple(torch.cat(parts) for parts in zip(*blocks, strict=True))
 
-    def _boundaries(self, first_step: int, num_steps: int) -> list[int]:
+    def _boundaries(self, length: int) -> list[int]:
         """Where blocks begin, and T."""
-        lengths = [self.checkpoint_every, self.truncate_every, self.compile_steps]
-        inner = {
-            at
-            for length in lengths
-            if length
-            for at in range(-first_step % length, num_steps, length)
-        }
-        return sorted({0, num_steps} | inner)
+        sizes = [self.settings.checkpoint_every, self.settings.compile_steps]
+        inner = {at for size in sizes if size for at in range(size, length, size)}
+        return sorted({0, length} | inner)
 
     def _block(
         self,
-        memory: MemoryModule,
         cell: Cell,
         state: Any,
         latent: Tensor,
         sequences: Sequence[Tensor | None],
         within: tuple[Map | None, ...],
     ) -> Block:
-        # Nothing else pays in a forward pass alone.
         block: Block = _run_block
-        if torch.is_grad_enabled():
-            block = (
-                compiled_block(memory, cast(Any, _run_block))
-                if self.compile_steps
-                else _run_block_summing_once
-            )
+        if not torch.is_grad_enabled():  # nothing else pays in a forward pass alone
+            return _MappedBlock(block, within) if any(within) else block
+        if self.settings.compile_steps:
+            block = compiled_block(cast(Any, self.memory), cast(Any, _run_block))
         if any(within):
-            block = _Mapping(block, within)
-        if not (self.checkpoint_every and torch.is_grad_enabled()):
+            block = _MappedBlock(block, within)
+        if not self.settings.checkpoint_every:
             return block
         first = [None if s is None else s[:1].detach() for s in sequences]
         # A cell is any function: what blocks depend on beside their inputs, a step tells.
-        one_step = _Mapping(_run_block, within)(
-            memory, cell, detached(state), latent.detach(), 1, *first
+        detached = type(state)(*(part.detach() for part in state))
+        one_step = _MappedBlock(_run_block, within)(
+            self.memory, cell, detached, latent.detach(), 1, *first
         )
-        return _RunAgain(block, leaves_behind(_flat(*one_step)))
+        return _CheckpointedBlock(block, leaves_behind(_flatten(*one_step)))
 
 
 @dataclass(frozen=True)
-class _Mapping:
-    """A block that maps some of its sequences first."""
+class _MappedBlock:
+    """A block that maps some of its inputs first."""
 
     block: Block
     functions: tuple[Map | None, ...]
 
     def __call__(
         self,
-        memory: MemoryModule,
+        memory: Steps,
         cell: Cell,
         state: Any,
         latent: Tensor,
-        num_steps: int,
+        length: int,
         controls: Tensor | None,
-        *sequences: Tensor | None,
+        *inputs: Tensor | None,
     ) -> tuple[Any, Tensor, Outputs]:
         mapped = [
             sequence if function is None or sequence is None else function(sequence)
-            for function, sequence in zip(self.functions, sequences, strict=True)
+            for function, sequence in zip(self.functions, inputs, strict=True)
         ]
-        return self.block(memory, cell, state, latent, num_steps, controls, *mapped)
+        return self.block(memory, cell, state, latent, length, controls, *mapped)
 
 
 @dataclass(frozen=True)
-class _RunAgain:
-    """A block of which nothing is kept but what goes in and out."""
+class _CheckpointedBlock:
+    """A block of which nothing is kept but its inputs and outputs."""
 
     block: Block
     weights: list[Tensor]
 
     def __call__(
         self,
-        memory: MemoryModule,
+        memory: Steps,
         cell: Cell,
         state: Any,
         latent: Tensor,
-        num_steps: int,
+        length: int,
         *sequences: Tensor | None,
     ) -> tuple[Any, Tensor, Outputs]:
         kind, parts = type(state), len(state)
@@ -207,67 +309,61 @@ class _RunAgain:
         def run(*tensors: Tensor) -> Outputs:
             rest = iter(tensors[parts + 1 :])
             given = [next(rest) if one else None for one in there]
-            state, latent, outputs = self.block(
-                memory, cell, kind(*tensors[:parts]), tensors[parts], num_steps, *given
+            return _flatten(
+                *self.block(memory, cell, kind(*tensors[:parts]), tensors[parts], length, *given)
             )
-            return _flat(state, latent, outputs)
 
-        inputs = [*state, latent, *(s for s in sequences if s is not None)]
-        return _packed(kind, parts, recomputed_with(run, inputs, self.weights))
+        tensors = [*state, latent, *(s for s in sequences if s is not None)]
+        return _unflatten(kind, parts, checkpointed_with(run, tensors, self.weights))
 
 
-def _flat(state: Any, latent: Tensor, outputs: Outputs) -> tuple[Tensor, ...]:
-    """What a block gives, as tensors side by side."""
+def _flatten(state: Any, latent: Tensor, outputs: Outputs) -> tuple[Tensor, ...]:
+    """The outputs of a block, side by side."""
     return (*state, latent, *outputs)
 
 
-def _packed(kind: Any, parts: int, flat: tuple[Tensor, ...]) -> tuple[Any, Tensor, Outputs]:
-    """The inverse of :func:`_flat`, for a state of such a kind with so many parts."""
+def _unflatten(kind: Any, parts: int, flat: tuple[Tensor, ...]) -> tuple[Any, Tensor, Outputs]:
+    """The inverse of :func:`_flatten`, for a state of such a kind with so many parts."""
     return kind(*flat[:parts]), flat[parts], flat[parts + 1 :]
 
 
-def detached(state: Any) -> Any:
-    """A memory's state, through which no gradient goes back."""
-    return type(state)(*(part.detach() for part in state))
-
-
-def check_written(memory: MemoryModule, latent: Tensor) -> None:
-    """Refuse a latent of another size than the memory's.
-
-    Raises:
-        ValueError: so it is.
-    """
-    if latent.shape[-1] != memory.latent_dim:
-        raise ValueError(
-            f"gtm.write: the memory takes latents of size {memory.latent_dim}, got one of "
-            f"size {latent.shape[-1]}"
-        )
-
-
 def _run_block(
-    memory: MemoryModule,
+    memory: Steps,
     cell: Cell,
     state: Any,
     latent: Tensor,
-    num_steps: int,
-    controls: Tensor | None,
+    length: int,
     *sequences: Tensor | None,
 ) -> tuple[Any, Tensor, Outputs]:
     steps = []
-    # As above: all steps of a sequence at once.
-    here = [[None] * num_steps if s is None else s.unbind(0) for s in (controls, *sequences)]
-    for control, *seen in zip(*here, strict=True):
+    for control, *here in _steps(sequences, length):
         state, context, _ = memory.step(state, latent, control)
-        latent, *outputs = parts_of(cell(context, *seen))
-        check_written(memory, latent)
-        latent = latent.expand(*context.shape[:-1], -1)
+        written, *outputs = cell(context, *here)
+        check_written(memory, written)
+        latent = written.expand(*context.shape[:-1], -1)
         steps.append((context, *outputs))
-    return state, latent, tuple(join(parts) for parts in zip(*steps, strict=True))
+    return state, latent, _join(steps)
 
 
-def _run_block_summing_once(*arguments: Any) -> tuple[Any, Tensor, Outputs]:
-    num_steps = arguments[4]
-    with summing_weight_gradients_once(num_steps):
-        state, latent, outputs = _run_block(*arguments)
-    passed = FirstOrderOnly.apply(*_flat(state, latent, outputs))
-    return _packed(type(state), len(state), passed)
+def _steps(sequences: Sequence[Tensor | None], length: int) -> Any:
+    """All steps of all sequences, at once: the gradient of an index is as long as the whole."""
+    return zip(
+        *([None] * length if s is None else s[:length].unbind(0) for s in sequences), strict=True
+    )
+
+
+def _join(steps: Sequence[tuple[Tensor, ...]]) -> Outputs:
+    return tuple(torch.stack(parts) for parts in zip(*steps, strict=True))
+
+
+def align(sequence: Tensor, batch_dims: int, event_dims: int = 1) -> Tensor:
+    """Room for more batch dimensions between time and batch: ``(T, B, n)`` to ``(T, 1.., B, n)``.
+
+    Args:
+        sequence: ``(T, *batch, *event)``.
+        batch_dims: how many batch dimensions there are to be, at least.
+        event_dims: how many dimensions an event has.
+    """
+    missing = batch_dims - (sequence.dim() - 1 - event_dims)
+    index = (slice(None), *[None] * max(missing, 0))
+    return sequence[index]

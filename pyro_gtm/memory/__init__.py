@@ -1,6 +1,6 @@
 """The memories: one file each, one interface, known by name."""
 
-from pyro_gtm.memory.base import MemoryModule, MemoryStep
+from pyro_gtm.memory.base import MemoryModule, MemoryStep, StepInputs
 from pyro_gtm.memory.dnc import DNCMemory, DNCState
 from pyro_gtm.memory.introspective import IntrospectiveMemory, IntrospectiveState
 from pyro_gtm.memory.lru import LRUMemory, LRUState
@@ -23,6 +23,7 @@ __all__ = [
     "NTMState",
     "RecurrentMemory",
     "RecurrentState",
+    "StepInputs",
     "make_memory",
     "memory_names",
     "register_memory",

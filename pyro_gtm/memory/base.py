@@ -1,4 +1,4 @@
-"""What every memory is: weights and one pure step.
+"""The interface of every memory: weights and one pure step.
 
 A memory module knows nothing of Pyro, of plates or of tasks.  It can be unrolled by hand::
 
@@ -11,43 +11,43 @@ and it is given to a Pyro program by :class:`pyro_gtm.use_memory`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pyro_gtm.internals.checks import check_positive
+from pyro_gtm.internals.stepping import StepInputs
 
-__all__ = ["MemoryModule", "MemoryStep", "State", "check_control", "check_positive"]
+__all__ = ["MemoryModule", "MemoryStep", "State", "StepInputs", "check_control"]
 
 State = Any
 """A ``NamedTuple`` of tensors, batch dimensions first: each memory defines its own."""
 
 
 class MemoryStep(NamedTuple):
-    """What one step of a memory gives back."""
+    """The result of one step of a memory."""
 
     state: State
     """The state after the step."""
 
     context: Tensor
-    """What the program sees, Ψ: ``(*batch, context_dim)``."""
+    """What the program reads, Ψ: ``(*batch, context_dim)``."""
 
     details: dict[str, Tensor]
-    """What a figure may want, by name, batch dimensions first.
+    """Internals of the step that a figure may want, by name, batch dimensions first.
 
     Figures of runs know ``read_weights`` ``(*batch, R, N)``, ``write_weights`` ``(*batch, H, N)``,
     ``usage`` ``(*batch, N)`` and gates; other names and shapes are left out.
     """
 
 
-class MemoryModule(nn.Module, ABC):
+class MemoryModule(nn.Module):
     """Base class of all memories.
 
     A subclass defines :meth:`initial_state` and :meth:`step`, and lays its context out as
-    ``[reads flattened, anything else]`` with ``reads`` of shape :attr:`read_shape`.
+    ``[reads flattened, anything else]`` with ``reads`` of shape :attr:`read_shape`.  It is an
+    ordinary ``nn.Module``, which ``pyro.nn.PyroModule`` can wrap and make Bayesian.
 
     Args:
         latent_dim: size of what is written each step, usually the latent z_t.
@@ -60,7 +60,7 @@ class MemoryModule(nn.Module, ABC):
     """Slot i of its read weights is what was written i + 1 steps ago."""
 
     controller_fields: ClassVar[tuple[str, ...]] = ()
-    """Fields of the state that belong to the controller; all others are what is remembered."""
+    """Fields of the state that belong to the controller; all others are contents."""
 
     def __init__(
         self,
@@ -76,37 +76,27 @@ class MemoryModule(nn.Module, ABC):
         self.context_dim = context_dim
         self.read_shape = read_shape
 
-    @abstractmethod
     def initial_state(self, batch_shape: Sequence[int] = ()) -> State:
         """The state before the first step, for sequences of shape ``batch_shape``."""
+        raise NotImplementedError(f"{type(self).__name__} does not define initial_state")
 
-    @abstractmethod
-    def step(self, state: State, latent: Tensor, control: Tensor | None = None) -> MemoryStep:
+    def step(
+        self, state: State, latent: Tensor, control: Tensor | None = None, *, write: bool = True
+    ) -> MemoryStep:
         """Advance by one step: a pure function of its arguments and the weights.
 
         Args:
             state: from :meth:`initial_state` or the step before, batch shape ``batch``.
             latent: what was written last, zeros in the first step; ``(*batch, latent_dim)``.
             control: c_t of this step, ``(*batch, control_dim)``, or None if ``control_dim == 0``.
+            write: False to leave the contents as they are, the lesion of all writing: the
+                controller sees the latent and moves on.  A memory may do without this argument;
+                it cannot be kept from writing then (:class:`pyro_gtm.freeze_writes`).
         """
+        raise NotImplementedError(f"{type(self).__name__} does not define step")
 
-    def step_without_writing(
-        self, state: State, latent: Tensor, control: Tensor | None = None
-    ) -> MemoryStep:
-        """Like :meth:`step`, but what is remembered stays as it is: the lesion of all writing.
-
-        The controller sees the latent and moves on.
-
-        Raises:
-            NotImplementedError: the memory does not define it.
-        """
-        raise NotImplementedError(
-            f"{type(self).__name__} cannot be kept from writing: it does not define "
-            "step_without_writing"
-        )
-
-    def swap_remembered(self, state: State, first: int, second: int) -> State:
-        """Exchange what two sequences remember, leaving each its controller.
+    def swap_contents(self, state: State, first: int, second: int) -> State:
+        """Exchange the contents of two sequences, leaving each its controller.
 
         Args:
             state: of batch shape ``(*, B)``.
@@ -138,12 +128,12 @@ class MemoryModule(nn.Module, ABC):
             )
         )
 
-    def cut_reads(
+    def zero_reads(
         self, state: State, context: Tensor, heads: Sequence[int] | None = None
     ) -> tuple[State, Tensor]:
-        """Zero what the given heads (all by default) have read: the lesion of one step.
+        """Zero the reads of the given heads (all by default): the lesion of one step.
 
-        A memory whose state carries its reads to the next step overrides this to cut them there.
+        A memory whose state carries its reads to the next step overrides this to zero them there.
         """
         count, width = self.read_shape
         keep = torch.ones(count, 1, dtype=context.dtype, device=context.device)  # (R, 1)
@@ -158,6 +148,7 @@ def check_control(owner: str, control: Tensor | None, control_dim: int) -> None:
     given = 0 if control is None else control.shape[-1]
     if given != control_dim:
         raise ValueError(
-            f"{owner}: the control must have size control_dim={control_dim}, got "
-            + ("none" if control is None else f"one of size {given}")
+            f"{owner}: control of size {given} given, control_dim={control_dim} allowed"
+            if control is not None
+            else f"{owner}: no control given, one of size control_dim={control_dim} needed"
         )

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pyro_gtm.internals.recurrent_linear import RecurrentLinear
-
 __all__ = ["LSTMController"]
 
 
@@ -18,18 +16,18 @@ class LSTMController(nn.Module):
     The four gates come from one matrix product on the concatenated inputs and h_{t-1};
     the weights are laid out and initialised as in :class:`torch.nn.LSTMCell` (uniform in
     ±1/sqrt(hidden_dim)), except that there is one bias instead of a redundant pair, and that the
-    forget gate's starts at one, so that a young controller remembers (Jozefowicz et al. 2015).
+    forget gate's starts at one, so that it remembers from the start (Jozefowicz et al. 2015).
 
     With a ``horizon``, units start with spans of memory from 2 to ``horizon`` steps, the forget
     gates' biases being log(span - 1) and the input gates' its negative (Tallec and Ollivier 2018,
     arXiv 1804.11188), and with candidates of their own bias, drawn from N(0, 1).  Together that
-    makes a young controller a clock: how far each unit has come says what time it is.
+    makes a controller a clock from the start: how far each unit has come says what time it is.
     """
 
     def __init__(self, input_dim: int, hidden_dim: int, horizon: int | None = None) -> None:
         super().__init__()
         self.hidden_dim = hidden_dim
-        self.gates = RecurrentLinear(input_dim + hidden_dim, 4 * hidden_dim)
+        self.gates = nn.Linear(input_dim + hidden_dim, 4 * hidden_dim)
         bound = hidden_dim**-0.5
         nn.init.uniform_(self.gates.weight, -bound, bound)
         with torch.no_grad():

@@ -28,7 +28,7 @@ Deviations:
   numbers.  As published, every write makes the next free slot some 1e-6 less free than the others,
   and rounding decides between these: which slot is taken differs from sequence to sequence, and
   from machine to machine.
-- With ``initialisation="prepared"`` the slots begin as if they had once been written in order and
+- With ``initialisation="structured"`` the slots begin as if they had once been written in order and
   then freed: L_0[i, i - 1] = 1 and p_0 is at the last.  Where each read head begins is learned,
   from near uniform, and modes begin with forward: heads that go on in order read at a constant lag,
   which their learned start decides.  As published, all of these are zeros (``"plain"``).
@@ -43,6 +43,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.memory.addressing import (
     allocate,
     content_weights,
@@ -56,9 +57,8 @@ from pyro_gtm.memory.addressing import (
     update_precedence,
     update_usage,
 )
-from pyro_gtm.memory.base import check_positive
 from pyro_gtm.memory.registry import register_memory
-from pyro_gtm.memory.slots import MARK_SIZE, AddressedMemory, Initialisation, LearnedStarts
+from pyro_gtm.memory.slots import TAG_SIZE, AddressedMemory, Initialisation, LearnedInitialWeights
 
 __all__ = ["DNCMemory", "DNCState"]
 
@@ -102,18 +102,18 @@ class DNCMemory(AddressedMemory):
     ``usage`` u_t ``(*batch, N)``; ``allocation_gates`` g_a, ``write_gates`` g_w ``(*batch, 1)``;
     ``free_gates`` f ``(*batch, R)``; ``read_modes`` π ``(*batch, R, 3)``: backward, content,
     forward; ``link_sharpness`` ``(*batch, N)``, the greatest link into each slot, which is near one
-    where it is known after which other slot it was written (prepared, also for slots not yet
+    where it is known after which other slot it was written (structured, also for slots not yet
     written, which begin linked); ``memory`` M_t ``(*batch, N, W)``.
 
     Args:
         latent_dim: Z, size of what the program writes each step.
         slots: N.
         heads: R, how many heads read.
-        word_size: W; Z + 16 if None, which leaves room for a mark to be found by.
+        word_size: W; Z + 16 if None, which leaves room for a tag to be found by.
         hidden_dim: width of the LSTM.
         control_dim: size of the control.
-        initialisation: ``"prepared"``, a young memory that stores and keeps each latent, or
-            ``"plain"``, an interface drawn at random.
+        initialisation: ``"structured"``, a memory that stores and keeps each latent from the start,
+            or ``"plain"``, an interface drawn at random.
         tie: usage that is the same when rounded to multiples of this counts as equal in the
             allocation, so that of fresh slots the lowest is taken; 0 as published.
     """
@@ -126,11 +126,11 @@ class DNCMemory(AddressedMemory):
         word_size: int | None = None,
         hidden_dim: int = 128,
         control_dim: int = 0,
-        initialisation: Initialisation = "prepared",
+        initialisation: Initialisation = "structured",
         tie: float = 0.01,
     ) -> None:
         check_positive("DNCMemory", latent_dim=latent_dim, heads=heads)
-        word_size = latent_dim + MARK_SIZE if word_size is None else word_size
+        word_size = latent_dim + TAG_SIZE if word_size is None else word_size
         super().__init__(
             {
                 "read_keys": (heads, word_size),
@@ -164,9 +164,9 @@ class DNCMemory(AddressedMemory):
         self.tie = tie
         self.itself: Tensor
         self.register_buffer("itself", torch.eye(slots, dtype=torch.bool), persistent=False)
-        self.starts_in_order = initialisation == "prepared"
+        self.starts_in_order = initialisation == "structured"
         if self.starts_in_order:
-            self.read_starts = LearnedStarts(heads, slots)
+            self.initial_read_weights = LearnedInitialWeights(heads, slots)
 
     def initial_state(self, batch_shape: Sequence[int] = ()) -> DNCState:
         hidden = self.controller.initial(batch_shape)
@@ -174,7 +174,7 @@ class DNCMemory(AddressedMemory):
             slots = torch.eye(self.slots, dtype=hidden.dtype, device=hidden.device)  # (N, N)
             links = slots.roll(1, dims=0).tril(-1)  # (N, N): from each slot to the next
             precedence = slots[-1]  # (N,)
-            read_weights = self.read_starts()  # (R, N)
+            read_weights = self.initial_read_weights()  # (R, N)
         else:
             links = hidden.new_zeros(self.slots, self.slots)
             precedence = hidden.new_zeros(self.slots)
@@ -192,12 +192,12 @@ class DNCMemory(AddressedMemory):
         )
 
     def access(
-        self, state: DNCState, emitted: Mapping[str, Tensor], writes: bool = True
+        self, state: DNCState, emitted: Mapping[str, Tensor], write: bool = True
     ) -> tuple[DNCState, dict[str, Tensor]]:
         free_gates = emitted["free_gates"].squeeze(-1).sigmoid()  # (*, R)
         allocation_gates = emitted["allocation_gates"].squeeze(-1).sigmoid()  # (*, 1)
         write_gates = emitted["write_gates"].squeeze(-1).sigmoid()  # (*, 1)
-        if not writes:
+        if not write:
             write_gates = torch.zeros_like(write_gates)
 
         usage = update_usage(state.usage, state.write_weights)

@@ -28,12 +28,12 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pyro_gtm.internals.recurrent_linear import RecurrentLinear
+from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.memory.addressing import product
-from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control, check_positive
+from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control
 from pyro_gtm.memory.controller import LSTMController
 from pyro_gtm.memory.registry import register_memory
 
@@ -108,7 +108,7 @@ class IntrospectiveMemory(MemoryModule):
         self.append_hidden = append_hidden
         self.controller = LSTMController(latent_dim + control_dim, hidden_dim)
         # The logits of w and the gates g of all heads, from one matrix product.
-        self.interface = RecurrentLinear(hidden_dim, heads * (slots + latent_dim))
+        self.interface = nn.Linear(hidden_dim, heads * (slots + latent_dim))
 
     def initial_state(self, batch_shape: Sequence[int] = ()) -> IntrospectiveState:
         hidden = self.controller.initial(batch_shape)
@@ -119,22 +119,18 @@ class IntrospectiveMemory(MemoryModule):
         )
 
     def step(
-        self, state: IntrospectiveState, latent: Tensor, control: Tensor | None = None
+        self,
+        state: IntrospectiveState,
+        latent: Tensor,
+        control: Tensor | None = None,
+        *,
+        write: bool = True,
     ) -> MemoryStep:
-        buffer = torch.cat([latent.unsqueeze(-2), state.buffer[..., :-1, :]], dim=-2)  # (*, L, Z)
-        return self._attend(state._replace(buffer=buffer), latent, control)
-
-    def step_without_writing(
-        self, state: IntrospectiveState, latent: Tensor, control: Tensor | None = None
-    ) -> MemoryStep:
-        """The buffer stands still, so that a slot's age is counted from the last write."""
-        return self._attend(state, latent, control)
-
-    def _attend(
-        self, state: IntrospectiveState, latent: Tensor, control: Tensor | None
-    ) -> MemoryStep:
-        """Move the controller and read the buffer as it is."""
+        """One step; kept from writing, a slot's age is counted from the last write."""
         check_control("IntrospectiveMemory", control, self.control_dim)
+        buffer = state.buffer
+        if write:
+            buffer = torch.cat([latent.unsqueeze(-2), buffer[..., :-1, :]], dim=-2)  # (*, L, Z)
         inputs = [latent] if control is None else [latent, control]
         hidden, cell = self.controller(inputs, state.hidden, state.cell)
         interface = self.interface(hidden).view(*hidden.shape[:-1], self.heads, -1)  # (*, R, L + Z)
@@ -143,13 +139,13 @@ class IntrospectiveMemory(MemoryModule):
         )
         weights = self._weights(logits)  # (*, R, L)
         gates = gate_logits.sigmoid()  # (*, R, Z)
-        reads = product(weights, state.buffer) * gates  # (*, R, Z)
+        reads = product(weights, buffer) * gates  # (*, R, Z)
 
         context = reads.flatten(-2)  # (*, R * Z)
         if self.append_hidden:
             context = torch.cat([context, hidden], dim=-1)
         return MemoryStep(
-            IntrospectiveState(hidden, cell, state.buffer),
+            IntrospectiveState(hidden, cell, buffer),
             context,
             details={"read_weights": weights, "read_gates": gates},
         )

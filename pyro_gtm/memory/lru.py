@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.memory.addressing import (
     content_weights,
     decay_usage,
@@ -40,9 +41,8 @@ from pyro_gtm.memory.addressing import (
     least_used,
     read_words,
 )
-from pyro_gtm.memory.base import check_positive
 from pyro_gtm.memory.registry import register_memory
-from pyro_gtm.memory.slots import MARK_SIZE, AddressedMemory, Initialisation
+from pyro_gtm.memory.slots import TAG_SIZE, AddressedMemory, Initialisation
 
 __all__ = ["LRUMemory", "LRUState"]
 
@@ -82,11 +82,11 @@ class LRUMemory(AddressedMemory):
         slots: N, at least as many as heads.
         heads: R, how many heads read and write.  Each takes a slot of its own in every step, so
             with R heads N slots are used up after N / R steps.
-        word_size: W; Z + 16 if None, which leaves room for a mark to be found by.
+        word_size: W; Z + 16 if None, which leaves room for a tag to be found by.
         hidden_dim: width of the LSTM.
         control_dim: size of the control.
-        initialisation: ``"prepared"``, a young memory that stores and keeps each latent, or
-            ``"plain"``, an interface drawn at random.
+        initialisation: ``"structured"``, a memory that stores and keeps each latent from the start,
+            or ``"plain"``, an interface drawn at random.
         usage_decay: γ, how much of the usage lasts to the next step.
     """
 
@@ -99,10 +99,10 @@ class LRUMemory(AddressedMemory):
         hidden_dim: int = 128,
         control_dim: int = 0,
         usage_decay: float = 0.99,
-        initialisation: Initialisation = "prepared",
+        initialisation: Initialisation = "structured",
     ) -> None:
         check_positive("LRUMemory", latent_dim=latent_dim, heads=heads)
-        word_size = latent_dim + MARK_SIZE if word_size is None else word_size
+        word_size = latent_dim + TAG_SIZE if word_size is None else word_size
         super().__init__(
             {
                 "keys": (heads, word_size),
@@ -140,13 +140,13 @@ class LRUMemory(AddressedMemory):
         )
 
     def access(
-        self, state: LRUState, emitted: Mapping[str, Tensor], writes: bool = True
+        self, state: LRUState, emitted: Mapping[str, Tensor], write: bool = True
     ) -> tuple[LRUState, dict[str, Tensor]]:
         gates = emitted["gates"].squeeze(-1).sigmoid()  # (*, R)
         unused = least_used(state.usage, self.heads)  # (*, R, N)
         write_weights = interpolate(state.read_weights, unused, gates)  # (*, R, N)
         memory = state.memory
-        if writes:
+        if write:
             kept = 1 - unused.sum(dim=-2)  # (*, N)
             memory = memory * kept.unsqueeze(-1) + write_weights.mT @ emitted["add"]  # (*, N, W)
         else:

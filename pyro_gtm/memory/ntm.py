@@ -24,7 +24,7 @@ Choices where the sources differ or are silent:
   from another, since the computation is the same under a circular shift of all.  Where each head
   that reads starts is learned, from near uniform.  Heads that all move one slot on in each step
   then read at a constant lag, which is what the learned start decides.
-- ``initialisation="prepared"`` (:class:`AddressedMemory`): gates start at location, shifts at +1.
+- ``initialisation="structured"`` (:class:`AddressedMemory`): gates start at location, shifts at +1.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.memory.addressing import (
     content_weights,
     erase_and_add,
@@ -44,9 +45,8 @@ from pyro_gtm.memory.addressing import (
     sharpen,
     shift,
 )
-from pyro_gtm.memory.base import check_positive
 from pyro_gtm.memory.registry import register_memory
-from pyro_gtm.memory.slots import AddressedMemory, Initialisation, LearnedStarts
+from pyro_gtm.memory.slots import AddressedMemory, Initialisation, LearnedInitialWeights
 
 __all__ = ["NTMMemory", "NTMState"]
 
@@ -85,13 +85,13 @@ class NTMMemory(AddressedMemory):
         latent_dim: Z, size of what the program writes each step.
         slots: N.
         heads: R, how many heads read.
-        write_heads: H, how many heads write.  All start at the first slot; prepared, they write the
-            same, and their sum is stored.
+        write_heads: H, how many heads write.  All start at the first slot; structured, they write
+            the same, and their sum is stored.
         word_size: W; that of the latent if None.
         hidden_dim: width of the LSTM that moves the heads.
         control_dim: size of the control.
-        initialisation: ``"prepared"``, a young memory that stores and keeps each latent, or
-            ``"plain"``, an interface drawn at random.
+        initialisation: ``"structured"``, a memory that stores and keeps each latent from the start,
+            or ``"plain"``, an interface drawn at random.
         initial_memory: M_0, ``"constant"`` or ``"learned"``.
     """
 
@@ -105,7 +105,7 @@ class NTMMemory(AddressedMemory):
         hidden_dim: int = 128,
         control_dim: int = 0,
         initial_memory: Literal["constant", "learned"] = "constant",
-        initialisation: Initialisation = "prepared",
+        initialisation: Initialisation = "structured",
     ) -> None:
         word_size = latent_dim if word_size is None else word_size
         check_positive("NTMMemory", heads=heads, write_heads=write_heads, word_size=word_size)
@@ -138,7 +138,7 @@ class NTMMemory(AddressedMemory):
             initialisation=initialisation,
         )
         self.write_heads = write_heads
-        self.read_starts = LearnedStarts(heads, slots)
+        self.initial_read_weights = LearnedInitialWeights(heads, slots)
         constant = torch.full((slots, word_size), 1e-6)
         self.initial_memory: Tensor
         if initial_memory == "learned":
@@ -150,7 +150,7 @@ class NTMMemory(AddressedMemory):
         hidden = self.controller.initial(batch_shape)
         at_first = hidden.new_zeros(self.write_heads, self.slots)
         at_first[:, 0] = 1
-        weights = torch.cat([self.read_starts(), at_first])  # (R + H, N)
+        weights = torch.cat([self.initial_read_weights(), at_first])  # (R + H, N)
         return NTMState(
             hidden=hidden,
             cell=self.controller.initial(batch_shape),
@@ -160,7 +160,7 @@ class NTMMemory(AddressedMemory):
         )
 
     def access(
-        self, state: NTMState, emitted: Mapping[str, Tensor], writes: bool = True
+        self, state: NTMState, emitted: Mapping[str, Tensor], write: bool = True
     ) -> tuple[NTMState, dict[str, Tensor]]:
         gates = emitted["gates"].squeeze(-1).sigmoid()  # (*, R + H)
         shifts = emitted["shifts"].softmax(dim=-1)  # (*, R + H, 3)
@@ -172,7 +172,7 @@ class NTMMemory(AddressedMemory):
         read_weights, write_weights = weights.split([self.heads, self.write_heads], dim=-2)
 
         memory = state.memory
-        if writes:
+        if write:
             erase = emitted["erase"].sigmoid()
             memory = erase_and_add(memory, write_weights, erase, emitted["add"])  # (*, N, W)
         else:

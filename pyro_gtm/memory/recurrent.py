@@ -1,4 +1,4 @@
-"""The Variational RNN's memory: the hidden state of an LSTM, and nothing beside it.
+"""The memory of the Variational RNN: the hidden state of an LSTM, and nothing beside it.
 
 Source: Chung et al. 2015 (arXiv 1506.02216), as the baseline of Gemici et al. 2017, Figure 1.
 
@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control, check_positive
+from pyro_gtm.internals.checks import check_positive
+from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control
 from pyro_gtm.memory.controller import LSTMController
 from pyro_gtm.memory.registry import register_memory
 
@@ -59,16 +60,17 @@ class RecurrentMemory(MemoryModule):
         )
 
     def step(
-        self, state: RecurrentState, latent: Tensor, control: Tensor | None = None
+        self,
+        state: RecurrentState,
+        latent: Tensor,
+        control: Tensor | None = None,
+        *,
+        write: bool = True,
     ) -> MemoryStep:
+        """One step of the LSTM; kept from writing, nothing moves: its state is all it holds."""
         check_control("RecurrentMemory", control, self.control_dim)
+        if not write:
+            return MemoryStep(state, context=state.hidden, details={})
         inputs = [latent] if control is None else [latent, control]
         hidden, cell = self.controller(inputs, state.hidden, state.cell)
         return MemoryStep(RecurrentState(hidden, cell), context=hidden, details={})
-
-    def step_without_writing(
-        self, state: RecurrentState, latent: Tensor, control: Tensor | None = None
-    ) -> MemoryStep:
-        """Nothing moves: the controller's state is all that this memory remembers."""
-        check_control("RecurrentMemory", control, self.control_dim)
-        return MemoryStep(state, context=state.hidden, details={})

@@ -1,4 +1,4 @@
-"""What the content-addressed memories share: controller, interface and context.
+"""Memories with slots found by content: their controller, interface and context.
 
 Source: Gemici et al. 2017 (arXiv 1702.04649), equations 13-16 and Figure 2 (right).
 
@@ -16,8 +16,8 @@ Deviations, for all of them:
 
 - In step t the memory is first written and then read, as the DNC was published.  Only z_{t-1} and
   what came before it can have been written, so nothing of x_t leaks.
-- ``initialisation="prepared"`` (the default) starts from a memory that stores and keeps each
-  latent, see :meth:`AddressedMemory._prepare`, and from an LSTM that is a clock, see
+- ``initialisation="structured"`` (the default) starts from a memory that stores and keeps each
+  latent, see :meth:`AddressedMemory._structure`, and from an LSTM that is a clock, see
   :class:`~pyro_gtm.memory.controller.LSTMController`.  ``"plain"`` starts both as PyTorch does, but
   for the forget gates; what else it switches is said in the file of each memory.
 - The interface sees z_{t-1} beside h_t: Figure 2 draws an arrow from z to the write, while
@@ -26,34 +26,33 @@ Deviations, for all of them:
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from pyro_gtm.internals.recurrent_linear import RecurrentLinear
-from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control, check_positive
+from pyro_gtm.internals.checks import check_choice, check_positive
+from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control
 from pyro_gtm.memory.controller import LSTMController
 
-__all__ = ["MARK_SIZE", "AddressedMemory", "Initialisation", "LearnedStarts"]
+__all__ = ["TAG_SIZE", "AddressedMemory", "Initialisation", "LearnedInitialWeights"]
 
-Initialisation = Literal["prepared", "plain"]
+Initialisation = Literal["structured", "plain"]
 
-RATE_OF_STARTS = 20.0
+INITIAL_WEIGHTS_RATE = 20.0
 """How much faster than other weights the logits of a head's start are learned: an optimiser that
 moves every weight by some 0.002 in a step would need thousands of steps to choose a slot."""
 
-MARK_SIZE = 16
+TAG_SIZE = 16
 """Room that the words of the LRU memory and the DNC have beside the latent."""
 
-MARK_SCALE = 10.0
-"""How much larger than usual the weights from h_t to a mark start, so that marks can be told apart
+TAG_SCALE = 10.0
+"""Factor on the initial weights from h_t to a tag, so that tags can be told apart
 beside the latents in the same words."""
 
 
-class LearnedStarts(nn.Module):
+class LearnedInitialWeights(nn.Module):
     """Where each of R heads starts among N slots: a learned weighting, near uniform at first.
 
     Called with no arguments, returns the weights, ``(R, N)``.
@@ -61,10 +60,10 @@ class LearnedStarts(nn.Module):
 
     def __init__(self, heads: int, slots: int) -> None:
         super().__init__()
-        self.logits = nn.Parameter(torch.randn(heads, slots) * 0.1 / RATE_OF_STARTS)
+        self.logits = nn.Parameter(torch.randn(heads, slots) * 0.1 / INITIAL_WEIGHTS_RATE)
 
     def forward(self) -> Tensor:
-        return (RATE_OF_STARTS * self.logits).softmax(dim=-1)
+        return (INITIAL_WEIGHTS_RATE * self.logits).softmax(dim=-1)
 
 
 class AddressedMemory(MemoryModule):
@@ -74,19 +73,19 @@ class AddressedMemory(MemoryModule):
     :meth:`initial_state` and :meth:`access`.  Its state is a ``NamedTuple`` that has among its
     fields ``hidden`` and ``cell``, of the controller, and ``reads``, ``(*batch, R, W)``.  Of the
     parts, ``"add"`` is what is written, and parts whose name ends in ``"keys"`` are what is looked
-    up: these two kinds are prepared.
+    up: these two kinds have a structured initialisation.
 
     Args:
         interface: for each part what one of ``count`` heads emits, as ``(count, size)``.
-        biases: what ``initialisation="prepared"`` adds to the biases of some parts: numbers, nested
-            or not, to be broadcast to ``(count, size)``.
+        biases: what ``initialisation="structured"`` adds to the biases of some parts: numbers,
+            nested or not, to be broadcast to ``(count, size)``.
         latent_dim: Z, size of what the program writes each step.
         slots: N, how many words the memory holds.
         heads: R, how many reads there are in a step.
         word_size: W, size of a word.
         hidden_dim: width of the LSTM.
         control_dim: size of the control.
-        initialisation: ``"prepared"`` or ``"plain"``, see :meth:`_prepare`.
+        initialisation: ``"structured"`` or ``"plain"``, see :meth:`_structure`.
     """
 
     controller_fields = ("hidden", "cell")
@@ -113,10 +112,7 @@ class AddressedMemory(MemoryModule):
             word_size=word_size,
             hidden_dim=hidden_dim,
         )
-        if initialisation not in get_args(Initialisation):
-            raise ValueError(
-                f"{name}: initialisation must be 'prepared' or 'plain', got {initialisation!r}"
-            )
+        check_choice(name, "initialisation", initialisation, get_args(Initialisation))
         super().__init__(
             latent_dim=latent_dim,
             control_dim=control_dim,
@@ -129,21 +125,21 @@ class AddressedMemory(MemoryModule):
         self.controller = LSTMController(
             latent_dim + control_dim + heads * word_size,
             hidden_dim,
-            horizon=slots if initialisation == "prepared" else None,
+            horizon=slots if initialisation == "structured" else None,
         )
         self.parts = dict(interface)
         self.sizes = [count * size for count, size in self.parts.values()]
-        self.interface = RecurrentLinear(hidden_dim + latent_dim, sum(self.sizes))
-        if initialisation == "prepared":
-            self._prepare(biases)
+        self.interface = nn.Linear(hidden_dim + latent_dim, sum(self.sizes))
+        if initialisation == "structured":
+            self._structure(biases)
 
     @torch.no_grad()
-    def _prepare(self, biases: Mapping[str, Any]) -> None:
-        """Make a young memory one that stores each latent as it is, and keeps it.
+    def _structure(self, biases: Mapping[str, Any]) -> None:
+        """Begin as a memory that stores each latent as it is, and keeps it.
 
         A network whose interface starts at random writes a little of everything everywhere, and has
         to learn to store, to keep and to find before any of them pays.  Here a word starts as
-        [z_{t-1}, a mark made from h_t], as far as it has room, and keys look for marks if there
+        [z_{t-1}, a tag made from h_t], as far as it has room, and keys look for tags if there
         are any.
         """
         hidden_dim, latent_dim = self.controller.hidden_dim, self.latent_dim
@@ -159,47 +155,14 @@ class AddressedMemory(MemoryModule):
                 [hidden_dim, latent_dim], dim=-1
             )
             from_hidden[:, :latent_dim] = 0
-            from_hidden[:, latent_dim:] *= MARK_SCALE
+            from_hidden[:, latent_dim:] *= TAG_SCALE
             from_latent.zero_()
             bias.view(count, size)[:, :latent_dim] = 0
             if name == "add":
                 from_latent.copy_(torch.eye(size, latent_dim))
 
-    def step(self, state: Any, latent: Tensor, control: Tensor | None = None) -> MemoryStep:
-        return self._advance(state, latent, control, writes=True)
-
-    def step_without_writing(
-        self, state: Any, latent: Tensor, control: Tensor | None = None
-    ) -> MemoryStep:
-        return self._advance(state, latent, control, writes=False)
-
-    @abstractmethod
-    def access(
-        self, state: Any, emitted: Mapping[str, Tensor], writes: bool = True
-    ) -> tuple[Any, dict[str, Tensor]]:
-        """Write and read, given what the controller asks for: a pure function without weights.
-
-        Args:
-            state: of the step before.
-            emitted: the parts of the interface as the matrix product leaves them, before any
-                sigmoid or softplus; ``(*batch, count, size)`` each.
-            writes: False to leave what is stored untouched.
-
-        Returns:
-            The state after the step, ``hidden`` and ``cell`` aside, and the details.
-        """
-
-    def cut_reads(
-        self, state: Any, context: Tensor, heads: Sequence[int] | None = None
-    ) -> tuple[Any, Tensor]:
-        """Zero what the heads have read, in the next step's input too."""
-        state, context = super().cut_reads(state, context, heads)
-        count, width = self.read_shape
-        reads = context[..., : count * width].unflatten(-1, self.read_shape)  # (*batch, R, W)
-        return state._replace(reads=reads), context
-
-    def _advance(
-        self, state: Any, latent: Tensor, control: Tensor | None, writes: bool
+    def step(
+        self, state: Any, latent: Tensor, control: Tensor | None = None, *, write: bool = True
     ) -> MemoryStep:
         check_control(type(self).__name__, control, self.control_dim)
         inputs = [latent, state.reads.flatten(-2)]
@@ -213,6 +176,31 @@ class AddressedMemory(MemoryModule):
             name: part.view(*batch_shape, *shape)  # (*batch, count, size)
             for (name, shape), part in zip(self.parts.items(), parts, strict=True)
         }
-        state, details = self.access(state, emitted, writes)
+        state, details = self.access(state, emitted, write)
         context = torch.cat([state.reads.flatten(-2), hidden], dim=-1)  # (*batch, R * W + H)
         return MemoryStep(state._replace(hidden=hidden, cell=cell), context, details)
+
+    def access(
+        self, state: Any, emitted: Mapping[str, Tensor], write: bool = True
+    ) -> tuple[Any, dict[str, Tensor]]:
+        """Write and read, given what the controller asks for: a pure function without weights.
+
+        Args:
+            state: of the step before.
+            emitted: the parts of the interface as the matrix product leaves them, before any
+                sigmoid or softplus; ``(*batch, count, size)`` each.
+            write: False to leave what is stored untouched.
+
+        Returns:
+            The state after the step, ``hidden`` and ``cell`` aside, and the details.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define access")
+
+    def zero_reads(
+        self, state: Any, context: Tensor, heads: Sequence[int] | None = None
+    ) -> tuple[Any, Tensor]:
+        """Zero the reads of the given heads, in the next step's input too."""
+        state, context = super().zero_reads(state, context, heads)
+        count, width = self.read_shape
+        reads = context[..., : count * width].unflatten(-1, self.read_shape)  # (*batch, R, W)
+        return state._replace(reads=reads), context

@@ -1,6 +1,12 @@
 """The generative program, its latents as one distribution, its likelihoods and its networks."""
 
-from pyro_gtm.model.likelihoods import BernoulliLikelihood, GaussianLikelihood, Likelihood
+from pyro_gtm.model.inputs import InvalidFramesError
+from pyro_gtm.model.likelihoods import (
+    BernoulliLikelihood,
+    GaussianLikelihood,
+    Likelihood,
+    register_likelihood,
+)
 from pyro_gtm.model.program import (
     DecoderInput,
     GenerativeTemporalModel,
@@ -15,9 +21,11 @@ __all__ = [
     "DecoderInput",
     "GaussianLikelihood",
     "GenerativeTemporalModel",
+    "InvalidFramesError",
     "Layout",
     "Likelihood",
     "Posterior",
     "Precision",
     "Writes",
+    "register_likelihood",
 ]

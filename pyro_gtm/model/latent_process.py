@@ -11,218 +11,291 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints, kl_divergence, register_kl
 
-from pyro_gtm.model.networks.gaussian import Parameters, correct
-from pyro_gtm.ops import Mapped, unroll
+from pyro_gtm.internals.unrolling import LazyMap, Recurrence, align
+from pyro_gtm.model.networks.gaussian import Parameters, residual_gaussian
 
-__all__ = ["LatentProcess"]
+__all__ = ["Dynamics", "LatentProcess", "PosteriorTerms"]
 
-Head = Callable[[Tensor, "Tensor | None"], Parameters]
+PriorHead = Callable[[Tensor], Parameters]
+PosteriorHead = Callable[[Tensor, Tensor], Parameters]
 Shape = torch.Size | list[int] | tuple[int, ...]
 
 
 class Rollout(NamedTuple):
-    """One pass of the recurrence over a sequence of latents."""
+    """One pass of the recurrence along a sequence of latents."""
 
-    latents: Tensor  # (*batch, T, B, Z)
-    contexts: Tensor  # (*batch, T, B, C)
-    factors: dist.TorchDistribution | None  # the T Gaussians, or None: not needed in the loop
+    latents: Tensor
+    """The value it went along, ``(*batch, T, Z)``."""
+
+    version: int
+    """That of the value then: one changed in place since is another."""
+
+    contexts: Tensor
+    """``(T, *batch, C)``."""
+
+    parameters: dict[str, Parameters]
+    """Of the T Gaussians of ``"prior"`` and ``"posterior"``, as far as the loop computed them:
+    ``(T, *batch, Z)`` each."""
 
 
-@dataclass(frozen=True)
-class _Draw:
-    """A step of drawing: z_t is location + scale * noise."""
+@dataclass(eq=False)
+class Dynamics:
+    """The contexts along a sequence of latents, z_{<t} to Ψ_t: a pure function, last value kept.
 
-    head: Head
-    corrected: Head | None
-    """The prior's head, if the other gives a correction of it."""
+    Args:
+        recurrence: of the memory.
+        controls: c_1..c_T, ``(T, B, control_dim)``.
+        extra: what the memory is given beside the latents: ``(T, B, n)``.
+    """
 
-    def __call__(
-        self, context: Tensor, noise: Tensor, features: Tensor | None, beside: Tensor | None
-    ) -> tuple[Tensor, ...]:
+    recurrence: Recurrence
+    controls: Tensor | None = None
+    extra: Tensor | None = None
+    last: Rollout | None = None
+
+    def along(self, latents: Tensor) -> Rollout:
+        """The rollout along given latents, ``(*batch, T, Z)``."""
+        last = self.last
+        if last is not None and last.latents is latents and last.version == latents._version:
+            return last
+        steps = latents.movedim(-2, 0)  # (T, *batch, Z)
+        run = self.recurrence.run(
+            _replay, [steps, self.extra], controls=self.controls, length=len(steps)
+        )
+        self.last = Rollout(latents, latents._version, run.contexts, {})
+        return self.last
+
+
+class PosteriorTerms(NamedTuple):
+    """The terms that make a posterior of a prior: what it sees of the frames, and how."""
+
+    head: PosteriorHead
+    """The network from context and features to location and scale."""
+
+    features: Tensor | LazyMap
+    """Of the frames: ``(T, B, feature_dim)``."""
+
+    residual: bool
+    """Whether the head gives a residual, :func:`~pyro_gtm.model.networks.residual_gaussian`."""
+
+    observed: Tensor | None
+    """Frames that there are, ``(T, B, 1)`` of bool, None for all: where there is none, the prior
+    takes the posterior's place."""
+
+    @property
+    def needs_prior(self) -> bool:
+        """Whether the posterior's parameters depend on the prior's."""
+        return self.residual or self.observed is not None
+
+    def parameters(
+        self,
+        context: Tensor,
+        features: Tensor,
+        observed: Tensor | None,
+        prior: Parameters | None,
+    ) -> Parameters:
+        """Location and scale of q(z_t | Ψ_t, x_t), at one step or many."""
         parameters = self.head(context, features)
-        prior: Parameters | tuple[()] = ()
-        if self.corrected is not None:
-            prior = self.corrected(context, None)
-            parameters = correct(prior, parameters)
-        location, scale = parameters
-        latent = torch.addcmul(location, scale, noise)
-        return _with(latent, beside), latent, location, scale, *prior
-
-
-def _follow(context: Tensor, latent: Tensor, beside: Tensor | None) -> tuple[Tensor, ...]:
-    """A step along a given latent."""
-    return (_with(latent, beside),)
+        if prior is None:
+            return parameters
+        if self.residual:
+            parameters = residual_gaussian(prior, parameters)
+        if observed is None:
+            return parameters
+        location, scale = (
+            torch.where(observed, one, other) for one, other in zip(parameters, prior, strict=True)
+        )
+        return location, scale
 
 
 class LatentProcess(dist.TorchDistribution):
     """z_1..z_T with z_t ~ N(location_t, scale_t), both functions of the memory of z_{<t}.
 
-    This is the site ``z`` of the stacked layout.  To draw from it is to run the recurrence; to be
-    told a value (by a guide's replay, by conditioning) is to run the recurrence along that value.
-    Either happens once, and then the factors are ordinary Gaussians, all T at a time.  Batch
-    shape ``(*batch, T, B)``, event shape ``(Z,)``.
+    This is the site ``z`` of the stacked layout: one draw is a whole sequence.  Batch shape
+    ``(*batch, B)``, event shape ``(T, Z)``.  The distribution is a value: it may be drawn from, and
+    asked for the density of any sequence, any number of times, also when the memory's handler is
+    gone.  Each runs the recurrence; the last run is kept, so that the density of what was just
+    drawn costs nothing.
 
-    The recurrence speaks to whatever memory handler is active (:func:`pyro_gtm.ops.unroll`), so a
-    process can be drawn from or followed inside one only, and only once: the memory moves on.
+    Its KL to another one is that of the T Gaussians along a draw, an unbiased estimate of the KL
+    of the whole sequences with less variance than the difference of log-densities.
 
     Args:
-        head: the network from context (and features) to location and scale.
-        batch_shape: ``(*batch, T, B)``.
+        dynamics: the contexts along latents.
+        prior: the network from context to location and scale.
+        batch_shape: ``(*batch, B)``.
+        num_steps: T.
         latent_dim: Z.
-        controls: c_1..c_T, ``(T, B, control_dim)``.
-        features: of the frames, for a posterior's head: ``(T, B, feature_dim)``.
-        beside: what the memory is given beside the latents: ``(T, B, n)``.
         like: a tensor of the kind and on the device that draws are to be of.
-        stands_in_for: the prior, if this is a posterior: it takes this one's draws as its own and
-            need not run the recurrence again.
-        corrects: the head gives a correction of that prior.
+        terms: what makes this a posterior; None for the prior.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (as torch declares it)
-    support = constraints.independent(constraints.real, 1)
+    support = constraints.independent(constraints.real, 2)
     has_rsample = True
 
     def __init__(
         self,
-        head: Head,
+        dynamics: Dynamics,
+        prior: PriorHead,
         *,
         batch_shape: torch.Size,
+        num_steps: int,
         latent_dim: int,
-        controls: Tensor | None = None,
-        features: Tensor | Mapped | None = None,
-        beside: Tensor | None = None,
-        like: Tensor | None = None,
-        stands_in_for: LatentProcess | None = None,
-        corrects: bool = False,
+        like: Tensor,
+        terms: PosteriorTerms | None = None,
     ) -> None:
-        self.head = head
-        self.controls = controls
-        self.features = features
-        self.beside = beside
+        self.dynamics = dynamics
+        self.prior = prior
         self.like = like
-        self.prior = stands_in_for
-        self.corrects = corrects
-        self._rollout: Rollout | None = None
-        super().__init__(batch_shape, torch.Size([latent_dim]), validate_args=False)
-
-    def stand_in(self, head: Head, features: Tensor | Mapped, corrects: bool) -> LatentProcess:
-        """The posterior that takes this prior's place, and tells it what was drawn."""
-        return LatentProcess(
-            head,
-            batch_shape=self.batch_shape,
-            latent_dim=self.event_shape[0],
-            controls=self.controls,
-            features=features,
-            beside=self.beside,
-            like=self.like,
-            stands_in_for=self,
-            corrects=corrects,
-        )
-
-    def expand(self, batch_shape: Shape, _instance: LatentProcess | None = None) -> LatentProcess:
-        if torch.Size(batch_shape) != self.batch_shape:
-            raise ValueError(
-                f"LatentProcess: cannot be expanded from {tuple(self.batch_shape)} to "
-                f"{tuple(batch_shape)}; its shape comes from the plates it was made in"
-            )
-        return self
-
-    def rsample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008
-        if sample_shape:
-            raise ValueError("LatentProcess: draw several samples with a plate, not sample_shape")
-        corrected = self.prior if self.corrects else None
-        cell = _Draw(self.head, None if corrected is None else corrected.head)
-        # In the order of a loop that draws step by step, as the other layout does.
-        like = torch.empty(0) if self.like is None else self.like
-        shape = (*self._memory_shape, *self.event_shape)
-        noise = torch.stack([like.new_empty(shape).normal_() for _ in range(self.num_steps)])
-        contexts, latents, *parameters = self._unroll(cell, noise, self.features, self.beside)
-        self._rollout = Rollout(latents, contexts, _gaussians(*parameters[:2]))
-        if self.prior is not None:
-            prior_factors = _gaussians(*parameters[2:]) if corrected is not None else None
-            self.prior._rollout = self._rollout._replace(factors=prior_factors)
-        return latents
-
-    def contexts(self, latents: Tensor) -> Tensor:
-        """What the memory gave along these latents: ``(*batch, T, B, Z) -> (*batch, T, B, C)``."""
-        return self._along(latents).contexts
-
-    def factors(self, latents: Tensor) -> dist.TorchDistribution:
-        """The T Gaussians N(z_t | z_{<t}) along these latents."""
-        rollout = self._along(latents)
-        factors = rollout.factors
-        if factors is None:
-            features = self.features
-            if isinstance(features, Mapped):
-                features = features.values()
-            parameters = self.head(rollout.contexts, features)
-            if self.prior is not None and self.corrects:
-                parameters = correct(self.prior.head(rollout.contexts, None), parameters)
-            factors = _gaussians(*parameters)
-            self._rollout = rollout._replace(factors=factors)
-        return factors
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """log N(z_t | z_{<t}) of every step: ``(*batch, T, B)``, in nats."""
-        return self.factors(value).log_prob(value)
+        self.terms = terms
+        super().__init__(batch_shape, torch.Size([num_steps, latent_dim]), validate_args=False)
 
     @property
     def num_steps(self) -> int:
         """T."""
-        return self.batch_shape[-2]
+        return self.event_shape[0]
+
+    def posterior(self, terms: PosteriorTerms) -> LatentProcess:
+        """The posterior for this prior; the two share the last run of the recurrence."""
+        return self._with(batch_shape=self.batch_shape, terms=terms)
+
+    def expand(self, batch_shape: Shape, _instance: LatentProcess | None = None) -> LatentProcess:
+        return self._with(batch_shape=torch.Size(batch_shape), terms=self.terms)
+
+    def _with(self, *, batch_shape: torch.Size, terms: PosteriorTerms | None) -> LatentProcess:
+        num_steps, latent_dim = self.event_shape
+        return LatentProcess(
+            self.dynamics,
+            self.prior,
+            batch_shape=batch_shape,
+            num_steps=num_steps,
+            latent_dim=latent_dim,
+            like=self.like,
+            terms=terms,
+        )
+
+    def rsample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008
+        """A draw: ``(*sample_shape, *batch, B, T, Z)``."""
+        shape = (*sample_shape, *self.batch_shape, self.event_shape[1])
+        # In the order of a loop that draws step by step, as the other layout does.
+        noise = torch.stack([self.like.new_empty(shape).normal_() for _ in range(self.num_steps)])
+        dynamics, terms = self.dynamics, self.terms
+        features, observed = (None, None) if terms is None else (terms.features, terms.observed)
+        run = dynamics.recurrence.run(
+            _Sample(self.prior, terms),
+            [noise, features, observed, dynamics.extra],
+            controls=dynamics.controls,
+            length=self.num_steps,
+        )
+        steps, *flat = run.outputs  # (T, *sample_shape, *batch, B, Z) each
+        parameters = {"prior" if terms is None else "posterior": (flat[0], flat[1])}
+        if len(flat) > 2:
+            parameters["prior"] = (flat[2], flat[3])
+        latents = steps.movedim(0, -2)
+        dynamics.last = Rollout(latents, latents._version, run.contexts, parameters)
+        return latents
+
+    def contexts(self, latents: Tensor) -> Tensor:
+        """The contexts along these latents: ``(*batch, T, Z) -> (*batch, T, C)``."""
+        return self.dynamics.along(latents).contexts.movedim(0, -2)
+
+    def factors(self, latents: Tensor) -> dist.TorchDistribution:
+        """The T Gaussians N(z_t | z_{<t}) along these latents: batch shape ``(T, *batch, B)``."""
+        return dist.Normal(*self._parameters(self.dynamics.along(latents))).to_event(1)
+
+    def log_prob_per_step(self, latents: Tensor) -> Tensor:
+        """log N(z_t | z_{<t}) of every step: ``(T, *batch, B)``, in nats."""
+        return self.factors(latents).log_prob(latents.movedim(-2, 0))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(z_1..z_T): ``(*batch, B)``, in nats."""
+        return self.log_prob_per_step(value).sum(0)
+
+    def _parameters(self, rollout: Rollout) -> Parameters:
+        role = "prior" if self.terms is None else "posterior"
+        if role not in rollout.parameters:
+            if role == "prior":
+                rollout.parameters[role] = self.prior(rollout.contexts)
+            else:
+                rollout.parameters[role] = self._posterior_parameters(rollout)
+        return rollout.parameters[role]
+
+    def _posterior_parameters(self, rollout: Rollout) -> Parameters:
+        terms = self.terms
+        assert terms is not None
+        prior = None
+        if terms.needs_prior:
+            if "prior" not in rollout.parameters:
+                rollout.parameters["prior"] = self.prior(rollout.contexts)
+            prior = rollout.parameters["prior"]
+        features = terms.features
+        if isinstance(features, LazyMap):
+            features = features.values()
+        batch_dims = rollout.contexts.dim() - 2
+        observed = None if terms.observed is None else align(terms.observed, batch_dims)
+        return terms.parameters(rollout.contexts, align(features, batch_dims), observed, prior)
 
     @property
-    def _memory_shape(self) -> torch.Size:
-        """The batch shape of a step; plates left of time leave a gap where time is."""
-        *batch, _, sequences = self.batch_shape
-        return torch.Size([*batch, 1, sequences] if batch else [sequences])
-
-    def _along(self, latents: Tensor) -> Rollout:
-        if self._rollout is None:
-            steps = latents.expand(self.batch_shape + self.event_shape)
-            if steps.dim() > 3:
-                steps = steps.movedim(-3, 0).unsqueeze(-3)  # (T, *batch, 1, B, Z)
-            (contexts,) = self._unroll(_follow, steps, self.beside)
-            self._rollout = Rollout(latents, contexts, None)
-        elif not _same(self._rollout.latents, latents):
-            raise RuntimeError(
-                "LatentProcess: it went along other latents already, and its memory has moved on; "
-                "run the program again"
-            )
-        return self._rollout
-
-    def _unroll(
-        self, cell: Callable[..., tuple[Tensor, ...]], *sequences: Tensor | Mapped | None
-    ) -> tuple[Tensor, ...]:
-        return unroll(
-            cell,
-            sequences,
-            self.controls,
-            num_steps=self.num_steps,
-            batch_shape=self._memory_shape,
+    def loc(self) -> Tensor:
+        """None of its own: location and scale of a step depend on the latents before it."""
+        raise AttributeError(
+            "LatentProcess (the site z of the stacked layout) has no loc and no scale, which "
+            "depend on the latents drawn before; to reparameterise each step, use "
+            "program.with_layout('per_step')"
         )
+
+    scale = loc
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A step of drawing: z_t is location + scale * noise."""
+
+    prior: PriorHead
+    terms: PosteriorTerms | None
+
+    def __call__(
+        self,
+        context: Tensor,
+        noise: Tensor,
+        features: Tensor | None,
+        observed: Tensor | None,
+        extra: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        if self.terms is None or features is None:
+            location, scale = self.prior(context)
+            base: tuple[Tensor, ...] = ()
+        else:
+            prior = self.prior(context) if self.terms.needs_prior else None
+            location, scale = self.terms.parameters(context, features, observed, prior)
+            base = () if prior is None else prior
+        latent = torch.addcmul(location, scale, noise)
+        return _written(latent, extra), latent, location, scale, *base
+
+
+def _replay(context: Tensor, latent: Tensor, extra: Tensor | None) -> tuple[Tensor, ...]:
+    """A step along a given latent."""
+    return (_written(latent, extra),)
+
+
+def _written(latent: Tensor, extra: Tensor | None) -> Tensor:
+    """[z_t, the extra inputs of the memory]."""
+    if extra is None:
+        return latent
+    return torch.cat([latent, extra.expand(*latent.shape[:-1], -1)], dim=-1)
+
+
+def kl_per_step(posterior: LatentProcess, prior: LatentProcess) -> Tensor:
+    """The analytic KL of every step along the posterior's last draw: ``(T, *batch, B)``, in nats.
+
+    Source: Gemici et al. 2017, equation 6.
+    """
+    last = posterior.dynamics.last
+    latents = posterior.rsample() if last is None else last.latents
+    return kl_divergence(posterior.factors(latents), prior.factors(latents))
 
 
 @register_kl(LatentProcess, LatentProcess)
-def _kl_of_factors(p: LatentProcess, q: LatentProcess) -> Tensor:
-    """The analytic KL of every step along p's own draw, in nats: ``(*batch, T, B)``."""
-    if p._rollout is None:
-        raise RuntimeError("kl_divergence: the LatentProcess has not been drawn from yet")
-    latents = p._rollout.latents
-    return kl_divergence(p.factors(latents), q.factors(latents))
-
-
-def _gaussians(location: Tensor, scale: Tensor) -> dist.TorchDistribution:
-    return dist.Normal(location, scale).to_event(1)
-
-
-def _with(latent: Tensor, beside: Tensor | None) -> Tensor:
-    """[z_t, what is written beside it]."""
-    if beside is None:
-        return latent
-    return torch.cat([latent, beside.expand(*latent.shape[:-1], -1)], dim=-1)
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    """The same tensor, or a view of all of it, as ``detach`` gives."""
-    return one is other or (one.data_ptr() == other.data_ptr() and one.shape == other.shape)
+def _kl(posterior: LatentProcess, prior: LatentProcess) -> Tensor:
+    return kl_per_step(posterior, prior).sum(0)

@@ -2,19 +2,33 @@
 
 A likelihood says which shape it needs from the decoder (``parameter_shape``) and turns that output
 into a distribution whose event is a whole frame, so a site's log-probability is in nats a frame.
+To add one, write a class with ``@register_likelihood("name")`` above it.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TypeVar, cast
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
-__all__ = ["LIKELIHOODS", "BernoulliLikelihood", "GaussianLikelihood", "Likelihood"]
+from pyro_gtm.internals.checks import check_positive
+from pyro_gtm.internals.registry import Registry
+
+__all__ = [
+    "LIKELIHOODS",
+    "BernoulliLikelihood",
+    "GaussianLikelihood",
+    "Likelihood",
+    "point_estimate",
+    "register_likelihood",
+]
 
 
 class Likelihood(ABC):
@@ -24,13 +38,15 @@ class Likelihood(ABC):
         event_shape: shape of a frame, such as ``(channels, height, width)``.
     """
 
+    placeholder: float = 0.0
+    """A value inside the support, which takes the place of missing numbers."""
+
     def __init__(self, event_shape: Sequence[int]) -> None:
         self.event_shape = tuple(event_shape)
-        if not self.event_shape or min(self.event_shape) < 1:
-            raise ValueError(
-                f"{type(self).__name__}: event_shape must be one or more sizes of at least 1, "
-                f"got {self.event_shape}"
-            )
+        if not self.event_shape:
+            raise ValueError(f"{type(self).__name__}: event_shape must have at least one size")
+        for size in self.event_shape:
+            check_positive(type(self).__name__, event_shape=size)
 
     @property
     @abstractmethod
@@ -41,7 +57,28 @@ class Likelihood(ABC):
     def __call__(self, parameters: Tensor) -> dist.TorchDistribution:
         """The distribution for decoder outputs ``(*batch, *parameter_shape)``."""
 
+    @cached_property
+    def support(self) -> constraints.Constraint:
+        """The frames that have a density, whatever the decoder's output."""
+        return cast(constraints.Constraint, self(torch.zeros(self.parameter_shape)).support)
 
+
+LIKELIHOODS: Registry[Likelihood] = Registry("likelihood")
+"""The likelihoods by name."""
+
+L = TypeVar("L", bound=type[Likelihood])
+
+
+def register_likelihood(name: str) -> Callable[[L], L]:
+    """Make a likelihood known under ``name``; its one required argument is ``event_shape``.
+
+    Raises:
+        ValueError: the name belongs to another class already.
+    """
+    return LIKELIHOODS.register(name)
+
+
+@register_likelihood("bernoulli")
 class BernoulliLikelihood(Likelihood):
     """Independent binary pixels; the decoder's outputs are logits.  For binarised images."""
 
@@ -53,6 +90,7 @@ class BernoulliLikelihood(Likelihood):
         return dist.Bernoulli(logits=parameters).to_event(len(self.event_shape))
 
 
+@register_likelihood("gaussian")
 class GaussianLikelihood(Likelihood):
     """Independent Gaussian pixels with a learned mean and a learned, bounded scale.
 
@@ -90,8 +128,28 @@ class GaussianLikelihood(Likelihood):
         return dist.Normal(mean, scale).to_event(len(self.event_shape))
 
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {
-    "bernoulli": BernoulliLikelihood,
-    "gaussian": GaussianLikelihood,
-}
-"""The likelihoods by the names of the command line."""
+def point_estimate(distribution: dist.TorchDistribution) -> Tensor:
+    """The mean of a distribution and, where that is not finite, its mode: ``(*batch, *event)``.
+
+    So a Categorical or a Cauchy likelihood, which have no mean, give their likeliest frame.
+
+    Raises:
+        ValueError: it has neither.
+    """
+    try:
+        mean = distribution.mean
+    except NotImplementedError:
+        return _mode(distribution)
+    if bool(mean.isfinite().all()):
+        return mean
+    return torch.where(mean.isfinite(), mean, _mode(distribution))
+
+
+def _mode(distribution: dist.TorchDistribution) -> Tensor:
+    try:
+        return distribution.mode
+    except NotImplementedError as error:
+        raise ValueError(
+            f"likelihood: {type(distribution).__name__} has neither a finite mean nor a mode; ask "
+            "for samples instead (sample=True)"
+        ) from error

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, cast, get_args
+from functools import partial
+from typing import Any, Literal, cast, get_args
 
 import pyro
 import torch
 from pyro.distributions import Independent, Normal, TorchDistribution
 from torch import Tensor, nn
 
-from pyro_gtm.internals.checks import check_whole
-from pyro_gtm.internals.param_store import register_module
-from pyro_gtm.internals.plates import plate_shape
-from pyro_gtm.model.chunked_emission import FramesInBlocks, map_in_blocks
-from pyro_gtm.model.latent_process import LatentProcess
+from pyro_gtm.internals.checks import check_choice, check_not_negative
+from pyro_gtm.internals.param_store import bayesian_context, register_module
+from pyro_gtm.internals.plates import plate_shape, refuse_plate_at, refusing_wide_masks
+from pyro_gtm.internals.unrolling import LazyMap
+from pyro_gtm.model.frame_process import ChunkedFrameProcess, FrameProcess, map_in_chunks
+from pyro_gtm.model.inputs import Inputs, prepare_inputs
+from pyro_gtm.model.latent_process import Dynamics, LatentProcess, PosteriorTerms
 from pyro_gtm.model.likelihoods import Likelihood
-from pyro_gtm.model.networks.gaussian import GaussianHead, Parameters, correct
-from pyro_gtm.ops import Mapped, read, write
+from pyro_gtm.model.networks.gaussian import GaussianHead, Parameters
+from pyro_gtm.ops import begin, read, recurrence, write
 
 __all__ = [
     "DecoderInput",
@@ -31,9 +35,11 @@ __all__ = [
 
 DecoderInput = Literal["latent+context", "latent"]
 Writes = Literal["latent", "latent+frame"]
-Posterior = Literal["correction", "direct"]
+Posterior = Literal["residual", "direct"]
 Layout = Literal["stacked", "per_step"]
 Precision = Literal["float32", "bfloat16"]
+
+OWNER = "GenerativeTemporalModel"
 
 
 class GenerativeTemporalModel(nn.Module):
@@ -46,18 +52,22 @@ class GenerativeTemporalModel(nn.Module):
 
     Two layouts of the same joint distribution (same bound, same gradients):
 
-    - ``stacked``: sites ``z`` and ``x`` with time a plate at dim -2.  Only the recurrence is in the
-      loop; encoder and decoder run once for all T.  For training.
-    - ``per_step``: sites ``z_0, x_0, z_1, x_1, ...``.  For conditioning, imputing, intervening.
+    - ``stacked``: sites ``z``, of shape ``(B, T, Z)``, and ``x``, ``(B, T, *event)``, each one draw
+      of a whole sequence.  Only the recurrence is in the loop; encoder and decoder run once for all
+      T.  For training.
+    - ``per_step``: sites ``z_0, x_0, z_1, x_1, ...``.  For what asks for single steps:
+      conditioning on some, reparameterising them, sending messages to handlers of your own.
 
-    Sequences are a plate at dim -1 in both.
+    Sequences are a plate at dim -1 in both; plates of your own go left of it (dim -2 and on).
+    Each latent site carries its posterior (``infer={"posterior": ...}``), which
+    :class:`pyro_gtm.FilteringGuide` puts in the prior's place.
 
     Deviations from the paper: the decoder sees [z_t, Ψ_t] by default
-    (``decoder_input="latent"`` is the paper's Figure 2).  The posterior's network gives a
-    correction of the prior (:func:`~pyro_gtm.model.networks.correct`), which learns to trust the
-    memory many times faster; ``posterior="direct"`` gives it a location and scale of its own, as
-    equation 8 reads at first sight, and lets the prior leave the loop of the stacked layout.  With
-    ``writes="latent+frame"`` the memory is given [z_t, features of x_t], which makes the VRNN
+    (``decoder_input="latent"`` is the paper's Figure 2).  The posterior is a
+    residual Gaussian (:func:`~pyro_gtm.model.networks.residual_gaussian`), which learns to trust
+    the memory many times faster; ``posterior="direct"`` gives it a location and scale of its own,
+    as equation 8 reads at first sight, and lets the prior leave the loop of the stacked layout.
+    With ``writes="latent+frame"`` the memory is given [z_t, features of x_t], which makes the VRNN
     variant (a) of Figure 1 (at the cost of encoding the frames in the model as well).
 
     Args:
@@ -66,10 +76,10 @@ class GenerativeTemporalModel(nn.Module):
         encoder: frames ``(*batch, *event)`` to features ``(*batch, encoder.feature_dim)``.
         decoder: ``(*batch, decoder.input_dim)`` to ``(*batch, *likelihood.parameter_shape)``.
         likelihood: of a frame given the decoder's output.
-        decoder_input: what the decoder sees.
-        writes: what the memory is given.
-        posterior: how its network's output is read.
-        layout: of the sites.
+        decoder_input: ``"latent+context"`` or ``"latent"``, what the decoder sees.
+        writes: ``"latent"`` or ``"latent+frame"``, what the memory is given.
+        posterior: ``"residual"`` or ``"direct"``.
+        layout: ``"stacked"`` or ``"per_step"``.
         precision: ``"bfloat16"`` has encoder and decoder multiply in it (``torch.autocast``).
             Weights stay as they are; the recurrence with its memory, the heads, all states,
             distributions and log-probabilities too.
@@ -79,7 +89,7 @@ class GenerativeTemporalModel(nn.Module):
         name: of the networks in the Pyro parameter store.
 
     Raises:
-        ValueError: the networks' sizes do not fit each other.
+        ValueError: the networks' sizes do not fit each other, or a choice is none of those allowed.
     """
 
     def __init__(
@@ -92,24 +102,24 @@ class GenerativeTemporalModel(nn.Module):
         likelihood: Likelihood,
         decoder_input: DecoderInput = "latent+context",
         writes: Writes = "latent",
-        posterior: Posterior = "correction",
+        posterior: Posterior = "residual",
         layout: Layout = "stacked",
         precision: Precision = "float32",
         checkpoint_every: int = 0,
         name: str = "program",
     ) -> None:
         super().__init__()
-        _check_choice("precision", precision, get_args(Precision))
-        check_whole("GenerativeTemporalModel", checkpoint_every=checkpoint_every)
-        _check_choice("decoder_input", decoder_input, get_args(DecoderInput))
-        _check_choice("writes", writes, get_args(Writes))
-        _check_choice("posterior", posterior, get_args(Posterior))
-        _check_choice("layout", layout, get_args(Layout))
+        check_choice(OWNER, "precision", precision, get_args(Precision))
+        check_choice(OWNER, "decoder_input", decoder_input, get_args(DecoderInput))
+        check_choice(OWNER, "writes", writes, get_args(Writes))
+        check_choice(OWNER, "posterior", posterior, get_args(Posterior))
+        check_choice(OWNER, "layout", layout, get_args(Layout))
+        check_not_negative(OWNER, checkpoint_every=checkpoint_every)
         wanted = latent_dim + (context_dim if decoder_input == "latent+context" else 0)
         if decoder.input_dim != wanted:
             raise ValueError(
-                f"GenerativeTemporalModel: the decoder must take inputs of size {wanted} "
-                f"(decoder_input={decoder_input!r}), got one for size {decoder.input_dim}"
+                f"{OWNER}: decoder with input_dim={decoder.input_dim} given, one with {wanted} "
+                f"needed (decoder_input={decoder_input!r})"
             )
         self.name = name
         self.context_dim = context_dim
@@ -117,7 +127,7 @@ class GenerativeTemporalModel(nn.Module):
         self.likelihood = likelihood
         self.decoder_input = decoder_input
         self.writes = writes
-        self.corrects = posterior == "correction"
+        self.residual = posterior == "residual"
         self.layout = layout
         self.precision = precision
         self.checkpoint_every = checkpoint_every
@@ -134,18 +144,18 @@ class GenerativeTemporalModel(nn.Module):
 
     def with_layout(self, layout: Layout) -> GenerativeTemporalModel:
         """The same program, sharing every weight, with its sites laid out otherwise."""
-        _check_choice("layout", layout, get_args(Layout))
+        check_choice(OWNER, "layout", layout, get_args(Layout))
         other = copy.copy(self)
         other.layout = layout
         return other
 
-    # ------------------------------------------------------------------ the program
-
     def model(
         self,
-        frames: Tensor | None = None,
-        controls: Tensor | None = None,
+        frames: Any = None,
+        controls: Any = None,
         *,
+        mask: Any = None,
+        lengths: Any = None,
         num_steps: int | None = None,
         batch_size: int | None = None,
         dataset_size: int | None = None,
@@ -153,29 +163,41 @@ class GenerativeTemporalModel(nn.Module):
         """The generative program, to be wrapped in a memory.
 
         Args:
-            frames: observed frames x_1.., ``(T, B, *event)``; fewer than ``num_steps`` in the
-                per-step layout (the rest is generated), None to generate all.
+            frames: observed frames x_1.., ``(T, B, *event)``, a tensor, array or list; fewer than
+                ``num_steps`` in the per-step layout (the rest is generated), None to generate all.
             controls: c_1..c_T, ``(T, B, control_dim)``.
+            mask: frames that there are, ``(T, B)`` of bool.  The others may hold anything: they add
+                nothing to the bound, the posterior does not see them (the prior takes its place),
+                and with ``writes="latent+frame"`` the memory is given zeros for their features.
+            lengths: the same for sequences that end early, ``(B,)`` of integers from 1 to T.
             num_steps: T; by default that of ``frames`` or ``controls``.
             batch_size: B; by default that of ``frames`` or ``controls``.
             dataset_size: number of sequences this batch stands for, which scales the bound; by
                 default the batch itself.
 
         Returns:
-            All frames, given and generated: ``(T, B, *event)``.
+            All frames, given and generated: ``(T, *batch, B, *event)``, ``batch`` being the plates
+            around.
+
+        Raises:
+            ValueError: an argument is not as above; under Pyro's validation also, frames outside
+                the support of the likelihood.
         """
-        num_steps, batch_size = self._sizes(frames, controls, num_steps, batch_size)
+        inputs = self._inputs(frames, controls, mask, lengths, num_steps, batch_size)
         register_module(self.name, self)
-        with _sequences(batch_size, dataset_size):
+        begin()
+        with bayesian_context(self), _sequences(inputs.batch_size, dataset_size):
             if self.layout == "stacked":
-                return self._stacked(frames, controls, num_steps)
-            return self._per_step(frames, controls, num_steps)
+                return self._stacked(inputs)
+            return self._per_step(inputs)
 
     def guide(
         self,
-        frames: Tensor,
-        controls: Tensor | None = None,
+        frames: Any,
+        controls: Any = None,
         *,
+        mask: Any = None,
+        lengths: Any = None,
         num_steps: int | None = None,
         batch_size: int | None = None,
         dataset_size: int | None = None,
@@ -185,122 +207,83 @@ class GenerativeTemporalModel(nn.Module):
         It runs the recurrence of its own, after which SVI runs the model's:
         :class:`pyro_gtm.FilteringGuide` does both at once.  Arguments as in :meth:`model`.
         """
-        num_steps, batch_size = self._sizes(frames, controls, num_steps, batch_size)
+        inputs = self._inputs(frames, controls, mask, lengths, num_steps, batch_size)
         register_module(self.name, self)
-        features = self.encode(frames)  # (T, B, feature_dim)
-        with _sequences(batch_size, dataset_size):
+        begin()
+        with bayesian_context(self), _sequences(inputs.batch_size, dataset_size):
+            seen = _Seen(self, inputs)
             if self.layout == "stacked":
-                prior = self._process(frames, controls, num_steps)
-                with _time(num_steps):
-                    posterior = cast(LatentProcess, self.posterior("z", prior, features))
-                    posterior.contexts(pyro.sample("z", posterior))  # walks along a replayed z too
-            else:
-                for t in range(num_steps):
-                    prior_t = self.prior(self._read(_at(controls, t)))
-                    latent = pyro.sample(f"z_{t}", self.posterior(f"z_{t}", prior_t, features))
-                    write(self._written(latent, _at(frames, t)))
+                prior = self._process(inputs)
+                pyro.sample("z", seen.of_sequence(prior))
+                return
+            for t in range(inputs.num_steps):
+                context = self._read(_at(inputs.controls, t))
+                posterior = seen.at(t, context)
+                fn = self.prior(context)
+                latent = pyro.sample(f"z_{t}", fn if posterior is None else posterior(fn))
+                write(self._written(latent, _at(inputs.frames, t), _at(inputs.observed, t)))
 
-    def _per_step(self, frames: Tensor | None, controls: Tensor | None, num_steps: int) -> Tensor:
+    def _per_step(self, inputs: Inputs) -> Tensor:
+        seen = _Seen(self, inputs)
         drawn = []
-        for t in range(num_steps):
-            context = self._read(_at(controls, t))
-            latent = pyro.sample(f"z_{t}", self.prior(context))
-            frame = pyro.sample(f"x_{t}", self.emission(latent, context), obs=_at(frames, t))
-            write(self._written(latent, frame))
+        for t in range(inputs.num_steps):
+            context = self._read(_at(inputs.controls, t))
+            latent = pyro.sample(
+                f"z_{t}", self.prior(context), infer=_carrying(seen.at(t, context))
+            )
+            emission = self.emission(latent, context)
+            observed = _at(inputs.observed, t)
+            if observed is not None:
+                emission = emission.mask(observed)
+            frame = pyro.sample(
+                f"x_{t}", emission, obs=_at(inputs.frames, t), infer=_carrying(None)
+            )
+            write(self._written(latent, frame, observed))
             drawn.append(frame)
         return torch.stack(drawn)
 
-    def _stacked(self, frames: Tensor | None, controls: Tensor | None, num_steps: int) -> Tensor:
-        if frames is None and self.writes == "latent+frame":
+    def _stacked(self, inputs: Inputs) -> Tensor:
+        if inputs.frames is None and self.writes == "latent+frame":
             raise ValueError(
-                "GenerativeTemporalModel: with writes='latent+frame' the stacked layout needs the "
-                "frames; use with_layout('per_step') to generate"
+                f"{OWNER}: no frames given, and with writes='latent+frame' the stacked layout "
+                "needs them; use with_layout('per_step') to generate"
             )
-        prior = self._process(frames, controls, num_steps)
-        with _time(num_steps):
-            latents = pyro.sample("z", prior)  # (*batch, T, B, Z)
-            contexts = prior.contexts(latents)
-            judged = self.emission if frames is None else self._emissions
-            emission = judged(latents, contexts)
-            drawn = pyro.sample("x", emission, obs=frames)
-        # Time is a plate for the sake of its shape; its steps are not independent.  This site,
-        # which adds nothing, stands outside it, so that bounds which weigh particles against each
-        # other (RenyiELBO) weigh whole sequences and not single frames.
-        pyro.factor("whole_sequences", latents.new_zeros(()))
-        return drawn
+        prior = self._process(inputs)
+        posterior = None if inputs.frames is None else _Seen(self, inputs).of_sequence
+        latents = pyro.sample("z", prior, infer=_carrying(posterior))  # (*batch, B, T, Z)
+        contexts = prior.contexts(latents)
+        frames = None if inputs.frames is None else inputs.frames.movedim(0, 1)  # (B, T, *event)
+        emission = self._frame_process(latents, contexts, inputs)
+        drawn = pyro.sample("x", emission, obs=frames, infer=_carrying(None))
+        return drawn.movedim(-1 - len(self.likelihood.event_shape), 0)
 
-    def _process(
-        self, frames: Tensor | None, controls: Tensor | None, num_steps: int
-    ) -> LatentProcess:
+    def _process(self, inputs: Inputs) -> LatentProcess:
         """The prior over all latents."""
-        *batch, batch_size = plate_shape()  # outside the plate of time: (*batch, [1,] B)
-        beside = None
-        if self.writes == "latent+frame" and frames is not None:
-            beside = self._beside(frames)
+        extra = None
+        if self.writes == "latent+frame" and inputs.frames is not None:
+            extra = self._extra(inputs.frames, inputs.observed)
         return LatentProcess(
+            Dynamics(recurrence(), inputs.controls, extra),
             self._prior_parameters,
-            batch_shape=torch.Size([*batch[:-1], num_steps, batch_size]),
+            batch_shape=plate_shape(),
+            num_steps=inputs.num_steps,
             latent_dim=self.latent_dim,
-            controls=controls,
-            beside=beside,
-            like=self.prior_head.hidden.weight,
+            like=self._like,
         )
 
-    def _prior_parameters(self, context: Tensor, _: Tensor | None) -> Parameters:
+    def _prior_parameters(self, context: Tensor) -> Parameters:
         self._check_context(context)
-        return self.prior_head(context)
+        parameters: Parameters = self.prior_head(context)
+        return parameters
 
-    def _posterior_parameters(self, context: Tensor, features: Tensor | None) -> Parameters:
+    def _posterior_parameters(self, context: Tensor, features: Tensor) -> Parameters:
         self._check_context(context)
-        return self.posterior_head(context, features)
-
-    # ------------------------------------------------------------------ its distributions
-
-    def encode(self, frames: Tensor) -> Tensor | Mapped:
-        """What the posterior sees of each frame: ``(T, B, *event) -> (T, B, feature_dim)``.
-
-        With ``checkpoint_every``, it is worked out within each block of the recurrence.
-        """
-        self._check_frames(frames)
-        return Mapped(self._features, frames) if self._in_blocks else self._features(frames)
-
-    def _beside(self, frames: Tensor) -> Tensor:
-        """What the memory is given of each frame: ``(T, B, *event) -> (T, B, feature_dim)``."""
-        self._check_frames(frames)
-        if self._in_blocks:
-            return map_in_blocks(self._features, self.checkpoint_every, frames).relu()
-        return self._features(frames).relu()
-
-    def _features(self, frames: Tensor) -> Tensor:
-        with self._autocast(frames):
-            features: Tensor = self.encoder(frames)
-        return features.to(frames.dtype)
+        parameters: Parameters = self.posterior_head(context, features)
+        return parameters
 
     def prior(self, context: Tensor) -> TorchDistribution:
         """p(z_t | Ψ_t), equation 7."""
-        return Normal(*self.prior_head(context)).to_event(1)
-
-    def posterior(
-        self, name: str, prior: TorchDistribution, features: Tensor | Mapped | None
-    ) -> TorchDistribution:
-        """q(z_t | Ψ_t, x_t), equation 8, for the site ``name``; ``prior`` where no frame is given.
-
-        The context is read, once more, from the memory in use.
-        """
-        if features is None:
-            return prior
-        if isinstance(prior, LatentProcess):
-            return prior.stand_in(self._posterior_parameters, features, self.corrects)
-        if isinstance(features, Mapped):
-            features = features.values()
-        kind, _, step = name.partition("_")
-        if kind != "z" or not step.isdigit() or int(step) >= len(features):
-            return prior
-        parameters = self.posterior_head(read(), features[int(step)])
-        if self.corrects:
-            base = cast(Independent, prior).base_dist
-            parameters = correct((base.loc, base.scale), parameters)
-        return Normal(*parameters).to_event(1)
+        return Normal(*self._prior_parameters(context)).to_event(1)
 
     def emission(self, latent: Tensor, context: Tensor) -> TorchDistribution:
         """p(x_t | z_t, Ψ_t), or p(x_t | z_t) with ``decoder_input="latent"``."""
@@ -309,31 +292,53 @@ class GenerativeTemporalModel(nn.Module):
             parameters: Tensor = self.decoder(seen)
         return self.likelihood(parameters.to(seen.dtype))
 
-    def _emissions(self, latents: Tensor, contexts: Tensor) -> TorchDistribution:
-        if not self._in_blocks:
-            return self.emission(latents, contexts)
-        return FramesInBlocks(
+    def encode(self, frames: Tensor) -> Tensor:
+        """The features of frames that the posterior sees: ``(T, B, *event) -> (T, B, F)``."""
+        with self._autocast(frames):
+            features: Tensor = self.encoder(frames)
+        return features.to(frames.dtype)
+
+    def _frame_process(self, latents: Tensor, contexts: Tensor, inputs: Inputs) -> FrameProcess:
+        observed = None if inputs.observed is None else inputs.observed.T  # (B, T)
+        if inputs.frames is None or not self._in_chunks:
+            return FrameProcess(self.emission(latents, contexts), observed)
+        return ChunkedFrameProcess(
             self.emission,
             latents,
             contexts,
             event_shape=self.likelihood.event_shape,
+            frame_support=self.likelihood.support,
             steps=self.checkpoint_every,
+            observed=observed,
         )
 
+    def _extra(self, frames: Tensor, observed: Tensor | None) -> Tensor:
+        """The features of frames that the memory is given: ``(T, B, *event) -> (T, B, F)``."""
+        if self._in_chunks:
+            features = map_in_chunks(self.encode, self.checkpoint_every, frames)
+        else:
+            features = self.encode(frames)
+        return _features_of(features, observed)
+
+    def _written(self, latent: Tensor, frame: Tensor | None, observed: Tensor | None) -> Tensor:
+        if self.writes == "latent" or frame is None:
+            return latent
+        return _cat(latent, _features_of(self.encode(frame), observed))
+
     @property
-    def _in_blocks(self) -> bool:
+    def _in_chunks(self) -> bool:
         stacked = self.layout == "stacked"
         return stacked and self.checkpoint_every > 0 and torch.is_grad_enabled()
+
+    @property
+    def _like(self) -> Tensor:
+        """A tensor of the type and on the device of the weights, some of which may be random."""
+        return next(self.parameters())
 
     def _autocast(self, like: Tensor) -> AbstractContextManager[object]:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(like.device.type, torch.bfloat16)
-
-    def _written(self, latent: Tensor, frame: Tensor | None) -> Tensor:
-        if self.writes == "latent" or frame is None:
-            return latent
-        return _cat(latent, self._features(frame).relu())
 
     def _read(self, control: Tensor | None) -> Tensor:
         context = read(control)
@@ -343,93 +348,113 @@ class GenerativeTemporalModel(nn.Module):
     def _check_context(self, context: Tensor) -> None:
         if context.shape[-1] != self.context_dim:
             raise ValueError(
-                f"GenerativeTemporalModel: built for contexts of size {self.context_dim}, and the "
-                f"memory in use gives contexts of size {context.shape[-1]}; build the program with "
+                f"{OWNER}: context of size {context.shape[-1]} given by the memory in use, "
+                f"context_dim={self.context_dim} needed; build the program with "
                 "context_dim=memory.context_dim"
             )
 
-    # ------------------------------------------------------------------ its sizes
-
-    def _check_frames(self, frames: Tensor) -> None:
-        event = self.likelihood.event_shape
-        if frames.dim() < 2 or tuple(frames.shape[2:]) != event:
-            raise ValueError(
-                f"GenerativeTemporalModel: frames must have shape (T, B, *{event}), got "
-                f"{tuple(frames.shape)}"
-            )
-
-    def _sizes(
+    def _inputs(
         self,
-        frames: Tensor | None,
-        controls: Tensor | None,
+        frames: Any,
+        controls: Any,
+        mask: Any,
+        lengths: Any,
         num_steps: int | None,
         batch_size: int | None,
-    ) -> tuple[int, int]:
-        if frames is not None:
-            self._check_frames(frames)
-        if controls is not None and controls.dim() != 3:
+    ) -> Inputs:
+        inputs = prepare_inputs(
+            self.likelihood,
+            self._like,
+            frames,
+            controls,
+            mask=mask,
+            lengths=lengths,
+            num_steps=num_steps,
+            batch_size=batch_size,
+        )
+        given = inputs.num_steps if inputs.frames is None else len(inputs.frames)
+        if self.layout == "stacked" and given < inputs.num_steps:
             raise ValueError(
-                "GenerativeTemporalModel: controls must have shape (T, B, control_dim), got "
-                f"{tuple(controls.shape)}"
+                f"{OWNER}: {given} frames given for num_steps={inputs.num_steps}, and the stacked "
+                "layout explains whole sequences; use with_layout('per_step')"
             )
-        for sequence in (frames, controls):
-            if sequence is not None:
-                num_steps = len(sequence) if num_steps is None else num_steps
-                batch_size = sequence.shape[1] if batch_size is None else batch_size
-        if num_steps is None or batch_size is None:
-            raise ValueError(
-                "GenerativeTemporalModel: without frames or controls, give num_steps and batch_size"
-            )
-        for name, size in (("num_steps", num_steps), ("batch_size", batch_size)):
-            if size < 1:
-                raise ValueError(f"GenerativeTemporalModel: {name} must be at least 1, got {size}")
-        for name, sequence in (("frames", frames), ("controls", controls)):
-            if sequence is not None and sequence.shape[1] != batch_size:
-                raise ValueError(
-                    f"GenerativeTemporalModel: {name} must hold batch_size={batch_size} sequences, "
-                    f"got {sequence.shape[1]}"
-                )
-        if frames is not None and len(frames) > num_steps:
-            raise ValueError(
-                f"GenerativeTemporalModel: num_steps={num_steps} is less than the {len(frames)} "
-                "frames given"
-            )
-        if self.layout == "stacked" and frames is not None and len(frames) < num_steps:
-            raise ValueError(
-                f"GenerativeTemporalModel: the stacked layout explains whole sequences, got "
-                f"{len(frames)} frames for num_steps={num_steps}; use with_layout('per_step')"
-            )
-        if controls is not None and len(controls) < num_steps:
-            raise ValueError(
-                f"GenerativeTemporalModel: controls must cover num_steps={num_steps} steps, got "
-                f"{len(controls)}"
-            )
-        return num_steps, batch_size
+        return inputs
 
 
-def _sequences(batch_size: int, dataset_size: int | None) -> pyro.plate:
+class _Seen:
+    """The posterior's view of the frames: their features, encoded when first asked for."""
+
+    def __init__(self, program: GenerativeTemporalModel, inputs: Inputs) -> None:
+        self.program = program
+        self.inputs = inputs
+        self._features: Tensor | None = None
+
+    def of_sequence(self, prior: LatentProcess) -> LatentProcess:
+        """q(z_{1:T} | x_{1:T}) for the prior of the stacked layout."""
+        program, frames, observed = self.program, self.inputs.frames, self.inputs.observed
+        assert frames is not None
+        encode = program.encode
+        return prior.posterior(
+            PosteriorTerms(
+                program._posterior_parameters,
+                LazyMap(encode, frames) if program._in_chunks else encode(frames),
+                program.residual,
+                None if observed is None else observed.unsqueeze(-1),
+            )
+        )
+
+    def at(self, t: int, context: Tensor) -> Callable[[TorchDistribution], Any] | None:
+        """q(z_t | Ψ_t, x_t), equation 8, as a function of the prior; None without a frame."""
+        if _at(self.inputs.frames, t) is None:
+            return None
+        return partial(self._posterior, t, context)
+
+    def _posterior(self, t: int, context: Tensor, prior: TorchDistribution) -> TorchDistribution:
+        program, inputs = self.program, self.inputs
+        if self._features is None:
+            assert inputs.frames is not None
+            self._features = program.encode(inputs.frames)
+        observed = _at(inputs.observed, t)
+        terms = PosteriorTerms(
+            program._posterior_parameters, self._features, program.residual, observed
+        )
+        base = cast(Independent, prior).base_dist
+        parameters = terms.parameters(
+            context,
+            self._features[t],
+            None if observed is None else observed.unsqueeze(-1),
+            (base.loc, base.scale) if terms.needs_prior else None,
+        )
+        return Normal(*parameters).to_event(1)
+
+
+def _sequences(batch_size: int, dataset_size: int | None) -> AbstractContextManager[object]:
+    refuse_plate_at(-1, OWNER)
     if dataset_size is None:
-        return pyro.plate("sequences", batch_size, dim=-1)
-    # The batch was drawn already: which sequences it holds does not matter, only how many.
-    return pyro.plate("sequences", dataset_size, subsample=torch.arange(batch_size), dim=-1)
+        plate = pyro.plate("sequences", batch_size, dim=-1)
+    else:
+        # The batch was drawn already: which sequences it holds does not matter, only how many.
+        subsample = torch.arange(batch_size)
+        plate = pyro.plate("sequences", dataset_size, subsample=subsample, dim=-1)
+    return refusing_wide_masks(plate, OWNER)
 
 
-def _time(num_steps: int) -> pyro.plate:
-    return pyro.plate("time", num_steps, dim=-2)
+def _carrying(posterior: Callable[..., TorchDistribution] | None) -> Any:
+    """The posterior of a site for :class:`pyro_gtm.FilteringGuide`; None: it is drawn as it is."""
+    return {"posterior": posterior}
 
 
 def _at(sequence: Tensor | None, t: int) -> Tensor | None:
     return sequence[t] if sequence is not None and t < len(sequence) else None
 
 
+def _features_of(features: Tensor, observed: Tensor | None) -> Tensor:
+    """The rectified features of the frames that there are, zeros for the others."""
+    features = features.relu()
+    return features if observed is None else features * observed.unsqueeze(-1)
+
+
 def _cat(left: Tensor, right: Tensor) -> Tensor:
     """Concatenate along the last dimension, broadcasting the batch dimensions."""
     batch_shape = torch.broadcast_shapes(left.shape[:-1], right.shape[:-1])
     return torch.cat([left.expand(*batch_shape, -1), right.expand(*batch_shape, -1)], dim=-1)
-
-
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(
-            f"GenerativeTemporalModel: {name} must be one of {', '.join(allowed)}; got {value!r}"
-        )

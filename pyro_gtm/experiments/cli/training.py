@@ -103,7 +103,7 @@ SILENCE = 30.0
 )
 @click.option(
     "--likelihood",
-    type=click.Choice(list(LIKELIHOODS)),
+    type=click.Choice(LIKELIHOODS.names()),
     help="Of a frame. [default: the task's, bernoulli for digits and characters]",
 )
 @click.option(

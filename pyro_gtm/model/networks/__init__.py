@@ -6,7 +6,7 @@ from torch import nn
 
 from pyro_gtm.model.likelihoods import Likelihood
 from pyro_gtm.model.networks.conv import ConvDecoder, ConvEncoder, VisualBlock
-from pyro_gtm.model.networks.gaussian import GaussianHead, correct
+from pyro_gtm.model.networks.gaussian import GaussianHead, residual_gaussian
 from pyro_gtm.model.networks.mlp import MLPDecoder, MLPEncoder
 
 __all__ = [
@@ -17,8 +17,8 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "VisualBlock",
-    "correct",
     "make_networks",
+    "residual_gaussian",
 ]
 
 NETWORKS = ("mlp", "conv")

@@ -5,9 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pyro_gtm.internals.recurrent_linear import RecurrentLinear
-
-__all__ = ["MIN_SCALE", "GaussianHead", "correct"]
+__all__ = ["MIN_SCALE", "GaussianHead", "Parameters", "residual_gaussian"]
 
 MIN_SCALE = 1e-4
 """Least standard deviation of any latent."""
@@ -32,8 +30,8 @@ class GaussianHead(nn.Module):
 
     def __init__(self, context_dim: int, hidden_dim: int, latent_dim: int) -> None:
         super().__init__()
-        self.hidden = RecurrentLinear(context_dim, hidden_dim)
-        self.parameters_of = RecurrentLinear(hidden_dim, 2 * latent_dim)
+        self.hidden = nn.Linear(context_dim, hidden_dim)
+        self.parameters_of = nn.Linear(hidden_dim, 2 * latent_dim)
 
     def forward(self, context: Tensor, features: Tensor | None = None) -> Parameters:
         """Location and scale, ``(*batch, latent_dim)`` each.
@@ -49,8 +47,8 @@ class GaussianHead(nn.Module):
         return location, F.softplus(raw) + MIN_SCALE
 
 
-def correct(prior: Parameters, correction: Parameters) -> Parameters:
-    """A posterior as a correction of the prior: N(μ + Δμ, σ Δσ) for a prior N(μ, σ).
+def residual_gaussian(prior: Parameters, residual: Parameters) -> Parameters:
+    """A residual Gaussian: the posterior N(μ + Δμ, σ Δσ) for a prior N(μ, σ).
 
     Then KL(posterior || prior) = (Δμ² / σ² + Δσ² - 1) / 2 - log Δσ in each dimension: where the
     memory already knows what comes, the posterior has only to leave the prior alone.  One with an
@@ -63,7 +61,7 @@ def correct(prior: Parameters, correction: Parameters) -> Parameters:
 
     Args:
         prior: μ and σ.
-        correction: Δμ and Δσ > 0.
+        residual: Δμ and Δσ > 0.
     """
-    (location, scale), (shift, factor) = prior, correction
+    (location, scale), (shift, factor) = prior, residual
     return location + shift, (scale * factor).clamp(min=MIN_SCALE)

@@ -1,4 +1,4 @@
-"""Keeping only what goes in and out of a function, and running it again for the gradients."""
+"""Activation checkpointing: keep the inputs of a function, and run it again for the gradients."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from pyro_gtm.internals.recurrent_linear import refuse_second_order
-
-__all__ = ["leaves_behind", "recomputed", "recomputed_with"]
+__all__ = ["checkpointed", "checkpointed_with", "leaves_behind"]
 
 R = TypeVar("R")
 Function = Callable[..., "tuple[Tensor, ...]"]
 
 
-def recomputed(function: Callable[..., R], *arguments: Any) -> R:
+def checkpointed(function: Callable[..., R], *arguments: Any) -> R:
     """``function(*arguments)``, whose inside is made again in the backward pass.
 
     Args:
@@ -34,10 +32,10 @@ def recomputed(function: Callable[..., R], *arguments: Any) -> R:
     return result
 
 
-def recomputed_with(
+def checkpointed_with(
     function: Function, inputs: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """``function(*inputs)``, made again in the backward pass, as :func:`recomputed` does.
+    """``function(*inputs)``, made again in the backward pass, as :func:`checkpointed` does.
 
     For functions of many small operations: nothing is done for each tensor that they keep.
 
@@ -49,7 +47,7 @@ def recomputed_with(
     """
     before = _generators()
     device = inputs[0].device.type
-    results: tuple[Tensor, ...] = _RunAgain.apply(
+    results: tuple[Tensor, ...] = _Checkpointed.apply(
         function, _autocast_now(device), len(inputs), *inputs, *weights
     )
     _refuse_random(before)
@@ -72,7 +70,7 @@ def leaves_behind(results: Iterable[Tensor]) -> list[Tensor]:
     return leaves
 
 
-class _RunAgain(torch.autograd.Function):
+class _Checkpointed(torch.autograd.Function):
     """``function`` of the first ``count`` tensors, of which none of its own is kept."""
 
     @staticmethod
@@ -90,7 +88,7 @@ class _RunAgain(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        refuse_second_order()
+        _refuse_double_backward()
         needed = ctx.needs_input_grad[3:]
         inputs = [
             tensor.detach().requires_grad_(needs)
@@ -133,5 +131,13 @@ def _refuse_random(before: list[Tensor]) -> None:
     if not all(torch.equal(a, b) for a, b in zip(before, _generators(), strict=True)):
         raise RuntimeError(
             "checkpoint_every must be 0 for networks or a memory that draw random numbers, such as "
-            "dropout: run again for the gradients, they would draw others"
+            "dropout: computed again for the gradients, they would draw others"
+        )
+
+
+def _refuse_double_backward() -> None:
+    if torch.is_grad_enabled():  # as it is in a backward pass with create_graph=True
+        raise RuntimeError(
+            "checkpoint_every must be 0 for a double backward (create_graph=True): checkpointed "
+            "blocks have first gradients only"
         )

@@ -1,0 +1,106 @@
+"""One step of a memory, with all who take part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Intervenes", "Observes", "StepInputs", "Steps", "broadcast_batch", "check_written"]
+
+
+class StepInputs(NamedTuple):
+    """The inputs of one step of a memory."""
+
+    state: Any
+    """The state after the step before, of batch shape ``batch``."""
+
+    latent: Tensor
+    """The latent written last: ``(*batch, latent_dim)``."""
+
+    control: Tensor | None
+    """``(*batch, control_dim)``."""
+
+    write: bool = True
+    """False to keep the memory from writing."""
+
+
+class Steps(Protocol):
+    """A memory, as far as its steps go: see :class:`pyro_gtm.MemoryModule`."""
+
+    latent_dim: int
+
+    def initial_state(self, batch_shape: Sequence[int] = ()) -> Any: ...
+
+    def expand_state(self, state: Any, batch_shape: Sequence[int]) -> Any: ...
+
+    def step(
+        self, state: Any, latent: Tensor, control: Tensor | None = None, *, write: bool = True
+    ) -> Any: ...
+
+
+class Intervenes(Protocol):
+    """A change to the inputs or the result of a step: see :class:`pyro_gtm.Intervention`."""
+
+    def before(self, memory: Any, step: int, inputs: StepInputs) -> StepInputs: ...
+
+    def after(self, memory: Any, step: int, result: Any) -> Any: ...
+
+
+class Observes(Protocol):
+    """A witness of steps: see :class:`pyro_gtm.record_memory`."""
+
+    def observe_step(self, step: int, result: Any) -> None: ...
+
+    def observe_write(self, latent: Tensor) -> None: ...
+
+
+def take_step(
+    memory: Steps,
+    step: int,
+    inputs: StepInputs,
+    interventions: Sequence[Intervenes],
+    observers: Sequence[Observes],
+) -> Any:
+    """The result of a step, after every intervention and before any observer sees it."""
+    for intervention in interventions:
+        inputs = intervention.before(memory, step, inputs)
+    # A memory of the user's own may know nothing of keeping from writing, and need not.
+    options = {} if inputs.write else {"write": False}
+    result = memory.step(inputs.state, inputs.latent, inputs.control, **options)
+    for intervention in interventions:
+        result = intervention.after(memory, step, result)
+    for observer in observers:
+        observer.observe_step(step, result)
+    return result
+
+
+def check_written(memory: Steps, latent: Tensor) -> None:
+    """Refuse a latent of another size than the memory's.
+
+    Raises:
+        ValueError: so it is.
+    """
+    if latent.shape[-1] != memory.latent_dim:
+        raise ValueError(
+            f"gtm.write: latent of size {latent.shape[-1]} given, the memory in use takes "
+            f"latent_dim={memory.latent_dim}"
+        )
+
+
+def broadcast_batch(held: torch.Size, *given: Sequence[int]) -> torch.Size:
+    """The batch shape of the sequences held and of what is given for them.
+
+    Raises:
+        ValueError: they do not go together.
+    """
+    try:
+        return torch.broadcast_shapes(held, *given)
+    except RuntimeError as error:
+        shapes = ", ".join(str(tuple(shape)) for shape in given)
+        raise ValueError(
+            f"gtm.read: latents and controls of batch shapes {shapes} given, the memory holds "
+            f"sequences of batch shape {tuple(held)}; call gtm.begin() before other sequences"
+        ) from error

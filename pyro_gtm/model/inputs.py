@@ -1,0 +1,213 @@
+"""Frames, controls and masks of a program: converted where that is safe, refused elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pyro.infer.util import is_validation_enabled
+from torch import Tensor
+
+from pyro_gtm.model.likelihoods import Likelihood
+
+__all__ = ["Inputs", "InvalidFramesError", "as_tensor", "prepare_inputs"]
+
+OWNER = "GenerativeTemporalModel"
+
+
+class InvalidFramesError(ValueError):
+    """Observed values lie outside the support of their likelihood, or are not finite.
+
+    Attributes:
+        step: the training step in which they came, counted from 1; None outside training.
+    """
+
+    def __init__(self, message: str, step: int | None = None) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class Inputs(NamedTuple):
+    """The arguments of one run of a program, checked."""
+
+    frames: Tensor | None
+    """``(T', B, *event)`` with T' <= T, in the floating-point type of the weights, missing frames
+    replaced by a value inside the support; None to generate all."""
+
+    observed: Tensor | None
+    """The frames that there are, ``(T', B)`` of bool; None for all of them."""
+
+    controls: Tensor | None
+    """``(T, B, control_dim)``."""
+
+    num_steps: int
+    """T."""
+
+    batch_size: int
+    """B."""
+
+
+def prepare_inputs(
+    likelihood: Likelihood,
+    like: Tensor,
+    frames: Any,
+    controls: Any,
+    *,
+    mask: Any = None,
+    lengths: Any = None,
+    num_steps: int | None = None,
+    batch_size: int | None = None,
+) -> Inputs:
+    """Check the arguments of a program against each other.
+
+    Frames and controls may be tensors, NumPy arrays or lists of any real or boolean type; they are
+    converted to the type of the weights, which is exact for all but 64-bit numbers.  Under Pyro's
+    validation the values of the frames are checked, too.
+
+    Args:
+        likelihood: of the frames.
+        like: a weight, of the type and on the device that all is to be of.
+        frames, controls, mask, lengths, num_steps, batch_size: as the program takes them.
+
+    Raises:
+        ValueError: one sentence that names the argument, what was given and what is allowed.
+    """
+    event = likelihood.event_shape
+    if frames is not None:
+        frames = as_tensor("frames", frames, like)
+        if frames.dim() < 2 or tuple(frames.shape[2:]) != event:
+            raise ValueError(
+                f"{OWNER}: frames must have shape (T, B, {', '.join(map(str, event))}), got "
+                f"{tuple(frames.shape)}"
+            )
+    if controls is not None:
+        controls = as_tensor("controls", controls, like)
+        if controls.dim() != 3:
+            raise ValueError(
+                f"{OWNER}: controls must have shape (T, B, control_dim), got "
+                f"{tuple(controls.shape)}"
+            )
+    num_steps, batch_size = _sizes(frames, controls, num_steps, batch_size)
+    observed = _observed(frames, mask, lengths, num_steps, batch_size)
+    if frames is not None:
+        if observed is not None:
+            missing = ~observed.reshape(*observed.shape, *[1] * len(event))
+            frames = frames.masked_fill(missing, likelihood.placeholder)
+        if is_validation_enabled():
+            check_support(likelihood, frames)
+    return Inputs(frames, observed, controls, num_steps, batch_size)
+
+
+def as_tensor(name: str, given: Any, like: Tensor) -> Tensor:
+    """A tensor of the floating-point type of ``like``.
+
+    Raises:
+        ValueError: it cannot be made one, or lies on another device.
+    """
+    if not isinstance(given, Tensor):
+        try:
+            given = torch.as_tensor(np.asarray(given))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{OWNER}: {name} must be a tensor, or an array or list of numbers that makes one, "
+                f"got {type(given).__name__} ({str(error).splitlines()[0]})"
+            ) from error
+        given = given.to(like.device)
+    if given.is_complex():
+        raise ValueError(f"{OWNER}: {name} must hold real numbers, got {given.dtype}")
+    if given.device != like.device:
+        raise ValueError(
+            f"{OWNER}: {name} must be on the device of the program, {like.device}, got "
+            f"{given.device}"
+        )
+    return given.to(like.dtype)
+
+
+def check_support(likelihood: Likelihood, frames: Tensor) -> None:
+    """Refuse frames that the likelihood gives no density, or that are not finite.
+
+    Raises:
+        InvalidFramesError: the sentence says where and which.
+    """
+    fine = likelihood.support.check(frames) & frames.isfinite().flatten(2).all(-1)  # (T, B)
+    if bool(fine.all()):
+        return
+    step, sequence = (~fine).nonzero()[0].tolist()
+    frame = frames[step, sequence]
+    raise InvalidFramesError(
+        f"{OWNER}: frames at time {step}, sequence {sequence} (the first of "
+        f"{int((~fine).sum())}) hold values from {frame.min().item():g} to "
+        f"{frame.max().item():g}, and {type(likelihood).__name__} allows finite values in "
+        f"{_words(likelihood.support)}"
+    )
+
+
+def _words(support: Any) -> str:
+    base = getattr(support, "base_constraint", support)
+    while hasattr(base, "base_constraint"):
+        base = base.base_constraint
+    words = {"Boolean": "{0, 1}", "Real": "the real numbers"}
+    return words.get(type(base).__name__.strip("_"), str(base))
+
+
+def _sizes(
+    frames: Tensor | None,
+    controls: Tensor | None,
+    num_steps: int | None,
+    batch_size: int | None,
+) -> tuple[int, int]:
+    for sequence in (frames, controls):
+        if sequence is not None:
+            num_steps = len(sequence) if num_steps is None else num_steps
+            batch_size = sequence.shape[1] if batch_size is None else batch_size
+    if num_steps is None or batch_size is None:
+        raise ValueError(f"{OWNER}: without frames or controls, give num_steps and batch_size")
+    for name, size in (("num_steps", num_steps), ("batch_size", batch_size)):
+        if size < 1:
+            raise ValueError(f"{OWNER}: {name} must be at least 1, got {size}")
+    for name, sequence in (("frames", frames), ("controls", controls)):
+        if sequence is not None and sequence.shape[1] != batch_size:
+            raise ValueError(
+                f"{OWNER}: {name} must hold batch_size={batch_size} sequences, got "
+                f"{sequence.shape[1]}"
+            )
+    if frames is not None and len(frames) > num_steps:
+        raise ValueError(
+            f"{OWNER}: num_steps={num_steps} is less than the {len(frames)} frames given"
+        )
+    if controls is not None and len(controls) < num_steps:
+        raise ValueError(
+            f"{OWNER}: controls must cover num_steps={num_steps} steps, got {len(controls)}"
+        )
+    return num_steps, batch_size
+
+
+def _observed(
+    frames: Tensor | None, mask: Any, lengths: Any, num_steps: int, batch_size: int
+) -> Tensor | None:
+    if mask is None and lengths is None:
+        return None
+    if frames is None:
+        raise ValueError(f"{OWNER}: mask and lengths say which frames there are: give frames too")
+    if mask is not None and lengths is not None:
+        raise ValueError(f"{OWNER}: mask and lengths both given, one of them allowed")
+    steps = len(frames)
+    if mask is not None:
+        mask = torch.as_tensor(mask, device=frames.device)
+        if mask.dtype != torch.bool or mask.shape != (steps, batch_size):
+            raise ValueError(
+                f"{OWNER}: mask must be bool of shape (T, B) = ({steps}, {batch_size}), True where "
+                f"there is a frame, got {mask.dtype} of shape {tuple(mask.shape)}"
+            )
+        return mask
+    lengths = torch.as_tensor(lengths, device=frames.device)
+    whole = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
+    if not whole or lengths.shape != (batch_size,):
+        raise ValueError(
+            f"{OWNER}: lengths must be integers of shape (B,) = ({batch_size},), got "
+            f"{lengths.dtype} of shape {tuple(lengths.shape)}"
+        )
+    if is_validation_enabled() and not bool(((lengths >= 1) & (lengths <= steps)).all()):
+        raise ValueError(f"{OWNER}: lengths must lie from 1 to T = {steps}, got {lengths.tolist()}")
+    return torch.arange(steps, device=frames.device).unsqueeze(1) < lengths
