@@ -34,7 +34,7 @@ def gaussian(parameters: Tensor) -> dist.Distribution:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--memory", type=click.Choice(gtm.memory_names()), default="introspective")
+@click.option("--memory", type=click.Choice(gtm.memory.memory_names()), default="introspective")
 @click.option("-n", "--num-steps", type=click.IntRange(1), default=600)
 def main(memory: str, num_steps: int) -> None:
     """Train, then print the KL in the first period and after it."""

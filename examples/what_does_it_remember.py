@@ -34,7 +34,7 @@ def swapped(at_step: int) -> Iterator[None]:
     """Sequences 0 and 1 get each other's memory, and 2 and 3, and so on."""
     with ExitStack() as stack:
         for first in range(0, SEQUENCES, 2):
-            stack.enter_context(gtm.lesion_memory.swap(first, first + 1, at_step))
+            stack.enter_context(gtm.swap_contents(first, first + 1, at_step))
         yield
 
 
@@ -43,7 +43,7 @@ def interventions(recall: int, num_steps: int) -> dict[str, AbstractContextManag
     middle = (recall + 1) // 2
     return {
         "intact": nullcontext(),
-        f"no writes from {middle} on": gtm.lesion_memory.freeze_writes(from_step=middle),
+        f"no writes from {middle} on": gtm.freeze_writes(from_step=middle),
         "reads cut": gtm.lesion_memory(steps=range(recall, num_steps)),
         "swapped": swapped(recall),
     }

@@ -10,11 +10,13 @@ from pyro_gtm.handlers.interventions import (
 from pyro_gtm.handlers.record_memory import record_memory
 from pyro_gtm.handlers.scale_latents import scale_latents
 from pyro_gtm.handlers.use_memory import use_memory
+from pyro_gtm.internals.param_store import StaleParameterError
 
 __all__ = [
     "FilteringGuide",
     "Intervention",
     "MissingPosteriorError",
+    "StaleParameterError",
     "freeze_writes",
     "lesion_memory",
     "record_memory",

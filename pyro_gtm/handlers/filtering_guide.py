@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.util import site_is_subsample
 
@@ -56,7 +57,7 @@ class FilteringGuide(GuideMessenger):
         msg["infer"]["prior"] = prior
         if posterior is None:
             return
-        fn = posterior if isinstance(posterior, TorchDistribution) else posterior(prior)
+        fn = posterior if isinstance(posterior, TorchDistributionMixin) else posterior(prior)
         msg["fn"] = fn if fn.batch_shape == prior.batch_shape else fn.expand(prior.batch_shape)
 
     def get_posterior(self, name: str, prior: Any) -> TorchDistribution | torch.Tensor:

@@ -12,7 +12,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 from typing_extensions import Self
 
-from pyro_gtm.internals.param_store import bayesian_context, register_module
+from pyro_gtm.internals.param_store import drawing_weights, register_module
 from pyro_gtm.internals.plates import plate_shape
 from pyro_gtm.internals.stepping import StepInputs, broadcast_batch, check_written, take_step
 from pyro_gtm.internals.unrolling import Recurrence, Run, Unrolling
@@ -75,15 +75,16 @@ class use_memory(Messenger):
     def __enter__(self) -> Self:
         # First, since a handler whose __enter__ fails would stay on Pyro's stack.
         register_module(self.name, self.memory)
+        self._weights = drawing_weights(self.memory)
+        self._weights.__enter__()
         super().__enter__()
-        bayesian_context(self.memory).__enter__()
         self._begin()
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self._begin()
-        bayesian_context(self.memory).__exit__(*exception)
         super().__exit__(*exception)
+        self._weights.__exit__(*exception)
 
     def _begin(self) -> None:
         self._step = 0

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 import pyro
 import torch
 from pyro.nn import PyroModule
 from pyro.params.param_store import param_with_module_name
+from pyro.poutine.runtime import get_plates
 from torch import nn
 
-__all__ = ["StaleParameterError", "bayesian_context", "register_module"]
+__all__ = ["StaleParameterError", "drawing_weights", "register_module"]
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -49,8 +51,28 @@ def register_module(name: str, module: N) -> N:
     return module
 
 
-def bayesian_context(module: nn.Module) -> AbstractContextManager[object]:
-    """Within it, each random weight of a ``PyroModule`` is drawn once; others have none to draw."""
-    if isinstance(module, PyroModule):
-        return cast(AbstractContextManager[object], module._pyro_context)
-    return nullcontext()
+@contextmanager
+def drawing_weights(module: nn.Module) -> Iterator[None]:
+    """Within it, the random weights of a ``PyroModule`` are those drawn at its beginning.
+
+    Left to themselves they would be drawn where they are used: once a step, and inside the plate of
+    the sequences, one weight for each.
+
+    Raises:
+        ValueError: there are random weights, and a plate around.
+    """
+    if not isinstance(module, PyroModule):
+        yield
+        return
+    with cast(Any, module)._pyro_context:
+        for part in module.modules():
+            for name in list(getattr(part, "_pyro_samples", ())):
+                plates = [frame.name for frame in get_plates() if frame.vectorized]
+                if plates:
+                    raise ValueError(
+                        f"{type(module).__name__}: the random weight {name!r} inside the plate "
+                        f"{plates[0]!r}, one weight for all of it needed; draw particles one by "
+                        "one (vectorize_particles=False, parallel=False)"
+                    )
+                getattr(part, name)  # draws it
+        yield

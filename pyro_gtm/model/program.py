@@ -14,7 +14,7 @@ from pyro.distributions import Independent, Normal, TorchDistribution
 from torch import Tensor, nn
 
 from pyro_gtm.internals.checks import check_choice, check_not_negative
-from pyro_gtm.internals.param_store import bayesian_context, register_module
+from pyro_gtm.internals.param_store import drawing_weights, register_module
 from pyro_gtm.internals.plates import plate_shape, refuse_plate_at, refusing_wide_masks
 from pyro_gtm.internals.unrolling import LazyMap
 from pyro_gtm.model.frame_process import ChunkedFrameProcess, FrameProcess, map_in_chunks
@@ -186,7 +186,7 @@ class GenerativeTemporalModel(nn.Module):
         inputs = self._inputs(frames, controls, mask, lengths, num_steps, batch_size)
         register_module(self.name, self)
         begin()
-        with bayesian_context(self), _sequences(inputs.batch_size, dataset_size):
+        with drawing_weights(self), _sequences(inputs.batch_size, dataset_size):
             if self.layout == "stacked":
                 return self._stacked(inputs)
             return self._per_step(inputs)
@@ -210,7 +210,7 @@ class GenerativeTemporalModel(nn.Module):
         inputs = self._inputs(frames, controls, mask, lengths, num_steps, batch_size)
         register_module(self.name, self)
         begin()
-        with bayesian_context(self), _sequences(inputs.batch_size, dataset_size):
+        with drawing_weights(self), _sequences(inputs.batch_size, dataset_size):
             seen = _Seen(self, inputs)
             if self.layout == "stacked":
                 prior = self._process(inputs)
