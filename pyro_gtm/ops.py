@@ -102,7 +102,7 @@ class Unrolled(NamedTuple):
     """Ψ_1..Ψ_T: ``(T, *batch, context_dim)``."""
 
     latents: Tensor
-    """What was written: ``(T, *batch, latent_dim)``."""
+    """The latents written: ``(T, *batch, latent_dim)``."""
 
     outputs: Any
     """The cell's second results, with time in front: ``(T, ...)`` each."""

@@ -45,7 +45,7 @@ class NotCapturedWarning(RuntimeWarning):
 
 
 class StepResult(NamedTuple):
-    """What is known of a step once it is read."""
+    """The results of a step, read from the device."""
 
     loss: float
     """The negative bound summed over the batch, in nats."""

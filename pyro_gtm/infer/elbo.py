@@ -26,7 +26,7 @@ Program = Callable[..., Any]
 
 
 class DeviceELBO(ELBO):
-    """What the two bounds share: a loss that stays a tensor.
+    """Base class of the two bounds: a loss that stays a tensor.
 
     Takes the options of :class:`pyro.infer.ELBO`.  Pyro's validation, where it is on, reads values;
     a loss that is NaN is warned of under validation only.
@@ -56,7 +56,7 @@ class DeviceELBO(ELBO):
     def _particles(
         self, model: Program, guide: Program, args: Any, kwargs: Any
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """What each particle adds to the loss and to what is differentiated."""
+        """Each particle's part of the loss and of what is differentiated."""
         for traces in self._get_traces(model, guide, args, kwargs):
             loss, surrogate = self._particle(*traces)
             yield loss / self.num_particles, surrogate / self.num_particles

@@ -20,7 +20,7 @@ from pyro_gtm.internals.checks import check_positive
 __all__ = ["importance_weighted_bound"]
 
 NUMBERS_AT_ONCE = 2**24
-"""How many numbers all frames of a chunk of particles may have: 64 MiB in single precision."""
+"""Greatest size of all frames of a chunk of particles: 64 MiB in single precision."""
 
 
 @torch.no_grad()
@@ -104,6 +104,6 @@ def _log_weights(guide: GuideMessenger, num_particles: int, batch_size: int) -> 
 
 
 def _depth(trace: Trace) -> int:
-    """How many dimensions the plates of a program take."""
+    """The number of dimensions that the plates of a program take."""
     plates = (plate for site in trace.nodes.values() for plate in site.get("cond_indep_stack", ()))
     return max(-plate.dim for plate in plates if plate.dim is not None)

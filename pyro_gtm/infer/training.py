@@ -149,7 +149,7 @@ def _invalid_frames(step: int, complaint: str) -> InvalidFramesError:
 
 
 def _complaint(svi: SVI, positional: tuple[Any, ...], named: dict[str, Any]) -> str:
-    """What the program says of a batch under validation, which names time, sequence and values."""
+    """The program's own complaint of a batch under validation: time, sequence, values."""
     try:
         with torch.no_grad(), pyro.validation_enabled():
             svi.model(*positional, **named)
@@ -182,7 +182,7 @@ def _refusing_non_finite(loss_and_grads: Callable[..., Any]) -> Callable[..., fl
 
 @contextmanager
 def _naming_bad_parameters() -> Iterator[None]:
-    """What Pyro's validation says of NaN, among other things, is a ``ValueError``."""
+    """Name bad parameters where Pyro's validation says ``ValueError`` of a NaN."""
     try:
         yield
     except ValueError as error:

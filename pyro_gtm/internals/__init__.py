@@ -1,1 +1,1 @@
-"""What the layers above share and no user composes with: it imports nothing above it."""
+"""The machinery that the layers above share and no user composes with; it imports none of them."""

@@ -42,7 +42,7 @@ def checkpointed_with(
     Args:
         function: of tensors to tensors.
         inputs: its arguments.
-        weights: the leaves that its results depend on beside them, such as
+        weights: the leaves that its results depend on besides, such as
             :func:`leaves_behind` finds.
     """
     before = _generators()

@@ -85,7 +85,7 @@ class CompiledBlock:
         largest = max((float(gradient.norm()) for gradient in plain), default=0.0)
         for one, other in zip(plain, compiled, strict=True):
             tolerance = TOLERANCE.get(one.dtype, SINGLE_TOLERANCE)
-            # A gradient that is next to nothing beside the others may be all rounding.
+            # A gradient that is tiny against the others may be all rounding.
             scale = max(float(one.norm()), 1e-3 * largest)
             difference = float((one - other).norm())
             if not difference <= tolerance * scale:
@@ -122,7 +122,7 @@ def _gradients(block: Block, arguments: tuple[Any, ...]) -> list[Tensor]:
 
 
 def _kind(arguments: tuple[Any, ...]) -> Hashable:
-    """What a compiler would make a version of its own for."""
+    """The key of a compiled version: shapes, types and structure of the arguments."""
     return tuple(
         (leaf.shape, leaf.dtype, leaf.requires_grad) if isinstance(leaf, Tensor) else id(type(leaf))
         for leaf in tree_leaves(arguments)

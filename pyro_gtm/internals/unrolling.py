@@ -74,7 +74,7 @@ class Run(NamedTuple):
     """Ψ_1..Ψ_T: ``(T, *batch, context_dim)``."""
 
     outputs: Outputs
-    """What the cell returned after what was to be written: ``(T, *batch, n)`` each."""
+    """The further outputs of the cell: ``(T, *batch, n)`` each."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ class Recurrence:
         if not self.settings.checkpoint_every:
             return block
         first = [None if s is None else s[:1].detach() for s in sequences]
-        # A cell is any function: what blocks depend on beside their inputs, a step tells.
+        # A cell is any function: one step tells which weights blocks depend on.
         detached = type(state)(*(part.detach() for part in state))
         one_step = _MappedBlock(_run_block, within)(
             self.memory, cell, detached, latent.detach(), 1, *first

@@ -1,4 +1,4 @@
-"""How content-addressed memories find their slots: pure functions, any leading batch shape.
+"""The addressing of slots by content, location and age: pure functions, any leading batch shape.
 
 A memory is a matrix M of N slots with W numbers each.  A *weighting* w says how strongly each slot
 is meant: w[i] >= 0, and the w[i] sum to one (where a slot is always chosen) or to at most one
@@ -52,11 +52,9 @@ EPSILON = 1e-6
 LOG_EPSILON = 1e-16
 """Least weight in a logarithm: far below the rounding of any weight that matters."""
 
-# ---------------------------------------------------------------------- words
-
 
 def read_words(memory: Tensor, weights: Tensor) -> Tensor:
-    """What is read: r = Σ_i w[i] M[i].  [NTM] eq 2.
+    """Read: r = Σ_i w[i] M[i].  [NTM] eq 2.
 
     Args:
         memory: M, ``(*batch, N, W)``.
@@ -89,9 +87,6 @@ def erase_and_add(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -
     return memory * kept + product(weights.mT, add)
 
 
-# ---------------------------------------------------------------------- content
-
-
 def content_weights(memory: Tensor, keys: Tensor, strengths: Tensor) -> Tensor:
     """Look a key up: w[i] = softmax_i(β cos(k, M[i])).  [NTM] eqs 5-6.
 
@@ -108,9 +103,6 @@ def content_weights(memory: Tensor, keys: Tensor, strengths: Tensor) -> Tensor:
     # The strength goes onto the keys, which are fewer than the pairs of key and slot.
     similarity = product(keys * scale.unsqueeze(-1), memory.mT)  # (*batch, R, N)
     return (similarity * inverse_norms.unsqueeze(-2)).softmax(dim=-1)
-
-
-# ---------------------------------------------------------------------- location [NTM]
 
 
 def interpolate(content: Tensor, previous: Tensor, gates: Tensor) -> Tensor:
@@ -164,11 +156,8 @@ def sharpen(weights: Tensor, exponents: Tensor) -> Tensor:
     return (exponents.unsqueeze(-1) * (weights + LOG_EPSILON).log()).softmax(dim=-1)
 
 
-# ---------------------------------------------------------------------- use [LRUA]
-
-
 def decay_usage(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float) -> Tensor:
-    """How much each slot was used of late: u <- γ u + Σ_r w_read + Σ_r w_write.  [LRUA].
+    """Decayed usage: u <- γ u + Σ_r w_read + Σ_r w_write.  [LRUA].
 
     Args:
         usage: u, ``(*batch, N)``.
@@ -199,9 +188,6 @@ def least_used(usage: Tensor, count: int) -> Tensor:
     order = usage.argsort(dim=-1, stable=True)[..., :count]  # (*batch, count)
     slots = torch.arange(usage.shape[-1], device=usage.device)
     return (order.unsqueeze(-1) == slots).to(usage.dtype)  # one_hot would read its argument
-
-
-# ---------------------------------------------------------------------- use [DNC]
 
 
 def free_slots(usage: Tensor, read_weights: Tensor, free_gates: Tensor) -> Tensor:
@@ -254,9 +240,6 @@ def allocate(usage: Tensor, tie: float = 0.0) -> Tensor:
     return torch.zeros_like(usage).scatter(-1, order, (1 - ascending) * fuller.exp())
 
 
-# ---------------------------------------------------------------------- time [DNC]
-
-
 def update_links(
     links: Tensor, precedence: Tensor, write_weights: Tensor, itself: Tensor | None = None
 ) -> Tensor:
@@ -283,7 +266,7 @@ def update_links(
 
 
 def update_precedence(precedence: Tensor, write_weights: Tensor) -> Tensor:
-    """How much each slot was the last to be written: p <- (1 - Σ_i w[i]) p + w.  [DNC].
+    """Precedence, each slot's share in the last write: p <- (1 - Σ_i w[i]) p + w.  [DNC].
 
     Args:
         precedence: p, ``(*batch, N)``.

@@ -32,7 +32,7 @@ class MemoryStep(NamedTuple):
     """The state after the step."""
 
     context: Tensor
-    """What the program reads, Ψ: ``(*batch, context_dim)``."""
+    """The context that the program reads, Ψ: ``(*batch, context_dim)``."""
 
     details: dict[str, Tensor]
     """Internals of the step that a figure may want, by name, batch dimensions first.

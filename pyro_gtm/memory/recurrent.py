@@ -1,4 +1,4 @@
-"""The memory of the Variational RNN: the hidden state of an LSTM, and nothing beside it.
+"""The memory of the Variational RNN: the hidden state of an LSTM alone.
 
 Source: Chung et al. 2015 (arXiv 1506.02216), as the baseline of Gemici et al. 2017, Figure 1.
 

@@ -41,15 +41,15 @@ __all__ = ["TAG_SIZE", "AddressedMemory", "Initialisation", "LearnedInitialWeigh
 Initialisation = Literal["structured", "plain"]
 
 INITIAL_WEIGHTS_RATE = 20.0
-"""How much faster than other weights the logits of a head's start are learned: an optimiser that
+"""Factor on the learning rate of the logits of a head's start: an optimiser that
 moves every weight by some 0.002 in a step would need thousands of steps to choose a slot."""
 
 TAG_SIZE = 16
-"""Room that the words of the LRU memory and the DNC have beside the latent."""
+"""Size of the tag that follows the latent in a word of the LRU memory and the DNC."""
 
 TAG_SCALE = 10.0
-"""Factor on the initial weights from h_t to a tag, so that tags can be told apart
-beside the latents in the same words."""
+"""Factor on the initial weights from h_t to a tag, so that tags can be told apart though latents
+share their words."""
 
 
 class LearnedInitialWeights(nn.Module):

@@ -45,7 +45,7 @@ class Dynamics:
     Args:
         recurrence: of the memory.
         controls: c_1..c_T, ``(T, B, control_dim)``.
-        extra: what the memory is given beside the latents: ``(T, B, n)``.
+        extra: extra inputs of the memory, put behind the latents: ``(T, B, n)``.
     """
 
     recurrence: Recurrence
