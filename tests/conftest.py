@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import pyro_gtm as gtm
 from pyro_gtm.model.likelihoods import LIKELIHOODS
+from pyro_gtm.model.networks import MLPDecoder, MLPEncoder
 
 EVENT_SHAPE = (1, 5, 5)
 LATENT_DIM = 3
@@ -71,7 +72,7 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(before)
 
 
-@pytest.fixture(params=gtm.memory_names())
+@pytest.fixture(params=gtm.memory.memory_names())
 def memory_name(request: pytest.FixtureRequest) -> str:
     """Every memory there is, those added later included."""
     return request.param
@@ -106,7 +107,7 @@ class Model(NamedTuple):
         return gtm.use_memory(self.memory)(self.program.guide)
 
     def filtering_guide(self) -> gtm.FilteringGuide:
-        return gtm.FilteringGuide(self.model(), self.program)
+        return gtm.FilteringGuide(self.model())
 
     def laid_out(self, layout: str) -> Model:
         """The same weights, the sites in another layout."""
@@ -133,18 +134,18 @@ def make_model(build_memory: Callable[..., gtm.MemoryModule]) -> Callable[..., M
         layout: str = "stacked",
         writes: str = "latent",
         decoder_input: str = "latent+context",
-        posterior: str = "correction",
+        posterior: str = "residual",
         control_dim: int = 0,
     ) -> Model:
         written = gtm.GenerativeTemporalModel.written_dim(LATENT_DIM, FEATURE_DIM, writes)
         memory = build_memory(memory_name, latent_dim=written, control_dim=control_dim)
-        family = LIKELIHOODS[likelihood](EVENT_SHAPE)
+        family = LIKELIHOODS.make(likelihood, EVENT_SHAPE)
         seen = LATENT_DIM + (memory.context_dim if decoder_input == "latent+context" else 0)
         program = gtm.GenerativeTemporalModel(
             context_dim=memory.context_dim,
             latent_dim=LATENT_DIM,
-            encoder=gtm.MLPEncoder(EVENT_SHAPE, HIDDEN_DIM, FEATURE_DIM),
-            decoder=gtm.MLPDecoder(seen, HIDDEN_DIM, family.parameter_shape),
+            encoder=MLPEncoder(EVENT_SHAPE, HIDDEN_DIM, FEATURE_DIM),
+            decoder=MLPDecoder(seen, HIDDEN_DIM, family.parameter_shape),
             likelihood=family,
             decoder_input=decoder_input,
             posterior=posterior,

@@ -19,8 +19,8 @@ from pyro_gtm.experiments.report import draw_figures
 from pyro_gtm.experiments.run import Interrupted, Run
 from pyro_gtm.infer.captured import CapturedSVI, NotCapturedWarning
 from pyro_gtm.infer.elbo import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
-from pyro_gtm.infer.optim import Adam
-from pyro_gtm.infer.training import NonFiniteLossError, settled, training_steps
+from pyro_gtm.infer.optim import FusedAdam
+from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 from pyro_gtm.tasks import task_names
 
 pytestmark = [
@@ -130,10 +130,10 @@ class Learner:
         experiment = self.experiment
         program = experiment.program.with_layout(self.layout)
         model = gtm.use_memory(experiment.memory)(program.model)
-        guide = gtm.FilteringGuide(model, program)
+        guide = gtm.FilteringGuide(model)
         mean_field = experiment.config.elbo == "mean-field"
         loss = DeviceTraceMeanField_ELBO() if mean_field else DeviceTrace_ELBO()
-        optimizer = Adam(lr=self.learning_rate)
+        optimizer = FusedAdam(lr=self.learning_rate)
         if self.captures:
             self.svi = CapturedSVI(
                 model,
@@ -169,12 +169,12 @@ def test_captured_training_is_the_same_training(memory_name, layout, elbo):
     options = {"memory": memory_name, "elbo": elbo}
     plain = Learner(False, options, layout)
     expected_start = plain.weights()
-    expected = plain.train(WARM_UP + 9, kl_warmup=8)
+    expected = plain.train(WARM_UP + 9, kl_annealing=8)
     end, norm = plain.weights(), plain.svi.optim.gradient_norm
 
     captured = Learner(True, options, layout)
     assert captured.weights().equal(expected_start)
-    losses = captured.train(WARM_UP + 9, kl_warmup=8)
+    losses = captured.train(WARM_UP + 9, kl_annealing=8)
     assert losses == pytest.approx(expected, rel=1e-4)
     moved = (end - expected_start).norm()
     assert moved > 0
@@ -244,7 +244,7 @@ def test_an_evaluation_between_replays_changes_nothing():
         ):
             series.append(loss)
             if evaluates and step % 3 == 0:
-                assert settled(learner.svi)
+                assert parameters_are_current(learner.svi)
                 learner.experiment.evaluate(batch)
                 learner.svi.optim.get_state()
         losses.append(series)

@@ -1,4 +1,4 @@
-"""The two effects, as a user's own program meets them."""
+"""The effects, as a user's own program meets them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pyro import poutine
 from pyro.distributions import Normal
 
 import pyro_gtm as gtm
+from pyro_gtm.ops import NoMemoryError
 
 B = 3
 
@@ -30,7 +31,7 @@ def test_no_memory_is_an_error(effect, around, build_memory):
         effect = poutine.trace(effect)
     if around == "block":  # hides the memory outside it, as it hides sample sites
         effect = gtm.use_memory(build_memory("vrnn"))(poutine.block()(effect))
-    with pytest.raises(gtm.NoMemoryError, match="no memory handler is active"):
+    with pytest.raises(NoMemoryError, match="no memory handler is active"):
         effect()
 
 
@@ -63,16 +64,16 @@ def test_writing_twice_is_an_error(build_memory):
 def test_latent_of_wrong_size_is_an_error(memory_name, build_memory):
     with gtm.use_memory(build_memory(memory_name)):
         gtm.read()
-        with pytest.raises(ValueError, match=r"takes latents of size 3, got one of size 4"):
+        with pytest.raises(ValueError, match=r"of size 4 given, .* takes latent_dim=3"):
             gtm.write(torch.zeros(B, 4))
 
 
 @pytest.mark.parametrize(
     "control_dim, control, sizes",
     [
-        (2, None, "control_dim=2, got none"),
-        (0, torch.zeros(B, 2), "control_dim=0, got one of size 2"),
-        (2, torch.zeros(B, 3), "control_dim=2, got one of size 3"),
+        (2, None, "no control given, one of size control_dim=2 needed"),
+        (0, torch.zeros(B, 2), "control of size 2 given, control_dim=0 allowed"),
+        (2, torch.zeros(B, 3), "control of size 3 given, control_dim=2 allowed"),
     ],
     ids=["missing", "unexpected", "wrong size"],
 )
@@ -154,39 +155,36 @@ def test_program_of_a_user(memory_name, build_memory):
     assert again[0].equal(first) and again[1].equal(second)
 
 
-# ------------------------------------------------------------------------------ a loop over both
-
-
 def cell_of(weight):
-    """What a user might do in a step: two sequences go in, one of them None; two numbers come out.
+    """A step of a user's own, which closes over a weight of its own."""
 
-    It closes over a weight of its own, whose gradient a handler must not lose.
-    """
-
-    def cell(context, frame, missing):
-        assert missing is None
-        hidden = (context @ weight + frame).tanh()
-        return hidden, 2 * hidden, (hidden * frame).sum(dim=-1, keepdim=True)
+    def cell(context, here):
+        hidden = (context @ weight + here["frame"]).tanh()
+        number = (hidden * here["frame"]).sum(dim=-1, keepdim=True)
+        return hidden, {"double": 2 * hidden, "number": number}
 
     return cell
 
 
-def by_hand(memory, cell, frames, controls, batch_shape):
+def by_hand(memory, cell, inputs, controls, batch_shape):
     """The loop that ``unroll`` stands for, with the pure step."""
     state, written = memory.initial_state(batch_shape), torch.zeros(*batch_shape, 3)
     steps = []
-    for t, frame in enumerate(frames):
+    for t, frame in enumerate(inputs["frame"]):
         control = None if controls is None else controls[t].expand(*batch_shape, -1)
         state, context, _ = memory.step(state, written, control)
-        written, *outputs = cell(context, frame, None)
-        steps.append((context, *outputs))
+        written, outputs = cell(context, {"frame": frame})
+        steps.append((context, written, *outputs.values()))
     return tuple(torch.stack(parts) for parts in zip(*steps, strict=True))
 
 
 UNROLLINGS = [gtm.Unrolling(), gtm.Unrolling(checkpoint_every=2)]
+unrollings = pytest.mark.parametrize(
+    "unrolling", UNROLLINGS, ids=lambda u: f"checkpoint_every={u.checkpoint_every}"
+)
 
 
-@pytest.mark.parametrize("unrolling", UNROLLINGS, ids=lambda u: f"{u.checkpoint_every} at once")
+@unrollings
 @pytest.mark.parametrize("watched", [False, True], ids=["", "step by step"])
 @pytest.mark.parametrize("control_dim", [0, 2])
 @pytest.mark.parametrize("batch_shape", [(B,), (4, 1, B)], ids=str)
@@ -197,19 +195,17 @@ def test_unroll_is_the_loop(
     memory = build_memory(memory_name, control_dim=control_dim)
     weight = torch.randn(memory.context_dim, 3, requires_grad=True)
     frames = torch.randn(5, *batch_shape, 3, requires_grad=True)
+    inputs = {"frame": frames}
     controls = torch.randn(5, B, 2) if control_dim else None
-    shape = torch.Size(batch_shape)
     watch = gtm.record_memory() if watched else nullcontext()
     in_vain = watched and unrolling.checkpoint_every > 0
     said = pytest.warns(RuntimeWarning, match="one by one") if in_vain else nullcontext()
     with gtm.use_memory(memory, unrolling=unrolling), watch, said:
-        found = gtm.unroll(
-            cell_of(weight), [frames, None], controls, num_steps=5, batch_shape=shape
-        )
-    expected = by_hand(memory, cell_of(weight), frames, controls, batch_shape)
-    assert [part.shape[-1] for part in found] == [memory.context_dim, 3, 1]
-    if len(batch_shape) == 3:  # (T, K, 1, B, n), where unroll gives (K, T, B, n)
-        expected = tuple(part.squeeze(2).movedim(0, 1) for part in expected)
+        contexts, latents, outputs = gtm.unroll(cell_of(weight), inputs, controls=controls)
+    assert list(outputs) == ["double", "number"]
+    found = contexts, latents, *outputs.values()
+    expected = by_hand(memory, cell_of(weight), inputs, controls, batch_shape)
+    assert [part.shape[-1] for part in found] == [memory.context_dim, 3, 3, 1]
     losses = []
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-14)
@@ -224,54 +220,82 @@ def test_unroll_is_the_loop(
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12 * size)
 
 
+def standing_still(context):
+    """A cell without inputs, which writes zeros and wants nothing of the step."""
+    return context.new_zeros(*context.shape[:-1], 3), ()
+
+
+def test_unroll_of_a_length(memory_name, build_memory):
+    """Without inputs and controls, the length alone says how many steps there are."""
+    memory = build_memory(memory_name)
+    with gtm.use_memory(memory), pyro.plate("sequences", B):
+        contexts, latents, outputs = gtm.unroll(standing_still, length=4)
+    assert (contexts.shape, latents.shape) == ((4, B, memory.context_dim), (4, B, 3))
+    assert outputs == () and not latents.any()
+
+
 @pytest.mark.parametrize("around", ["nothing", "block"])
 def test_unroll_needs_a_memory(around, build_memory):
     def program():
-        return gtm.unroll(lambda _: (torch.zeros(B, 3),), [], None, num_steps=2, batch_shape=(B,))
+        return gtm.unroll(standing_still, length=2)
 
     if around == "block":
         program = gtm.use_memory(build_memory("vrnn"))(poutine.block()(program))
-    with pytest.raises(gtm.NoMemoryError, match="no memory handler is active"):
+    with pytest.raises(NoMemoryError, match="no memory handler is active"):
         program()
 
 
-@pytest.mark.parametrize("num_steps", [1, 3])
-@pytest.mark.parametrize("unrolling", UNROLLINGS, ids=lambda u: f"{u.checkpoint_every} at once")
-def test_unroll_refuses_a_latent_of_wrong_size(memory_name, num_steps, unrolling, build_memory):
+@pytest.mark.parametrize("length", [1, 3])
+@unrollings
+def test_unroll_refuses_a_latent_of_wrong_size(memory_name, length, unrolling, build_memory):
     """With the sentence of ``write``, before the memory sees it."""
     with (
         gtm.use_memory(build_memory(memory_name), unrolling=unrolling),
-        pytest.raises(ValueError, match=r"takes latents of size 3, got one of size 4"),
+        pytest.raises(ValueError, match=r"of size 4 given, the memory in use takes latent_dim=3"),
     ):
-        gtm.unroll(
-            lambda _: (torch.zeros(B, 4),),
-            [],
-            None,
-            num_steps=num_steps,
-            batch_shape=torch.Size([B]),
-        )
+        gtm.unroll(lambda context: (torch.zeros(4), ()), length=length)
 
 
 @pytest.mark.parametrize("control_dim, given", [(2, None), (0, 2), (2, 3)])
 def test_unroll_refuses_a_wrong_control(control_dim, given, memory_name, build_memory):
     controls = None if given is None else torch.zeros(2, B, given)
     memory = build_memory(memory_name, control_dim=control_dim)
-    with gtm.use_memory(memory), pytest.raises(ValueError, match=f"control_dim={control_dim}, got"):
-        gtm.unroll(
-            lambda _: (torch.zeros(B, 3),), [], controls, num_steps=2, batch_shape=torch.Size([B])
-        )
+    with gtm.use_memory(memory), pytest.raises(ValueError, match=f"control_dim={control_dim} "):
+        gtm.unroll(standing_still, controls=controls, length=2)
 
 
 @pytest.mark.parametrize(
-    ("num_steps", "batch_shape", "words"),
+    ("options", "found"),
     [
-        (0, (B,), "num_steps must be at least 1, got 0"),
-        (2, (), r"batch_shape must be \(B,\), .* got \(\)"),
-        (2, (4, B), r"with a gap where time is to be, got \(4, 3\)"),
+        ({}, "none"),
+        ({"length": 0}, r"\[0\]"),
+        ({"inputs": torch.zeros(0, B, 3)}, r"\[0\]"),
+        ({"inputs": torch.zeros(2, B, 3), "length": 4}, r"\[2, 4\]"),
+        ({"inputs": (torch.zeros(2, B, 3), torch.zeros(3, B, 3))}, r"\[2, 3\]"),
+        ({"inputs": torch.zeros(2, B, 3), "controls": torch.zeros(5, B, 2)}, r"\[2, 5\]"),
     ],
 )
-def test_unroll_refuses_impossible_sizes(num_steps, batch_shape, words, build_memory):
-    with gtm.use_memory(build_memory("vrnn")), pytest.raises(ValueError, match=words):
-        gtm.unroll(
-            lambda _: (torch.zeros(B, 3),), [], None, num_steps=num_steps, batch_shape=batch_shape
-        )
+def test_unroll_refuses_lengths_that_do_not_agree(options, found, build_memory):
+    sentence = f"must agree on one positive number of steps, got {found}$"
+    memory = build_memory("vrnn", control_dim=2)
+    with gtm.use_memory(memory), pytest.raises(ValueError, match=sentence):
+        gtm.unroll(standing_still, **options)
+
+
+def test_unroll_refuses_a_cell_that_returns_no_pair(build_memory):
+    with (
+        gtm.use_memory(build_memory("vrnn")),
+        pytest.raises(TypeError, match=r"the cell must return a pair, .* got Tensor"),
+    ):
+        gtm.unroll(lambda context: context.new_zeros(3), length=2)
+
+
+def test_unroll_refuses_sequences_that_do_not_fit_those_held(build_memory):
+    with gtm.use_memory(build_memory("vrnn")):
+        for _ in range(2):
+            gtm.read()
+            gtm.write(torch.zeros(B + 1, 3))
+        with pytest.raises(ValueError, match=r"call gtm.begin\(\) before other sequences"):
+            gtm.unroll(lambda context, here: (here, ()), torch.zeros(2, B, 3))
+        contexts, _, _ = gtm.unroll(lambda context, here: (here, ()), torch.zeros(2, 3))
+        assert contexts.shape[:2] == (2, B + 1)  # one for all is broadcast

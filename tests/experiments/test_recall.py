@@ -9,7 +9,7 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 
 import pyro_gtm as gtm
 from pyro_gtm.experiments.data import ImageSet
-from pyro_gtm.infer import Adam, training_steps
+from pyro_gtm.infer import FusedAdam, training_steps
 from pyro_gtm.tasks import PerfectRecall
 
 EVENT_SHAPE = (1, 4, 4)
@@ -39,8 +39,8 @@ def trained(request):
         decoder=gtm.MLPDecoder(4 + memory.context_dim, 32, EVENT_SHAPE),
         likelihood=gtm.BernoulliLikelihood(EVENT_SHAPE),
     )
-    guide = gtm.FilteringGuide(gtm.use_memory(memory)(program.model), program)
-    svi = SVI(guide.model, guide, Adam(lr=0.01), TraceMeanField_ELBO())
+    guide = gtm.FilteringGuide(gtm.use_memory(memory)(program.model))
+    svi = SVI(guide.model, guide, FusedAdam(lr=0.01), TraceMeanField_ELBO())
     for _ in training_steps(svi, lambda: task.sample(32)[:2], num_steps=250):
         pass
     return program, memory, guide, task.sample(200), most

@@ -11,23 +11,23 @@ import torch
 
 import pyro_gtm as gtm
 
-LESIONS = {
-    "cut a step": lambda: gtm.lesion_memory(steps=[2]),
-    "cut a head": lambda: gtm.lesion_memory(heads=[0]),
-    "cut a head in steps": lambda: gtm.lesion_memory(steps=[1, 3], heads=[0]),
-    "freeze": lambda: gtm.lesion_memory.freeze_writes(from_step=2),
-    "swap": lambda: gtm.lesion_memory.swap(0, 2, at_step=2),
+INTERVENTIONS = {
+    "lesion a step": lambda: gtm.lesion_memory(steps=[2]),
+    "lesion a head": lambda: gtm.lesion_memory(heads=[0]),
+    "lesion a head in steps": lambda: gtm.lesion_memory(steps=[1, 3], heads=[0]),
+    "freeze": lambda: gtm.freeze_writes(from_step=2),
+    "swap": lambda: gtm.swap_contents(0, 2, at_step=2),
 }
 
 
-@pytest.mark.parametrize("lesion", LESIONS)
-def test_all_nestings_agree(memory_name, layout, lesion, make_model):
+@pytest.mark.parametrize("intervention", INTERVENTIONS)
+def test_all_nestings_agree(memory_name, layout, intervention, make_model):
     """Six nestings of three handlers: identical tapes and frames."""
     pair = make_model(memory_name, layout=layout)
     handlers = {
         "use": lambda: gtm.use_memory(pair.memory),
         "record": gtm.record_memory,
-        "lesion": LESIONS[lesion],
+        "intervention": INTERVENTIONS[intervention],
     }
     runs = []
     for order in itertools.permutations(handlers):
@@ -48,15 +48,15 @@ def test_all_nestings_agree(memory_name, layout, lesion, make_model):
             assert tape[name].equal(first_tape[name])
 
 
-def test_three_lesions_of_one_step_in_every_order(memory_name, build_memory):
-    """All 120 nestings: each lesion has its effect, and the order leaves no trace."""
+def test_three_interventions_in_one_step_in_every_order(memory_name, build_memory):
+    """All 120 nestings: each intervention has its effect, and the order leaves no trace."""
     memory, latents = build_memory(memory_name), torch.randn(4, 3, 3)
     handlers = {
         "use": lambda: gtm.use_memory(memory),
         "record": gtm.record_memory,
-        "cut": LESIONS["cut a step"],
-        "freeze": LESIONS["freeze"],
-        "swap": LESIONS["swap"],
+        "lesion": INTERVENTIONS["lesion a step"],
+        "freeze": INTERVENTIONS["freeze"],
+        "swap": INTERVENTIONS["swap"],
     }
 
     def contexts(order):
@@ -70,7 +70,7 @@ def test_three_lesions_of_one_step_in_every_order(memory_name, build_memory):
     first = contexts(handlers)
     heads, width = memory.read_shape
     assert not first[2, :, : heads * width].any()
-    for missing in ("cut", "freeze", "swap"):
+    for missing in ("lesion", "freeze", "swap"):
         assert not contexts([name for name in handlers if name != missing]).equal(first)
     for order in itertools.permutations(handlers):
         assert contexts(order).equal(first)
@@ -85,7 +85,7 @@ def test_of_two_freezes_the_earlier_counts(first, second, memory_name, make_mode
         with ExitStack() as stack:
             tape = stack.enter_context(gtm.record_memory())
             for step in steps:
-                stack.enter_context(gtm.lesion_memory.freeze_writes(from_step=step))
+                stack.enter_context(gtm.freeze_writes(from_step=step))
             pair.model()(frames)
         return tape.contexts
 
@@ -93,7 +93,7 @@ def test_of_two_freezes_the_earlier_counts(first, second, memory_name, make_mode
     assert not contexts(2).equal(contexts(4))
 
 
-def test_two_lesions_cut_both(make_model, make_frames):
+def test_two_lesions_both_have_their_effect(make_model, make_frames):
     pair, frames = make_model("introspective"), make_frames()
     with (
         gtm.record_memory() as tape,
@@ -102,8 +102,8 @@ def test_two_lesions_cut_both(make_model, make_frames):
         gtm.lesion_memory(steps=[3]),
     ):
         pair.program.model(frames)
-    cut = [not context.any() for context in tape.contexts]
-    assert cut == [True, True, False, True, False]  # nothing is stored yet in step 0
+    empty = [not context.any() for context in tape.contexts]
+    assert empty == [True, True, False, True, False]  # nothing is stored yet in step 0
 
 
 def test_nested_memories_are_recorded_by_the_one_that_answers(make_model, build_memory):

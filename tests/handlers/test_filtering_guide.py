@@ -58,8 +58,8 @@ def test_forgets_the_frames_after_an_exception(make_model, make_frames):
     with pytest.raises(ValueError, match="num_steps"):
         guide(make_frames(T), num_steps=T - 1)
     samples = guide(num_steps=T, batch_size=1)
-    assert samples["z"].shape == (T, 1, 3)
-    assert guide.get_traces()[1].nodes["z"]["fn"].features is None
+    assert samples["z"].shape == (1, T, 3)
+    assert guide.get_traces()[1].nodes["z"]["fn"].terms is None
 
 
 def test_works_inside_other_handlers(memory_name, layout, make_model, make_frames):
@@ -69,7 +69,9 @@ def test_works_inside_other_handlers(memory_name, layout, make_model, make_frame
     with gtm.record_memory() as tape, gtm.lesion_memory(steps=[T - 1]):
         samples = guide(frames)
     latents = (
-        samples["z"] if layout == "stacked" else torch.stack([samples[f"z_{t}"] for t in range(T)])
+        samples["z"].movedim(1, 0)
+        if layout == "stacked"
+        else torch.stack([samples[f"z_{t}"] for t in range(T)])
     )
     assert tape.latents.equal(latents)
     heads, width = pair.memory.read_shape

@@ -1,6 +1,8 @@
-"""A lesion zeroes reads, stops writes or swaps memories as it was told, and does nothing else."""
+"""Each intervention zeroes reads, freezes writes or swaps contents as told, and no more."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 import torch
@@ -10,11 +12,11 @@ import pyro_gtm as gtm
 STEPS, B = 5, 3
 
 
-def unrolled(memory, lesion=None):
+def unrolled(memory, intervention=None):
     """Contexts and final state under fixed latents."""
     torch.manual_seed(9)
     latents = torch.randn(STEPS, B, memory.latent_dim)
-    with gtm.use_memory(memory) as handler, lesion or gtm.record_memory():
+    with gtm.use_memory(memory) as handler, intervention or gtm.record_memory():
         contexts = []
         for latent in latents:
             contexts.append(gtm.read().expand(B, -1))
@@ -30,7 +32,7 @@ def reads_of(memory, contexts):
 
 @pytest.mark.parametrize("steps", [None, [2], [1, 4], range(2, 5)])
 @pytest.mark.parametrize("heads", [None, [0], "last"])
-def test_cuts_the_named_steps_and_heads_alone(build_memory, steps, heads):
+def test_zeroes_the_named_steps_and_heads_alone(build_memory, steps, heads):
     """For the introspective memory, whose reads do not come back to it, all else is as before."""
     memory = build_memory("introspective", append_hidden=True)
     count = memory.read_shape[0]
@@ -50,7 +52,7 @@ def test_cuts_the_named_steps_and_heads_alone(build_memory, steps, heads):
     assert all(one.equal(other) for one, other in zip(state, state_after, strict=True))
 
 
-def test_cuts_the_reads_of_every_memory(memory_name, build_memory):
+def test_zeroes_the_reads_of_every_memory(memory_name, build_memory):
     memory = build_memory(memory_name)
     intact, _ = unrolled(memory)
     cut, _ = unrolled(memory, gtm.lesion_memory(steps=[3]))
@@ -61,7 +63,7 @@ def test_cuts_the_reads_of_every_memory(memory_name, build_memory):
 
 
 def test_the_controller_of_the_vrnn_moves_on(build_memory):
-    """Its context h_t is cut, its own h_t is not."""
+    """Its context h_t is zeroed, its own h_t is not."""
     memory = build_memory("vrnn")
     intact, _ = unrolled(memory)
     cut, _ = unrolled(memory, gtm.lesion_memory(steps=[2]))
@@ -69,7 +71,7 @@ def test_the_controller_of_the_vrnn_moves_on(build_memory):
     assert cut[3:].equal(intact[3:])
 
 
-def test_reading_again_gives_the_same_cut_context(build_memory):
+def test_reading_again_gives_the_same_zeroed_context(build_memory):
     with gtm.use_memory(build_memory("vrnn")), gtm.lesion_memory(steps=[1]):
         gtm.read()
         gtm.write(torch.randn(B, 3))
@@ -77,13 +79,11 @@ def test_reading_again_gives_the_same_cut_context(build_memory):
         assert not gtm.read().any()
 
 
-@pytest.mark.parametrize("head", ["one too many", -1])
-def test_head_out_of_range_is_refused(memory_name, head, build_memory):
+def test_head_out_of_range_is_refused(memory_name, build_memory):
     memory = build_memory(memory_name)
     count = memory.read_shape[0]
-    head = count if head == "one too many" else head
-    message = rf"heads must lie in 0..{count - 1}.*\[{head}\]"
-    lesion = gtm.lesion_memory(steps=[4], heads=[head])
+    message = rf"^lesion_memory: heads \[{count}\] given, .* has heads 0..{count - 1}$"
+    lesion = gtm.lesion_memory(steps=[4], heads=[count])
     with gtm.use_memory(memory), lesion, pytest.raises(ValueError, match=message):
         gtm.read()  # at once, and not in step 4
 
@@ -98,10 +98,12 @@ def test_gradients_do_not_pass_a_lesion(build_memory):
         assert bool(gradient.any()) == passes
 
 
-@pytest.mark.parametrize("steps", [12, [-1], [0.5], ["1"]])
-def test_steps_are_whole_numbers_from_0(steps):
-    with pytest.raises(ValueError, match="lesion_memory: steps must be a collection of whole"):
-        gtm.lesion_memory(steps=steps)
+@pytest.mark.parametrize("given", [12, [-1], [0.5], ["1"]])
+@pytest.mark.parametrize("name", ["steps", "heads"])
+def test_steps_and_heads_are_non_negative_integers(name, given):
+    sentence = rf"^lesion_memory: {name} must be a collection of non-negative integers, got "
+    with pytest.raises(ValueError, match=sentence + re.escape(repr(given)) + "$"):
+        gtm.lesion_memory(**{name: given})
 
 
 def test_steps_may_be_a_tensor(make_model, make_frames):
@@ -112,9 +114,6 @@ def test_steps_may_be_a_tensor(make_model, make_frames):
     assert [context.any().item() for context in tape.contexts[1:]] == [False, True, False, True]
 
 
-# ---------------------------------------------------------------------- other lesions
-
-
 def by_hand(memory, from_step=STEPS + 1, swapped_at=None):
     """What :func:`unrolled` does, without handlers; sequences 0 and 2 are swapped."""
     torch.manual_seed(9)
@@ -122,9 +121,8 @@ def by_hand(memory, from_step=STEPS + 1, swapped_at=None):
     state, contexts = memory.initial_state((B,)), []
     for t, latent in enumerate(latents):
         if t == swapped_at:
-            state = memory.swap_remembered(state, 0, 2)
-        step = memory.step if t < from_step else memory.step_without_writing
-        state, context, _ = step(state, latent)
+            state = memory.swap_contents(state, 0, 2)
+        state, context, _ = memory.step(state, latent, write=t < from_step)
         contexts.append(context)
     return torch.stack(contexts[:STEPS]), state
 
@@ -138,7 +136,7 @@ def assert_same_run(found, expected):
 @pytest.mark.parametrize("from_step", [0, 1, 3, STEPS, STEPS + 1])
 def test_freezes_writes_from_the_named_step(memory_name, from_step, build_memory):
     memory = build_memory(memory_name)
-    frozen = unrolled(memory, gtm.lesion_memory.freeze_writes(from_step=from_step))
+    frozen = unrolled(memory, gtm.freeze_writes(from_step=from_step))
     assert_same_run(frozen, by_hand(memory, from_step=from_step))
     intact, state = unrolled(memory)
     assert frozen[0][:from_step].equal(intact[:from_step])
@@ -149,42 +147,45 @@ def test_freezes_writes_from_the_named_step(memory_name, from_step, build_memory
 @pytest.mark.parametrize("from_step", [2, 3])
 def test_a_frozen_buffer_ends_with_the_latent_two_steps_before(from_step, build_memory):
     """The write of a step is that of the latent of the step before."""
-    _, state = unrolled(
-        build_memory("introspective"), gtm.lesion_memory.freeze_writes(from_step=from_step)
-    )
+    _, state = unrolled(build_memory("introspective"), gtm.freeze_writes(from_step=from_step))
     torch.manual_seed(9)
     latents = torch.randn(STEPS, B, 3)
     assert state.buffer[:, 0].equal(latents[from_step - 2])
 
 
 def test_a_frozen_vrnn_stands_still(build_memory):
-    contexts, _ = unrolled(build_memory("vrnn"), gtm.lesion_memory.freeze_writes(from_step=2))
+    contexts, _ = unrolled(build_memory("vrnn"), gtm.freeze_writes(from_step=2))
     assert contexts[2:].equal(contexts[1].expand(STEPS - 2, -1, -1))
     assert not contexts[1].equal(contexts[0])
 
 
 def test_freezes_from_the_start_unless_told_otherwise(memory_name, build_memory):
     memory = build_memory(memory_name)
-    default = unrolled(memory, gtm.lesion_memory.freeze_writes())
-    assert default[0].equal(unrolled(memory, gtm.lesion_memory.freeze_writes(from_step=0))[0])
+    default = unrolled(memory, gtm.freeze_writes())
+    assert default[0].equal(unrolled(memory, gtm.freeze_writes(from_step=0))[0])
 
 
 def test_a_memory_that_cannot_be_kept_from_writing_says_so():
     class Stubborn(gtm.RecurrentMemory):
-        step_without_writing = gtm.MemoryModule.step_without_writing
+        def step(self, state, latent, control=None):
+            return super().step(state, latent, control)
 
-    message = "^Stubborn cannot be kept from writing: it does not define step_without_writing$"
-    with gtm.use_memory(Stubborn(3)), gtm.lesion_memory.freeze_writes(from_step=1):
-        gtm.read()
-        gtm.write(torch.randn(B, 3))
-        with pytest.raises(NotImplementedError, match=message):
-            gtm.read()
+    message = (
+        "^freeze_writes: Stubborn cannot be kept from writing, for its step takes no argument "
+        "'write'$"
+    )
+    with (
+        gtm.use_memory(Stubborn(3)),
+        gtm.freeze_writes(from_step=1),
+        pytest.raises(NotImplementedError, match=message),
+    ):
+        gtm.read()  # at once, and not in step 1
 
 
 @pytest.mark.parametrize("at_step", [1, 3, STEPS])
 def test_swaps_two_sequences_before_the_named_step(memory_name, at_step, build_memory):
     memory = build_memory(memory_name)
-    swapped = unrolled(memory, gtm.lesion_memory.swap(0, 2, at_step=at_step))
+    swapped = unrolled(memory, gtm.swap_contents(0, 2, at_step=at_step))
     assert_same_run(swapped, by_hand(memory, swapped_at=at_step))
     intact, _ = unrolled(memory)
     assert swapped[0][:at_step].equal(intact[:at_step])
@@ -197,7 +198,7 @@ def test_each_goes_on_with_the_memory_of_the_other(build_memory):
     """In a buffer: older latents are the other's, those from the exchange on its own."""
     memory = build_memory("introspective", slots=STEPS)
     _, intact = unrolled(memory)
-    _, state = unrolled(memory, gtm.lesion_memory.swap(2, 0, at_step=4))
+    _, state = unrolled(memory, gtm.swap_contents(2, 0, at_step=4))
     theirs = intact.buffer[[2, 1, 0]]
     assert state.buffer[:, :2].equal(intact.buffer[:, :2])  # of steps 3 and 4
     assert state.buffer[:, 2:].equal(theirs[:, 2:])
@@ -209,7 +210,7 @@ def test_swaps_in_the_last_batch_dimension(memory_name, build_memory):
     memory, latents = build_memory(memory_name), torch.randn(3, 2, B, 3)
 
     def last_context(latents):
-        with gtm.use_memory(memory), gtm.lesion_memory.swap(1, 2, at_step=2):
+        with gtm.use_memory(memory), gtm.swap_contents(1, 2, at_step=2):
             for latent in latents:
                 gtm.read()
                 gtm.write(latent)
@@ -220,27 +221,30 @@ def test_swaps_in_the_last_batch_dimension(memory_name, build_memory):
         torch.testing.assert_close(together[particle], last_context(latents[:, particle]))
 
 
+NO_NUMBER = "must be a non-negative integer, got"
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: gtm.lesion_memory.freeze_writes(-1), "freeze_writes: from_step must .*, got -1"),
-        (lambda: gtm.lesion_memory.freeze_writes(1.5), "freeze_writes: from_step must .*, got 1.5"),
-        (lambda: gtm.lesion_memory.freeze_writes("2"), "freeze_writes: from_step must .*, got '2'"),
-        (lambda: gtm.lesion_memory.swap(-1, 0, 3), "swap: first must be a whole .*, got -1"),
-        (lambda: gtm.lesion_memory.swap(0, 0.5, 3), "swap: second must be a whole .*, got 0.5"),
-        (lambda: gtm.lesion_memory.swap(0, 1, None), "swap: at_step must be a .*, got None"),
-        (lambda: gtm.lesion_memory.swap(1, 1, 3), "swap: first and second are both 1"),
+        (lambda: gtm.freeze_writes(-1), f"freeze_writes: from_step {NO_NUMBER} -1"),
+        (lambda: gtm.freeze_writes(1.5), f"freeze_writes: from_step {NO_NUMBER} 1.5"),
+        (lambda: gtm.freeze_writes("2"), f"freeze_writes: from_step {NO_NUMBER} '2'"),
+        (lambda: gtm.swap_contents(-1, 0, 3), f"swap_contents: first {NO_NUMBER} -1"),
+        (lambda: gtm.swap_contents(0, 0.5, 3), f"swap_contents: second {NO_NUMBER} 0.5"),
+        (lambda: gtm.swap_contents(0, 1, None), f"swap_contents: at_step {NO_NUMBER} None"),
+        (lambda: gtm.swap_contents(1, 1, 3), "swap_contents: first and second are both 1, and .*"),
     ],
 )
-def test_bad_arguments_of_other_lesions_are_refused(make, message):
-    with pytest.raises(ValueError, match=rf"^lesion_memory\.{message}$"):
+def test_bad_arguments_are_refused(make, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
         make()
 
 
 @pytest.mark.parametrize("shape, count", [((), 0), ((B,), B), ((4, B), B)], ids=str)
 def test_sequences_that_are_not_in_the_batch_are_refused(memory_name, shape, count, build_memory):
-    message = rf"swap: first=0 and second=3 must lie below .* in a batch, {count}$"
-    with gtm.use_memory(build_memory(memory_name)), gtm.lesion_memory.swap(0, 3, at_step=1):
+    message = rf"swap_contents: first=0 and second=3 given, .* sequences in a batch, {count}$"
+    with gtm.use_memory(build_memory(memory_name)), gtm.swap_contents(0, 3, at_step=1):
         gtm.read()
         gtm.write(torch.randn(*shape, 3))
         with pytest.raises(ValueError, match=message):

@@ -48,9 +48,8 @@ def test_particles_come_after_time(memory_name, layout, make_model, make_frames)
     bound = Trace_ELBO(num_particles=6, vectorize_particles=True)
     with gtm.record_memory() as tape:
         bound.loss(pair.model(), pair.filtering_guide(), make_frames())
-    batch = (6, 1, 3) if layout == "stacked" else (6, 3)
-    assert tape.contexts.shape == (5, *batch, pair.memory.context_dim)
-    assert all(tape[name].shape[: 1 + len(batch)] == (5, *batch) for name in tape.names)
+    assert tape.contexts.shape == (5, 6, 3, pair.memory.context_dim)
+    assert all(tape[name].shape[:3] == (5, 6, 3) for name in tape.names)
 
 
 def test_second_run_starts_the_tape_anew(build_memory):

@@ -51,7 +51,7 @@ def test_scales_the_kl_alone(memory_name, bound, kind, layout, weight, make_mode
     pair, frames = make_model(memory_name, layout=layout), make_frames()
     kl, reconstruction = terms_of(pair, bound, frames)
     assert abs(kl) > 0.1
-    with gtm.scale_latents(weight):
+    with gtm.handlers.scale_latents(weight):
         loss = loss_of(pair, kind, bound, frames)
     assert loss.item() == pytest.approx(reconstruction + weight * kl, rel=1e-11)
 
@@ -59,7 +59,7 @@ def test_scales_the_kl_alone(memory_name, bound, kind, layout, weight, make_mode
 def test_weight_one_changes_nothing(memory_name, bound, kind, layout, make_model, make_frames):
     pair, frames = make_model(memory_name, layout=layout), make_frames()
     plain = loss_of(pair, kind, bound, frames)
-    with gtm.scale_latents(1.0):
+    with gtm.handlers.scale_latents(1.0):
         weighed = loss_of(pair, kind, bound, frames)
     assert weighed.item() == plain.item()
     gradients, others = pair.gradients(plain), pair.gradients(weighed)
@@ -72,7 +72,7 @@ def test_scales_the_scale_of_a_subsampled_plate(layout, make_model, make_frames)
     pair, frames = make_model("vrnn", layout=layout), make_frames(batch_size=2)
     kl, reconstruction = terms_of(pair, TraceMeanField_ELBO(), frames)
     pyro.set_rng_seed(3)
-    with gtm.scale_latents(0.5):
+    with gtm.handlers.scale_latents(0.5):
         loss = TraceMeanField_ELBO().loss(
             pair.model(), pair.filtering_guide(), frames, dataset_size=10
         )
@@ -83,7 +83,7 @@ def test_gradient_is_scaled_too(make_model, make_frames):
     pair, frames = make_model("vrnn"), make_frames()
     gradients = {}
     for weight in (0.0, 0.5, 1.0):
-        with gtm.scale_latents(weight):
+        with gtm.handlers.scale_latents(weight):
             loss = loss_of(pair, "filtering_guide", TraceMeanField_ELBO(), frames)
         gradients[weight] = pair.gradients(loss)["program.posterior_head.hidden.weight"]
     middle = (gradients[0.0] + gradients[1.0]) / 2
@@ -92,4 +92,4 @@ def test_gradient_is_scaled_too(make_model, make_frames):
 
 def test_negative_weight_is_an_error():
     with pytest.raises(ValueError, match="weight must be at least 0, got -1"):
-        gtm.scale_latents(-1)
+        gtm.handlers.scale_latents(-1)

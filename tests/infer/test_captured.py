@@ -24,10 +24,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pyro_gtm.infer import captured
-from pyro_gtm.infer.captured import CapturedSVI, DeviceStep, DrawWatch, NotCapturedWarning
+from pyro_gtm.infer.captured import CapturedSVI, DeviceStep, NotCapturedWarning, ReplayGuard
 from pyro_gtm.infer.elbo import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
-from pyro_gtm.infer.optim import Adam
-from pyro_gtm.infer.training import NonFiniteLossError, settled, training_steps
+from pyro_gtm.infer.observations import InvalidFramesError
+from pyro_gtm.infer.optim import FusedAdam
+from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 
 BOUNDS = {
     "trace": (DeviceTrace_ELBO, Trace_ELBO),
@@ -98,7 +99,7 @@ def one_hot(index, size):
 def learner(pair, bound="trace", **options):
     options = {"device": "cpu", "read_every": 4, **options}
     loss = BOUNDS[bound][0]()
-    return CapturedSVI(pair.model(), pair.filtering_guide(), Adam(lr=0.01), loss, **options)
+    return CapturedSVI(pair.model(), pair.filtering_guide(), FusedAdam(lr=0.01), loss, **options)
 
 
 class Draws:
@@ -139,11 +140,11 @@ def test_a_step_reads_nothing_back(memory_name, layout, bound, device, make_mode
             frames = torch.rand(5, 3, 1, 5, 5, device=device).round()
             return frames, torch.rand(5, 3, 2, device=device)
 
-        step = DeviceStep(learner(pair, bound, device=device), draw, weighs=True)
+        step = DeviceStep(learner(pair, bound, device=device), draw, scales=True)
     pyro.enable_validation(False)
     step()  # creates the optimiser's state
     with NoReads():
-        step.weigh(0.5)
+        step.scale(0.5)
         step()
 
 
@@ -191,12 +192,12 @@ def train(pair, weights, svi, num_steps, draw=None, **options):
 
 @bounds
 def test_the_same_training_as_one_by_one(memory_name, layout, bound, make_model):
-    """Losses, weights and norms, with Pyro's own bounds, through a KL warm-up."""
+    """Losses, weights and norms, with Pyro's own bounds, through a KL annealing."""
     pair = make_model(memory_name, layout=layout, control_dim=2)
     start = parameters_of(pair)
     ours = learner(pair, bound)
-    plain = SVI(pair.model(), pair.filtering_guide(), Adam(lr=0.01), BOUNDS[bound][1]())
-    options = {"num_steps": 9, "start": 1, "kl_warmup": 5}
+    plain = SVI(pair.model(), pair.filtering_guide(), FusedAdam(lr=0.01), BOUNDS[bound][1]())
+    options = {"num_steps": 9, "start": 1, "kl_annealing": 5}
     with pytest.warns(NotCapturedWarning):
         losses, end = train(pair, start, ours, **options)
     expected, expected_end = train(pair, start, plain, **options)
@@ -214,7 +215,7 @@ def test_a_block_ends_where_the_caller_pauses(make_model, draw):
         svi, draw, num_steps=10, start=1, pause=lambda step: step in (3, 4)
     ):
         taken.append((step, 1 + draw.number))
-        if settled(svi):
+        if parameters_are_current(svi):
             ends.append(step)
     assert taken == [(2, 3), (3, 3), (4, 4), *((n, 8) for n in range(5, 9)), (9, 10), (10, 10)]
     assert ends == [3, 4, 8, 10]
@@ -240,10 +241,10 @@ def test_it_can_be_closed_between_any_two_steps(make_model, draw):
     svi = learner(make_model("vrnn", control_dim=2))
     with closing(training_steps(svi, draw, num_steps=20)) as steps:
         assert next(steps)[0] == 1
-        assert not settled(svi)
+        assert not parameters_are_current(svi)
     assert is_validation_enabled()
     assert [step for step, _ in training_steps(svi, draw, start=4, num_steps=6)] == [5, 6]
-    assert settled(svi)
+    assert parameters_are_current(svi)
 
 
 @ignores_the_warning
@@ -267,7 +268,30 @@ def test_no_step_is_no_step(make_model, draw):
 
 @ignores_the_warning
 @pytest.mark.parametrize("first_bad", [2, 4, 5, 7])
-def test_a_bad_batch_leaves_the_parameters_of_the_step_before(first_bad, make_model):
+@pytest.mark.parametrize(
+    "spoil, error, sentence",
+    [
+        (
+            lambda frames, controls: (frames * math.nan, controls),
+            InvalidFramesError,
+            "frames hold values outside the support of the likelihood, or NaN or infinity",
+        ),
+        (
+            lambda frames, controls: (frames + 0.5, controls),
+            InvalidFramesError,
+            "frames hold values outside the support of the likelihood, or NaN or infinity",
+        ),
+        (
+            lambda frames, controls: (frames, controls * math.nan),
+            NonFiniteLossError,
+            "the loss is nan",
+        ),
+    ],
+    ids=["frames of NaN", "frames outside the support", "controls of NaN"],
+)
+def test_a_bad_batch_leaves_the_parameters_of_the_step_before(
+    first_bad, spoil, error, sentence, make_model
+):
     """Steps of its block were taken after it, on good batches, and change nothing."""
     pair = make_model("introspective", control_dim=2)
     start, taken = parameters_of(pair), []
@@ -275,15 +299,13 @@ def test_a_bad_batch_leaves_the_parameters_of_the_step_before(first_bad, make_mo
 
     def with_a_bad_one():
         frames, controls = draw()
-        return (frames * math.nan if draw.number == first_bad else frames), controls
+        return spoil(frames, controls) if draw.number == first_bad else (frames, controls)
 
     _, expected = train(pair, start, learner(pair), first_bad - 1)
     pair.modules().load_state_dict(start)
     pyro.clear_param_store()
     pyro.set_rng_seed(1)
-    with pytest.raises(
-        NonFiniteLossError, match=f"stopped in step {first_bad}: the loss is nan"
-    ) as caught:
+    with pytest.raises(error, match=f"stopped in step {first_bad}: {sentence}$") as caught:
         for step, _ in training_steps(learner(pair), with_a_bad_one, num_steps=20):
             taken.append(step)
     assert caught.value.step == first_bad
@@ -303,7 +325,7 @@ def test_a_bad_gradient_of_a_finite_loss_is_named(bound):
         root = (mean - mean).sqrt() if len(steps) == 3 else 0.0  # 0, of infinite slope
         pyro.sample("x", Normal(mean + root, 1.0), obs=torch.tensor(1.0))
 
-    svi = CapturedSVI(model, lambda frames: None, Adam(lr=0.01), bound(), device="cpu")
+    svi = CapturedSVI(model, lambda frames: None, FusedAdam(lr=0.01), bound(), device="cpu")
     with pytest.raises(NonFiniteLossError, match="step 3: the gradient's norm is nan"):
         list(training_steps(svi, lambda: (torch.zeros(1), None), num_steps=5))
     assert pyro.param("mean").item() == pytest.approx(0.52, abs=1e-4)  # two steps of 0.01
@@ -429,8 +451,8 @@ def test_warm_up_capture_and_replay_are_one_training(memory_name, make_model, st
     """No step is lost or taken twice on the way, nor a random number."""
     pair = make_model(memory_name, control_dim=2)
     start = parameters_of(pair)
-    plain = SVI(pair.model(), pair.filtering_guide(), Adam(lr=0.01), Trace_ELBO())
-    options = {"num_steps": 11, "kl_warmup": 7}
+    plain = SVI(pair.model(), pair.filtering_guide(), FusedAdam(lr=0.01), Trace_ELBO())
+    options = {"num_steps": 11, "kl_annealing": 7}
     expected, expected_end = train(pair, start, plain, **options)
     draw = Draws()
     cuda, svi = stand_in(pair, draw)
@@ -457,7 +479,7 @@ def test_what_is_captured_checks_no_distribution(make_model, stand_in):
 def test_a_capture_that_fails_is_named_and_training_goes_on(make_model, stand_in):
     pair = make_model("vrnn", control_dim=2)
     start = parameters_of(pair)
-    plain = SVI(pair.model(), pair.filtering_guide(), Adam(lr=0.01), Trace_ELBO())
+    plain = SVI(pair.model(), pair.filtering_guide(), FusedAdam(lr=0.01), Trace_ELBO())
     expected, expected_end = train(pair, start, plain, 9)
     draw = Draws()
     cuda, svi = stand_in(pair, draw, RuntimeError("operation not permitted\nCUDA says more"))
@@ -523,14 +545,16 @@ class TestWhatCannotBeReplayed:
 
 def test_a_batch_that_is_always_the_same_can_be_replayed():
     batch = Draws()()
-    watch = DrawWatch(lambda: batch, [torch.Generator()])
-    assert all(watch() is batch for _ in range(3))
+    watch = ReplayGuard(lambda: batch, [torch.Generator()])
+    for _ in range(3):
+        frames, controls, mask = watch()
+        assert frames is batch[0] and controls is batch[1] and mask is None
     assert watch.objection is None
 
 
 def test_random_batches_can_be_replayed():
     draw = Draws()
-    watch = DrawWatch(draw, [torch.Generator(), draw.generator])
+    watch = ReplayGuard(draw, [torch.Generator(), draw.generator])
     for _ in range(3):
         watch()
     assert watch.objection is None
@@ -544,10 +568,10 @@ def test_arguments_that_cannot_be_are_named(make_model):
     programs = pair.model(), pair.filtering_guide()
     loss = DeviceTrace_ELBO()
     with pytest.raises(TypeError, match="loss must be a bound that reads nothing back"):
-        CapturedSVI(*programs, Adam(), Trace_ELBO(), device="cpu")
-    with pytest.raises(TypeError, match=r"optim must be a pyro_gtm.infer.Adam"):
+        CapturedSVI(*programs, FusedAdam(), Trace_ELBO(), device="cpu")
+    with pytest.raises(TypeError, match=r"optim must be a pyro_gtm.infer.FusedAdam"):
         CapturedSVI(*programs, pyro.optim.Adam({"lr": 0.1}), loss, device="cpu")
-    with pytest.raises(ValueError, match="read_every must be a whole number of at least 1, got 0"):
-        CapturedSVI(*programs, Adam(), loss, device="cpu", read_every=0)
+    with pytest.raises(ValueError, match="read_every must be a positive integer, got 0"):
+        CapturedSVI(*programs, FusedAdam(), loss, device="cpu", read_every=0)
     with pytest.raises(ValueError, match="generators must be on cuda, got one on cpu"):
-        CapturedSVI(*programs, Adam(), loss, device="cuda", generators=[torch.Generator()])
+        CapturedSVI(*programs, FusedAdam(), loss, device="cuda", generators=[torch.Generator()])

@@ -168,6 +168,6 @@ def test_the_loss_is_a_tensor(ours, pyros, make_model, make_frames):
 def test_svi_gives_numbers(ours, pyros, make_model, make_frames):
     """As it does with Pyro's own."""
     pair, frames = make_model("vrnn"), make_frames()
-    svi = SVI(pair.model(), pair.filtering_guide(), gtm.infer.Adam(), ours())
+    svi = SVI(pair.model(), pair.filtering_guide(), gtm.infer.FusedAdam(), ours())
     assert isinstance(svi.step(frames), float)
     assert isinstance(svi.evaluate_loss(frames), float)

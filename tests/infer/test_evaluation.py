@@ -37,7 +37,7 @@ def test_terms_sum_to_the_bound(
     assert not terms.kl.requires_grad
 
 
-def test_negative_bound_is_the_training_loss_in_expectation(memory_name, make_model, make_frames):
+def test_negative_elbo_is_the_training_loss_in_expectation(memory_name, make_model, make_frames):
     """Trace_ELBO has no analytic KL: with the same draws it differs by noise of mean zero.
 
     There are draws enough for that noise to be small against the KL of any frame, so that a term
@@ -84,7 +84,7 @@ PREDICTABLE = torch.tensor([[False, False], [False, True], [True, True]])
 
 def test_summary():
     reconstruction = torch.tensor([[10.0, 12.0], [9.0, 10.0], [8.0, 11.0]])
-    summary = gtm.Evaluation(KL, reconstruction).summary(PREDICTABLE)
+    summary = gtm.infer.Evaluation(KL, reconstruction).summary(PREDICTABLE)
     expected = {
         "negative_elbo_per_frame": 10 + 22 / 6,
         "negative_elbo_per_sequence": 30 + 11,
@@ -101,10 +101,10 @@ def test_summary():
         assert summary[name] == pytest.approx(value), name
 
 
-def test_frame_cost_is_the_mean_of_new_frames():
-    """In all, and of each class; a class that is never new has no cost."""
+def test_new_frame_kl_is_the_mean_over_new_frames():
+    """In all, and of each class; a class that is never new has none."""
     labels = torch.tensor([[7, 2], [7, 0], [7, 9]])
-    mean, by_class = gtm.Evaluation(KL, torch.zeros(3, 2)).frame_cost(labels, ~PREDICTABLE)
+    mean, by_class = gtm.infer.Evaluation(KL, torch.zeros(3, 2)).new_frame_kl(labels, ~PREDICTABLE)
     assert mean == pytest.approx((1 + 2 + 3) / 3)
     assert by_class == pytest.approx({2: 2.0, 7: (1 + 3) / 2})
     assert all(type(label) is int for label in by_class)
@@ -114,18 +114,18 @@ def test_particles_are_refused(make_model, make_frames, layout):
     """In a plate of particles there is no one term a frame."""
     pair, frames = make_model("vrnn", layout=layout), make_frames(4, 3)
     guide = pair.filtering_guide()
-    in_plate = pyro.plate("particles", 2, dim=-2 if layout == "per_step" else -3)(guide)
+    in_plate = pyro.plate("particles", 2, dim=-2)(guide)
     in_plate.get_traces = guide.get_traces
     with pytest.raises(ValueError, match="evaluate: the program must have"):
         gtm.evaluate(in_plate, frames)
 
 
 def test_nothing_predictable_is_no_number():
-    evaluation = gtm.Evaluation(torch.ones(3, 2), torch.ones(3, 2))
+    evaluation = gtm.infer.Evaluation(torch.ones(3, 2), torch.ones(3, 2))
     assert evaluation.summary(torch.zeros(3, 2, dtype=torch.bool))["recall_kl"] is None
 
 
-def test_nothing_new_costs_no_number():
-    evaluation = gtm.Evaluation(torch.ones(3, 2), torch.ones(3, 2))
+def test_nothing_new_is_no_number():
+    evaluation = gtm.infer.Evaluation(torch.ones(3, 2), torch.ones(3, 2))
     labels, new = torch.zeros(3, 2, dtype=torch.int64), torch.zeros(3, 2, dtype=torch.bool)
-    assert evaluation.frame_cost(labels, new) == (None, {})
+    assert evaluation.new_frame_kl(labels, new) == (None, {})

@@ -10,7 +10,7 @@ import torch
 from pyro.distributions import Normal
 from pyro.infer import SVI, Trace_ELBO
 
-from pyro_gtm.infer import Adam, NonFiniteGradientError
+from pyro_gtm.infer import FusedAdam, NonFiniteGradientError
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -43,7 +43,7 @@ def assert_equal(one, other):
 
 def test_without_clip_it_is_torchs_adam(parameters):
     options = {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-6}
-    expected, ours = copies(parameters), Adam(**options, clip_norm=None)
+    expected, ours = copies(parameters), FusedAdam(**options, clip_norm=None)
     plain = torch.optim.Adam(expected.values(), **options)
     for step in range(20):
         set_gradients(parameters, step)
@@ -56,7 +56,7 @@ def test_without_clip_it_is_torchs_adam(parameters):
 @pytest.mark.parametrize("scale", [1e-3, 30.0])
 def test_clips_the_global_norm(parameters, scale):
     """As torch.nn.utils.clip_grad_norm_ does; gradients below the limit are left alone."""
-    expected, ours = copies(parameters), Adam(lr=0.02, clip_norm=0.5)
+    expected, ours = copies(parameters), FusedAdam(lr=0.02, clip_norm=0.5)
     plain = torch.optim.Adam(expected.values(), lr=0.02)
     for step in range(10):
         # Adam forgets a constant factor: vary it, so that a clip can be seen.
@@ -71,7 +71,7 @@ def test_clips_the_global_norm(parameters, scale):
 
 def test_gradients_are_dropped_after_a_step(parameters):
     set_gradients(parameters, 0)
-    Adam()(parameters.values())
+    FusedAdam()(parameters.values())
     assert all(parameter.grad is None for parameter in parameters.values())
 
 
@@ -79,7 +79,7 @@ def test_gradients_are_dropped_after_a_step(parameters):
 def test_non_finite_gradient_changes_nothing(parameters, value):
     """Neither the parameters nor the moments: what follows is as if it had not been."""
     expected = copies(parameters)
-    ours, plain = Adam(lr=0.02), Adam(lr=0.02)
+    ours, plain = FusedAdam(lr=0.02), FusedAdam(lr=0.02)
     set_gradients(parameters, 0)
     ours(parameters.values())
     before = copies(parameters)
@@ -104,7 +104,7 @@ def test_non_finite_gradient_changes_nothing(parameters, value):
 
 
 def test_goes_on_exactly_from_its_state(parameters, tmp_path):
-    straight, first = Adam(lr=0.02), Adam(lr=0.02)
+    straight, first = FusedAdam(lr=0.02), FusedAdam(lr=0.02)
     start = copies(parameters)
     for step in range(8):
         set_gradients(parameters, step)
@@ -117,7 +117,7 @@ def test_goes_on_exactly_from_its_state(parameters, tmp_path):
         set_gradients(parameters, step)
         first(parameters.values())
     torch.save(first.get_state(), tmp_path / "state")
-    second = Adam(lr=0.02)
+    second = FusedAdam(lr=0.02)
     second.set_state(torch.load(tmp_path / "state", weights_only=True))
     for step in range(4, 8):
         set_gradients(parameters, step)
@@ -128,10 +128,10 @@ def test_goes_on_exactly_from_its_state(parameters, tmp_path):
 
 def test_state_before_the_first_step_is_kept(parameters):
     """Saved again at once, as by a run that is stopped while it resumes."""
-    first = Adam()
+    first = FusedAdam()
     set_gradients(parameters, 0)
     first(parameters.values())
-    state, second = first.get_state(), Adam()
+    state, second = first.get_state(), FusedAdam()
     assert set(state) == set(SHAPES)
     second.set_state(state)
     torch.testing.assert_close(second.get_state(), state)
@@ -139,10 +139,10 @@ def test_state_before_the_first_step_is_kept(parameters):
 
 def test_state_of_a_parameter_not_yet_seen_is_kept(parameters):
     """It belongs to a part of the model that a later step will use."""
-    first = Adam()
+    first = FusedAdam()
     set_gradients(parameters, 0)
     first(parameters.values())
-    second = Adam()
+    second = FusedAdam()
     second.set_state(first.get_state())
     set_gradients(parameters, 1)
     second([parameters["a"], parameters["b"]])
@@ -151,7 +151,7 @@ def test_state_of_a_parameter_not_yet_seen_is_kept(parameters):
 
 def test_parameters_seen_later_join(parameters):
     """Each has moments and step counts of its own, as in an optimiser for each."""
-    ours, expected = Adam(lr=0.02, clip_norm=None), copies(parameters)
+    ours, expected = FusedAdam(lr=0.02, clip_norm=None), copies(parameters)
     plain = {name: torch.optim.Adam([p], lr=0.02) for name, p in expected.items()}
     for step in range(6):
         seen = ["a"] if step < 2 else ["a", "c"] if step < 4 else ["a", "b", "c"]
@@ -164,7 +164,7 @@ def test_parameters_seen_later_join(parameters):
 
 
 def test_parameter_without_gradient_rests(parameters):
-    ours, before = Adam(), copies(parameters)
+    ours, before = FusedAdam(), copies(parameters)
     set_gradients(parameters, 0)
     parameters["b"].grad = None
     ours(parameters.values())
@@ -185,7 +185,7 @@ def flag():
 def test_a_step_on_the_device_is_the_same_step(parameters, clip_norm):
     """Steps of both kinds, mixed, are steps of either."""
     start, failed = copies(parameters), flag()
-    plain, ours = Adam(lr=0.02, clip_norm=clip_norm), Adam(lr=0.02, clip_norm=clip_norm)
+    plain, ours = FusedAdam(lr=0.02, clip_norm=clip_norm), FusedAdam(lr=0.02, clip_norm=clip_norm)
     norms = []
     for step in range(8):
         set_gradients(parameters, step, 1 + step)
@@ -214,7 +214,7 @@ def test_a_step_on_the_device_is_the_same_step(parameters, clip_norm):
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_from_the_first_failure_on_a_step_on_the_device_changes_nothing(parameters, value, what):
     """Neither parameters nor moments nor step counts; good gradients after it included."""
-    ours, failed = Adam(lr=0.02), flag()
+    ours, failed = FusedAdam(lr=0.02), flag()
     set_gradients(parameters, 0)
     ours.step_on_device(parameters.values(), FINE, failed)
     before, state = copies(parameters), ours.get_state()
@@ -240,7 +240,7 @@ def test_from_the_first_failure_on_a_step_on_the_device_changes_nothing(paramete
 
 def test_after_a_failure_a_plain_step_goes_on(parameters):
     """The failure is the caller's to forget: the optimiser keeps none."""
-    ours, failed = Adam(lr=0.02), flag()
+    ours, failed = FusedAdam(lr=0.02), flag()
     set_gradients(parameters, 0)
     ours.step_on_device(parameters.values(), torch.tensor(math.nan), failed)
     before = copies(parameters)
@@ -252,12 +252,12 @@ def test_after_a_failure_a_plain_step_goes_on(parameters):
 
 def test_a_loss_that_is_not_finite_fails_without_any_gradient(parameters):
     failed = flag()
-    norm = Adam().step_on_device(parameters.values(), torch.tensor(math.inf), failed)
+    norm = FusedAdam().step_on_device(parameters.values(), torch.tensor(math.inf), failed)
     assert norm == 0 and failed == 1
 
 
 def test_a_step_on_the_device_goes_on_from_a_state(parameters):
-    first, failed = Adam(lr=0.02), flag()
+    first, failed = FusedAdam(lr=0.02), flag()
     set_gradients(parameters, 0)
     first(parameters.values())
     state, middle = first.get_state(), copies(parameters)
@@ -267,7 +267,7 @@ def test_a_step_on_the_device_goes_on_from_a_state(parameters):
 
     for name, parameter in parameters.items():
         parameter.data.copy_(middle[name])
-    second = Adam(lr=0.02)
+    second = FusedAdam(lr=0.02)
     second.set_state(state)
     set_gradients(parameters, 1)
     second.step_on_device(parameters.values(), FINE, failed)
@@ -291,7 +291,9 @@ def test_trains_inside_svi():
         scale = pyro.param("scale", torch.tensor(1.0), pyro.distributions.constraints.positive)
         pyro.sample("mean", Normal(pyro.param("location", torch.tensor(0.0)), scale))
 
-    svi = SVI(model, guide, Adam(lr=0.05), Trace_ELBO(num_particles=10, vectorize_particles=True))
+    svi = SVI(
+        model, guide, FusedAdam(lr=0.05), Trace_ELBO(num_particles=10, vectorize_particles=True)
+    )
     for _ in range(300):
         svi.step()
     assert pyro.param("location").item() == pytest.approx(7 / 4, abs=0.1)
@@ -303,7 +305,7 @@ def test_steps_of_a_model_equal_pyros_adam(memory_name, make_model, make_frames)
     pair, frames = make_model(memory_name), make_frames()
     start = {name: value.clone() for name, value in pair.modules().state_dict().items()}
     ends = []
-    for optimiser in (Adam(lr=0.01, clip_norm=None), pyro.optim.Adam({"lr": 0.01})):
+    for optimiser in (FusedAdam(lr=0.01, clip_norm=None), pyro.optim.Adam({"lr": 0.01})):
         pair.modules().load_state_dict(start)
         pyro.clear_param_store()
         pyro.set_rng_seed(1)
@@ -320,4 +322,4 @@ def test_steps_of_a_model_equal_pyros_adam(memory_name, make_model, make_frames)
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_impossible_options_are_named(option, value):
     with pytest.raises(ValueError, match=f"{option} must be a positive number"):
-        Adam(**{option: value})
+        FusedAdam(**{option: value})

@@ -16,13 +16,16 @@ K, T, B = 6, 4, 3
 
 
 def log_weights(pair, layout, particles, frames):
-    """log p(x, z_k) - log q(z_k | x), each particle alone and step by step: ``(K, B)``."""
+    """log p(x, z_k) - log q(z_k | x), each particle alone and step by step: ``(K, B)``.
+
+    Latents of the stacked layout are ``(K, B, T, Z)``.
+    """
     pair = pair.laid_out("per_step")
     rows = []
     for k in range(K):
         stacked = particles["z"][k] if layout == "stacked" else None
         data = {
-            f"z_{t}": particles[f"z_{t}"][k] if stacked is None else stacked[t] for t in range(T)
+            f"z_{t}": particles[f"z_{t}"][k] if stacked is None else stacked[:, t] for t in range(T)
         }
         total = torch.zeros(B)
         for fn, sign in ((pair.model(), 1), (pair.ordinary_guide(), -1)):

@@ -12,9 +12,15 @@ from pyro.distributions import Normal
 from pyro.infer import SVI, TraceMeanField_ELBO
 from pyro.infer.util import is_validation_enabled
 
-from pyro_gtm.infer import Adam, NonFiniteGradientError, NonFiniteLossError, training_steps
+from pyro_gtm.infer import (
+    FusedAdam,
+    InvalidFramesError,
+    NonFiniteGradientError,
+    NonFiniteLossError,
+    training_steps,
+)
 from pyro_gtm.infer.elbo import DeviceTraceMeanField_ELBO
-from pyro_gtm.infer.training import settled
+from pyro_gtm.infer.training import parameters_are_current
 
 
 class Spy:
@@ -107,18 +113,18 @@ def test_every_step_is_settled(make_model, make_frames):
         return frames, None
 
     for step, _ in training_steps(svi, draw, num_steps=3, pause=lambda step: step == 2):
-        assert settled(svi) and len(drawn) == step
+        assert parameters_are_current(svi) and len(drawn) == step
 
 
 @pytest.mark.parametrize("start", [0, 2])
-def test_warm_up_weights(start):
+def test_annealed_weights(start):
     """The KL term grows from 0 (exclusive) to 1, a resumed run going on where it was."""
     spy = Spy()
-    list(training_steps(spy, draw, start=start, num_steps=7, kl_warmup=5))
+    list(training_steps(spy, draw, start=start, num_steps=7, kl_annealing=5))
     assert spy.weights == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0][start:])
 
 
-def test_no_warm_up_is_no_weight():
+def test_without_annealing_there_is_no_weight():
     spy = Spy()
     list(training_steps(spy, draw, num_steps=3))
     assert spy.weights == [1.0, 1.0, 1.0]
@@ -140,7 +146,7 @@ def test_non_finite_step_is_named(failure):
 
 
 def learner(pair):
-    return SVI(pair.model(), pair.filtering_guide(), Adam(lr=0.01), TraceMeanField_ELBO())
+    return SVI(pair.model(), pair.filtering_guide(), FusedAdam(lr=0.01), TraceMeanField_ELBO())
 
 
 def test_a_model_learns(memory_name, make_model, make_frames):
@@ -151,34 +157,74 @@ def test_a_model_learns(memory_name, make_model, make_frames):
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
 
-def test_a_bad_batch_leaves_the_parameters_of_the_step_before(memory_name, make_model, make_frames):
-    pair, frames, drawn, kept = make_model(memory_name), make_frames(), [], {}
+SPOILT = {
+    "frames of NaN": (
+        lambda frames, controls: (frames * math.nan, controls),
+        InvalidFramesError,
+        r"frames at time 0, sequence 0 \(the first of 15\) hold values from nan to nan, and "
+        r"BernoulliLikelihood allows finite values in \{0, 1\}",
+    ),
+    "frames outside the support": (
+        lambda frames, controls: (frames * 255, controls),
+        InvalidFramesError,
+        r"hold values from 0 to 255, and BernoulliLikelihood allows",
+    ),
+    "controls of NaN": (
+        lambda frames, controls: (frames, controls * math.nan),
+        NonFiniteLossError,
+        "the loss is nan",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Encountered NaN")
+@pytest.mark.parametrize("bad", SPOILT)
+def test_a_bad_batch_leaves_the_parameters_of_the_step_before(
+    memory_name, bad, make_model, make_frames
+):
+    spoil, error, sentence = SPOILT[bad]
+    pair, frames, drawn, kept = make_model(memory_name, control_dim=2), make_frames(), [], {}
     modules = pair.modules()
 
     def draw():
         drawn.append(1)
-        return (frames if len(drawn) < 4 else frames * math.nan), None
+        batch = frames, torch.ones(5, 3, 2)
+        return batch if len(drawn) < 4 else spoil(*batch)
 
-    with (
-        pytest.warns(UserWarning, match="Encountered NaN"),
-        pytest.raises(NonFiniteLossError) as caught,
-    ):
+    with pytest.raises(error, match=f"^training stopped in step 4: .*{sentence}") as caught:
         for _ in training_steps(learner(pair), draw, num_steps=9):
             kept = {name: value.clone() for name, value in modules.state_dict().items()}
     assert caught.value.step == 4
     assert all(value.equal(kept[name]) for name, value in modules.state_dict().items())
 
 
-def test_a_loss_that_stays_a_tensor_is_refused_like_a_number(make_model, make_frames):
+def test_nan_is_warned_of_too(make_model, make_frames):
+    """As Pyro does in any step of its own."""
     pair, frames, drawn = make_model("vrnn"), make_frames(), []
-    svi = SVI(pair.model(), pair.filtering_guide(), Adam(lr=0.01), DeviceTraceMeanField_ELBO())
 
     def draw():
         drawn.append(1)
-        return (frames if len(drawn) < 3 else frames * math.nan), None
+        return (frames if len(drawn) < 4 else frames * math.nan), None
+
+    with pytest.warns(UserWarning, match="Encountered NaN"), pytest.raises(InvalidFramesError):
+        list(training_steps(learner(pair), draw, num_steps=9))
+
+
+@pytest.mark.parametrize(
+    "bad, error", [(name, error) for name, (_, error, _) in SPOILT.items()], ids=list(SPOILT)
+)
+def test_a_loss_that_stays_a_tensor_is_refused_like_a_number(bad, error, make_model, make_frames):
+    spoil, _, sentence = SPOILT[bad]
+    pair, frames, drawn = make_model("vrnn", control_dim=2), make_frames(), []
+    svi = SVI(pair.model(), pair.filtering_guide(), FusedAdam(lr=0.01), DeviceTraceMeanField_ELBO())
+
+    def draw():
+        drawn.append(1)
+        batch = frames, torch.ones(5, 3, 2)
+        return batch if len(drawn) < 3 else spoil(*batch)
 
     losses = []
-    with pytest.raises(NonFiniteLossError, match="step 3: the loss is nan"):
+    with pytest.raises(error, match=f"step 3: .*{sentence}"):
         for _, loss in training_steps(svi, draw, num_steps=9):
             losses.append(loss)
     assert [type(loss) for loss in losses] == [float, float]
@@ -191,7 +237,7 @@ def test_an_infinite_loss_with_a_finite_gradient_changes_nothing():
         pyro.sample("x", Normal(pyro.param("mean", torch.tensor(0.0)), 1.0), obs=torch.tensor(1.0))
         pyro.factor("impossible", torch.tensor(-math.inf))
 
-    svi = SVI(model, lambda frames: None, Adam(lr=0.01), TraceMeanField_ELBO())
+    svi = SVI(model, lambda frames: None, FusedAdam(lr=0.01), TraceMeanField_ELBO())
     with pytest.raises(NonFiniteLossError):
         list(training_steps(svi, draw, num_steps=3))
     assert pyro.param("mean").item() == 0.0

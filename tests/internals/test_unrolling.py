@@ -1,8 +1,7 @@
-"""A sequence in blocks: checkpointed, truncated, compiled, seen by other handlers or by none."""
+"""A sequence in blocks: checkpointed, compiled, seen by other handlers or by none."""
 
 from __future__ import annotations
 
-import gc
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -12,11 +11,10 @@ import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import Independent, Normal, kl_divergence
 
 import pyro_gtm as gtm
 from pyro_gtm.internals.compiling import CannotCompileError
-from pyro_gtm.model.networks import correct
+from pyro_gtm.model.networks import MLPDecoder, MLPEncoder
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -41,12 +39,12 @@ def bound(request):
     return request.param()
 
 
-def loss_of(pair, unrolling, bound, frames, controls=None, kind="filtering", frames_at_once=0):
+def loss_of(pair, unrolling, bound, frames, controls=None, kind="filtering", frames_per_chunk=0):
     pair = pair.laid_out("stacked")
-    pair.program.checkpoint_every = frames_at_once
+    pair.program.checkpoint_every = frames_per_chunk
     model = gtm.use_memory(pair.memory, unrolling=unrolling)(pair.program.model)
     guide = (
-        gtm.FilteringGuide(model, pair.program)
+        gtm.FilteringGuide(model)
         if kind == "filtering"
         else gtm.use_memory(pair.memory, unrolling=unrolling)(pair.program.guide)
     )
@@ -72,9 +70,6 @@ def assert_same(assert_same_gradients):
     return check
 
 
-# ------------------------------------------------------------- the same numbers, however it is run
-
-
 def test_same_loss_and_gradients(
     memory_name, unrolling, bound, make_model, make_frames, assert_same
 ):
@@ -82,23 +77,23 @@ def test_same_loss_and_gradients(
     assert_same(pair, loss_of(pair, unrolling, bound, frames), reference(pair, bound, frames))
 
 
-@pytest.mark.parametrize("frames_at_once", [1, 3, T, T + 4])
-def test_with_the_frames_in_blocks_too(
-    memory_name, frames_at_once, bound, make_model, make_frames, assert_same
+@pytest.mark.parametrize("frames_per_chunk", [1, 3, T, T + 4])
+def test_with_the_frames_in_chunks_too(
+    memory_name, frames_per_chunk, bound, make_model, make_frames, assert_same
 ):
-    """The setting of the same name of the program; the blocks of one are not those of the other."""
+    """The program's setting of the same name; its chunks are not the blocks of the recurrence."""
     pair, frames = make_model(memory_name, "gaussian"), make_frames(likelihood="gaussian")
     settings = gtm.Unrolling(checkpoint_every=2)
-    loss = loss_of(pair, settings, bound, frames, frames_at_once=frames_at_once)
+    loss = loss_of(pair, settings, bound, frames, frames_per_chunk=frames_per_chunk)
     assert_same(pair, loss, reference(pair, bound, frames))
 
 
-@pytest.mark.parametrize("frames_at_once", [0, 3])
+@pytest.mark.parametrize("frames_per_chunk", [0, 3])
 def test_with_an_ordinary_guide(
-    memory_name, unrolling, frames_at_once, make_model, make_frames, assert_same
+    memory_name, unrolling, frames_per_chunk, make_model, make_frames, assert_same
 ):
     pair, frames, bound = make_model(memory_name), make_frames(), TraceMeanField_ELBO()
-    loss = loss_of(pair, unrolling, bound, frames, None, "ordinary", frames_at_once)
+    loss = loss_of(pair, unrolling, bound, frames, None, "ordinary", frames_per_chunk)
     assert_same(pair, loss, reference(pair, bound, frames))
 
 
@@ -120,7 +115,7 @@ def test_with_every_kind_of_program(
     pair, frames, bound = make_model(memory_name, **options), make_frames(), Trace_ELBO()
     controls = torch.randn(T, B, 2) if "control_dim" in options else None
     settings = gtm.Unrolling(checkpoint_every=every)
-    loss = loss_of(pair, settings, bound, frames, controls, frames_at_once=every)
+    loss = loss_of(pair, settings, bound, frames, controls, frames_per_chunk=every)
     assert_same(pair, loss, reference(pair, bound, frames, controls))
 
 
@@ -132,11 +127,8 @@ def test_with_particles(memory_name, every, kind, make_model, make_frames, asser
     controls = torch.randn(T, B, 2)
     bound = Trace_ELBO(num_particles=4, vectorize_particles=True, max_plate_nesting=2)
     settings = gtm.Unrolling(checkpoint_every=every)
-    loss = loss_of(pair, settings, bound, frames, controls, kind, frames_at_once=every)
+    loss = loss_of(pair, settings, bound, frames, controls, kind, frames_per_chunk=every)
     assert_same(pair, loss, reference(pair, bound, frames, controls))
-
-
-# ------------------------------------------------------------- what a setting is for
 
 
 class Watch(Messenger):
@@ -154,25 +146,13 @@ def test_one_message_for_all_steps(unrolling, make_model, make_frames):
     """Or the rest of this file would compare a loop with itself."""
     with Watch() as watch:
         loss_of(make_model("ntm"), unrolling, Trace_ELBO(), make_frames())
-    assert [kind for kind in watch.seen if kind.startswith("gtm_")] == ["gtm_unroll"]
+    assert [kind for kind in watch.seen if kind.startswith("gtm_")] == [
+        "gtm_begin",
+        "gtm_recurrence",
+    ]
 
 
-def test_weight_gradients_are_summed_once(make_model, make_frames):
-    """Without blocks, each layer of the recurrence has one product for all T steps."""
-    pair, frames = make_model("vrnn"), make_frames()
-    gates = pair.memory.controller.gates
-
-    def products(loss):
-        with torch.profiler.profile(record_shapes=True) as profile:
-            loss.backward()
-        shapes = [e.input_shapes for e in profile.events() if e.name == "aten::mm"]
-        return sum([left[0], right[1]] == list(gates.weight.shape) for left, right in shapes)
-
-    assert products(reference(pair, Trace_ELBO(), frames)) >= T
-    assert products(loss_of(pair, gtm.Unrolling(), Trace_ELBO(), frames)) == 1
-
-
-def saved_bytes(pair, unrolling, frames, frames_at_once=0):
+def saved_bytes(pair, unrolling, frames, frames_per_chunk=0):
     """What PyTorch's graph keeps for the backward pass, each storage counted once."""
     kept: dict[int, Tensor] = {}
 
@@ -181,7 +161,7 @@ def saved_bytes(pair, unrolling, frames, frames_at_once=0):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = loss_of(pair, unrolling, Trace_ELBO(), frames, frames_at_once=frames_at_once)
+        loss = loss_of(pair, unrolling, Trace_ELBO(), frames, frames_per_chunk=frames_per_chunk)
     assert loss.requires_grad
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
@@ -192,18 +172,6 @@ def test_checkpointing_keeps_less(memory_name, make_model, make_frames):
     states = saved_bytes(pair, gtm.Unrolling(checkpoint_every=4), frames)
     states_and_inputs = saved_bytes(pair, gtm.Unrolling(checkpoint_every=4), frames, 4)
     assert states_and_inputs < states < everything
-
-
-@pytest.mark.parametrize("checkpoint_every, kept", [(0, T), (2, 0)])
-def test_checkpointing_keeps_no_inputs_of_layers(checkpoint_every, kept, make_model, make_frames):
-    """Not for a sum of weight gradients either, of which the graph knows nothing."""
-    batch_size = 11 + checkpoint_every  # which no other test has
-    pair, frames = make_model("vrnn"), make_frames(batch_size=batch_size)
-    shape = (batch_size, pair.memory.controller.gates.in_features)
-    loss = loss_of(pair, gtm.Unrolling(checkpoint_every=checkpoint_every), Trace_ELBO(), frames)
-    assert loss.requires_grad
-    found = [entry for entry in gc.get_objects() if type(entry) is Tensor and entry.shape == shape]
-    assert len(found) == kept
 
 
 def test_checkpointing_runs_each_block_again(memory_name, make_model, make_frames, monkeypatch):
@@ -234,123 +202,28 @@ def test_checkpointing_runs_each_block_again(memory_name, make_model, make_frame
         assert taken == [*range(T)], "without gradients nothing is run again"
 
 
-# ------------------------------------------------------------- truncation
-
-
-def truncated_bound(pair, frames, every):
-    """The negative bound with analytic KL by a plain loop, gradients cut between blocks."""
-    program, memory = pair
-    pyro.set_rng_seed(1)
-    state, written = memory.initial_state((B,)), torch.zeros(B, memory.latent_dim)
-    total = torch.zeros(())
-    for t, frame in enumerate(frames):
-        if every and t and t % every == 0:
-            state = type(state)(*(part.detach() for part in state))
-            written = written.detach()
-        state, context, _ = memory.step(state, written)
-        features = program.encoder(frame)
-        prior = program.prior_head(context)
-        posterior = program.posterior_head(context, features)
-        if program.corrects:
-            posterior = correct(prior, posterior)
-        z = posterior[0] + posterior[1] * torch.randn(B, Z)
-        p, q = (Independent(Normal(*parameters), 1) for parameters in (prior, posterior))
-        log_p = program.emission(z, context).log_prob(frame)
-        total = total + (kl_divergence(q, p) - log_p).sum()
-        written = z
-    return total
-
-
-@pytest.mark.parametrize(
-    "every, cuts", [(1, True), (2, True), (T - 1, True), (T, False), (9, False)]
-)
-@pytest.mark.parametrize("checkpoint_every", [0, 3])
-@pytest.mark.parametrize("posterior", ["correction", "direct"])
-def test_truncated_gradients(
-    memory_name, every, cuts, checkpoint_every, posterior, make_model, make_frames, assert_same
-):
-    """The loss of all, the gradients of blocks: those of a loop that is cut in the same places."""
-    pair, frames = make_model(memory_name, posterior=posterior), make_frames()
-    settings = gtm.Unrolling(truncate_every=every, checkpoint_every=checkpoint_every)
-    loss = loss_of(pair, settings, TraceMeanField_ELBO(), frames)
-    assert_same(pair, loss, truncated_bound(pair, frames, every))
-
-    whole = truncated_bound(pair, frames, 0)
-    torch.testing.assert_close(loss, whole, rtol=1e-10, atol=0)
-    gates = pair.memory.controller.gates.weight
-    loss = loss_of(pair, settings, TraceMeanField_ELBO(), frames)
-    one, other = (torch.autograd.grad(total, gates)[0] for total in (loss, whole))
-    assert torch.allclose(one, other, rtol=1e-6) != cuts
-
-
-def test_truncation_lets_nothing_older_through(memory_name, build_memory):
-    """What was written in one block has no gradient from contexts of the next."""
-    memory = build_memory(memory_name)
-    latents = torch.randn(6, B, Z, requires_grad=True)
-    with gtm.use_memory(memory, unrolling=gtm.Unrolling(truncate_every=3)):
-        (contexts,) = _unroll(latents)
-    (gradient,) = torch.autograd.grad(contexts[5].square().sum(), latents)
-    assert [bool(step.any()) for step in gradient] == [False] * 3 + [True] * 2 + [False]
-
-
-def test_truncation_counts_from_the_first_step(memory_name, build_memory):
-    """Not from where a program asks for more steps; and by hand as at once."""
-    memory = build_memory(memory_name)
-    latents = torch.randn(6, B, Z, requires_grad=True)
-    for at_once in (True, False):
-        with gtm.use_memory(memory, unrolling=gtm.Unrolling(truncate_every=4)):
-            _unroll(latents[:3])
-            if at_once:
-                context = _unroll(latents[3:])[0][-1]
-            else:
-                for latent in latents[3:]:
-                    context = gtm.read()
-                    gtm.write(latent)
-        (gradient,) = torch.autograd.grad(context.square().sum(), latents)
-        assert [bool(step.any()) for step in gradient] == [False] * 4 + [True, False]
-
-
-def test_truncated_step_by_step(memory_name, make_model, make_frames, assert_same):
-    """In the layout that has a site for each step, the same gradients stop."""
-    pair, frames = make_model(memory_name, layout="per_step"), make_frames()
-    settings = gtm.Unrolling(truncate_every=2)
-    model = gtm.use_memory(pair.memory, unrolling=settings)(pair.program.model)
-    guide = gtm.FilteringGuide(model, pair.program)
-    pyro.set_rng_seed(1)
-    loss = TraceMeanField_ELBO().differentiable_loss(model, guide, frames)
-    assert_same(pair, loss, truncated_bound(pair, frames, 2))
-
-
-# ------------------------------------------------------------- settings
-
-
-@pytest.mark.parametrize("name", ["checkpoint_every", "truncate_every", "compile_steps"])
+@pytest.mark.parametrize("name", ["checkpoint_every", "compile_steps"])
 @pytest.mark.parametrize("value", [-1, 2.0, True, "3", None])
 def test_impossible_settings_are_named(name, value):
-    sentence = rf"^Unrolling: {name} must be a whole number of at least 0, got {value!r}$"
+    sentence = rf"^Unrolling: {name} must be a non-negative integer, got {value!r}$"
     with pytest.raises(ValueError, match=sentence):
         gtm.Unrolling(**{name: value})
 
 
-# ------------------------------------------------------------- other handlers
-
-
 def _follow(context, latent):
-    return (latent,)
+    return latent, ()
 
 
 def _unroll(latents, controls=None):
-    return gtm.unroll(
-        _follow, [latents], controls, num_steps=len(latents), batch_shape=latents.shape[1:-1]
-    )
+    """The contexts along given latents."""
+    return gtm.unroll(_follow, latents, controls=controls).contexts
 
 
 ANY_SETTING = [
     gtm.Unrolling(),
     gtm.Unrolling(checkpoint_every=2),
-    gtm.Unrolling(truncate_every=2),
     gtm.Unrolling(compile_steps=2),
-    gtm.Unrolling(checkpoint_every=3, truncate_every=2),
+    gtm.Unrolling(checkpoint_every=3, compile_steps=2),
 ]
 
 
@@ -385,9 +258,9 @@ def test_lesions_have_their_effect(memory_name, unrolling, order, build_memory):
     use = gtm.use_memory(memory, unrolling=unrolling)
     handlers = [lesion, use] if order == "outside" else [use, lesion]
     with said_if_in_vain(unrolling), handlers[0], handlers[1]:
-        (contexts,) = _unroll(latents)
+        contexts = _unroll(latents)
     with gtm.use_memory(memory):
-        (whole,) = _unroll(latents)
+        whole = _unroll(latents)
     heads, width = memory.read_shape
     assert contexts[:2].equal(whole[:2])
     assert not contexts[2, :, : heads * width].any()
@@ -397,20 +270,71 @@ def test_lesions_have_their_effect(memory_name, unrolling, order, build_memory):
 HOOKS = ["_pyro_gtm_read", "_pyro_post_gtm_read", "_pyro_gtm_write", "_pyro_post_gtm_write"]
 
 
-@pytest.mark.parametrize("unrolling", ANY_SETTING, ids=str)
+def own_handler(hook, seen):
+    """A handler of a user's own that sees one kind of message, and notes it."""
+    return type("Own", (Messenger,), {hook: lambda self, msg: seen.append(msg["type"])})()
+
+
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("order", ["inside", "outside"])
-def test_a_handler_of_a_users_own_sees_every_step(hook, unrolling, order, build_memory):
+def test_a_handler_of_messages_is_refused(hook, order, unrolling, build_memory):
+    """It would be passed over: a whole sequence sends none; nothing of it is run."""
     seen = []
-    own = type("Own", (Messenger,), {hook: lambda self, msg: seen.append(msg["type"])})()
-    memory, latents = build_memory("lru"), torch.randn(T, B, Z)
+    own, use = own_handler(hook, seen), gtm.use_memory(build_memory("lru"), unrolling=unrolling)
+    handlers = [own, use] if order == "outside" else [use, own]
+    sentence = (
+        f"^Own handles the message '{hook.rpartition('_')[2]}' of every step, which a whole "
+        r"sequence .* does not send: .* program.with_layout\('per_step'\)$"
+    )
+    with handlers[0], handlers[1], pytest.raises(RuntimeError, match=sentence):
+        _unroll(torch.randn(T, B, Z))
+    assert not seen
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("order", ["inside", "outside"])
+def test_a_handler_of_messages_sees_every_step_of_a_loop(hook, order, build_memory):
+    seen, latents = [], torch.randn(T, B, Z)
+    own, use = own_handler(hook, seen), gtm.use_memory(build_memory("lru"))
+    handlers = [own, use] if order == "outside" else [use, own]
+    with handlers[0], handlers[1], pyro.plate("sequences", B):
+        contexts = []
+        for latent in latents:
+            contexts.append(gtm.read())
+            gtm.write(latent)
+    assert seen == [f"gtm_{hook.rpartition('_')[2]}"] * T
+    with gtm.use_memory(use.memory):
+        torch.testing.assert_close(torch.stack(contexts), _unroll(latents), rtol=1e-12, atol=0)
+
+
+class Doubled(gtm.handlers.Intervention):
+    """Changes what a step sees and what it gives; notes which steps there were."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def before(self, memory, step, inputs):
+        self.steps.append(step)
+        return inputs._replace(latent=2 * inputs.latent)
+
+    def after(self, memory, step, result):
+        return result._replace(context=3 * result.context)
+
+
+@pytest.mark.parametrize("unrolling", ANY_SETTING, ids=str)
+@pytest.mark.parametrize("order", ["inside", "outside"])
+def test_an_intervention_of_a_users_own_takes_part_in_every_step(
+    memory_name, unrolling, order, build_memory
+):
+    memory, latents, own = build_memory(memory_name), torch.randn(T, B, Z), Doubled()
     use = gtm.use_memory(memory, unrolling=unrolling)
     handlers = [own, use] if order == "outside" else [use, own]
     with said_if_in_vain(unrolling), handlers[0], handlers[1]:
-        (contexts,) = _unroll(latents)
-    assert seen == [f"gtm_{hook.rpartition('_')[2]}"] * T
+        contexts = _unroll(latents)
+    assert own.steps == [*range(T)]
     with gtm.use_memory(memory):
-        (expected,) = _unroll(latents)
+        expected = 3 * _unroll(2 * latents)
     torch.testing.assert_close(contexts, expected, rtol=1e-12, atol=0)
 
 
@@ -418,17 +342,14 @@ def test_a_handler_of_a_users_own_sees_every_step(hook, unrolling, order, build_
 def test_the_innermost_memory_answers(unrolling, build_memory):
     outer, inner, latents = build_memory("ntm"), build_memory("vrnn"), torch.randn(T, B, Z)
     with gtm.use_memory(outer, "outer", unrolling):
-        (alone,) = _unroll(latents[:2])
+        alone = _unroll(latents[:2])
         with gtm.use_memory(inner, "inner", unrolling):
-            (nested,) = _unroll(latents)
-        (after,) = _unroll(latents[2:])
+            nested = _unroll(latents)
+        after = _unroll(latents[2:])
     with gtm.use_memory(inner, "inner"):
-        assert _unroll(latents)[0].equal(nested)
+        assert _unroll(latents).equal(nested)
     with gtm.use_memory(outer, "outer"):
-        assert _unroll(latents)[0].equal(torch.cat([alone, after]))
-
-
-# ------------------------------------------------------------- a sequence in several calls
+        assert _unroll(latents).equal(torch.cat([alone, after]))
 
 
 class Part(NamedTuple):
@@ -438,7 +359,7 @@ class Part(NamedTuple):
     at_once: bool
 
 
-@pytest.mark.parametrize("unrolling", [*ANY_SETTING[:2], gtm.Unrolling(truncate_every=T)], ids=str)
+@pytest.mark.parametrize("unrolling", ANY_SETTING[:2], ids=str)
 @pytest.mark.parametrize(
     "parts",
     [
@@ -448,8 +369,7 @@ class Part(NamedTuple):
     ],
     ids=lambda parts: "+".join(f"{p.steps}{'at once' * p.at_once}" for p in parts),
 )
-@pytest.mark.parametrize("in_hand", [False, True], ids=["", "a context in hand"])
-def test_calls_go_on_where_the_last_one_ended(memory_name, unrolling, parts, in_hand, build_memory):
+def test_calls_go_on_where_the_last_one_ended(memory_name, unrolling, parts, build_memory):
     memory = build_memory(memory_name, control_dim=2)
     latents, controls = torch.randn(T, B, Z, requires_grad=True), torch.randn(T, B, 2)
     state, written, expected = memory.initial_state((B,)), torch.zeros(B, Z), []
@@ -460,15 +380,13 @@ def test_calls_go_on_where_the_last_one_ended(memory_name, unrolling, parts, in_
     expected = torch.stack(expected)
 
     found, begin = [], 0
-    by_hand = in_hand or not all(part.at_once for part in parts)
+    by_hand = not all(part.at_once for part in parts)
     said = said_if_in_vain(unrolling, by_hand)
     with said, gtm.use_memory(memory, unrolling=unrolling), pyro.plate("sequences", B):
         for steps, at_once in parts:
             end = begin + steps
-            if in_hand:  # as a guide has that reads before it draws
-                gtm.read(controls[begin])
             if at_once:
-                found += _unroll(latents[begin:end], controls[begin:end])[0]
+                found += _unroll(latents[begin:end], controls[begin:end])
             else:
                 for t in range(begin, end):
                     found.append(gtm.read(controls[t]))
@@ -481,46 +399,49 @@ def test_calls_go_on_where_the_last_one_ended(memory_name, unrolling, parts, in_
     torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
+def test_a_context_in_hand_is_refused(build_memory):
+    """A whole sequence has reads of its own: it begins, or follows a write."""
+    memory, latents = build_memory("vrnn"), torch.randn(T, B, Z)
+    with gtm.use_memory(memory):
+        gtm.read()
+        with pytest.raises(RuntimeError, match="a context was read and no latent written for it"):
+            _unroll(latents)
+        gtm.begin()
+        contexts = _unroll(latents)
+    with gtm.use_memory(memory):
+        assert _unroll(latents).equal(contexts)
+
+
 def test_particles_after_steps_without(memory_name, build_memory):
     """What one sequence has written so far, each of its particles has."""
     memory = build_memory(memory_name)
-    before, latents = torch.randn(2, B, Z), torch.randn(3, 4, 1, B, Z)
+    before, latents = torch.randn(2, B, Z), torch.randn(3, 4, B, Z)
     with gtm.use_memory(memory):
         _unroll(before)
-        (contexts,) = _unroll(latents)  # (4, T, B, C)
+        contexts = _unroll(latents)  # (3, 4, B, C)
     for particle in range(4):
         with gtm.use_memory(memory):
-            (alone,) = _unroll(torch.cat([before, latents[:, particle, 0]]))
-        torch.testing.assert_close(contexts[particle], alone[2:], rtol=1e-11, atol=1e-14)
+            alone = _unroll(torch.cat([before, latents[:, particle]]))
+        torch.testing.assert_close(contexts[:, particle], alone[2:], rtol=1e-11, atol=1e-14)
 
 
-def test_two_programs_in_one_sequence(memory_name, make_model, make_frames):
-    """The second goes on with what the first has written, in blocks as step by step."""
-    pair, frames = make_model(memory_name), make_frames(num_steps=6)
+def test_gradients_of_gradients(memory_name, bound, make_model, make_frames, assert_same_gradients):
+    """By what goes into the loop and by its weights: those of the other layout."""
+    pair, frames = make_model(memory_name, "gaussian"), make_frames(likelihood="gaussian")
+    frames.requires_grad_()
     found = []
-    for layout in ("per_step", "stacked"):
-        program, latents = pair.program.with_layout(layout), []
-
-        class Keep(Messenger):
-            def _pyro_post_sample(self, msg, kept=latents):
-                if msg["name"].startswith("z"):
-                    kept.extend(msg["value"] if msg["name"] == "z" else [msg["value"]])
-
-        pyro.set_rng_seed(1)
-        unrolling = gtm.Unrolling(checkpoint_every=2 if layout == "stacked" else 0)
-        with gtm.use_memory(pair.memory, unrolling=unrolling), Keep():
-            for part in (frames[:4], frames[4:]):
-                gtm.FilteringGuide(program.model, program)(part)
-        found.append(torch.stack(latents))
-    assert len(found[0]) == 6
-    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+    for loss in (loss_of(pair, gtm.Unrolling(), bound, frames), reference(pair, bound, frames)):
+        first = [*torch.autograd.grad(loss, [frames, *pair.memory.parameters()], create_graph=True)]
+        found.append(pair.gradients(sum(gradient.square().sum() for gradient in first)))
+    assert_same_gradients(*found)
 
 
-def test_gradients_of_gradients_are_refused(make_model, make_frames):
+def test_gradients_of_gradients_of_checkpointed_blocks_are_refused(make_model, make_frames):
     """Those by what goes into the loop too: the weights' part in them would be missing."""
     pair, frames = make_model("vrnn"), make_frames().requires_grad_()
-    loss = loss_of(pair, gtm.Unrolling(), TraceMeanField_ELBO(), frames)
-    with pytest.raises(RuntimeError, match=r"[Gg]radients of gradients .*per_step"):
+    loss = loss_of(pair, gtm.Unrolling(checkpoint_every=2), TraceMeanField_ELBO(), frames)
+    sentence = r"checkpoint_every must be 0 for a double backward \(create_graph=True\)"
+    with pytest.raises(RuntimeError, match=sentence):
         torch.autograd.grad(loss, frames, create_graph=True)
 
 
@@ -634,8 +555,8 @@ def test_compiled_steps(memory_name):
     program = gtm.GenerativeTemporalModel(
         context_dim=memory.context_dim,
         latent_dim=size,
-        encoder=gtm.MLPEncoder(event, 8, feature_dim=8),
-        decoder=gtm.MLPDecoder(size + memory.context_dim, 8, event),
+        encoder=MLPEncoder(event, 8, feature_dim=8),
+        decoder=MLPDecoder(size + memory.context_dim, 8, event),
         likelihood=gtm.BernoulliLikelihood(event),
     )
     frames = torch.rand(steps, 3, *event).round()
@@ -644,7 +565,7 @@ def test_compiled_steps(memory_name):
     for settings in (gtm.Unrolling(), gtm.Unrolling(compile_steps=steps)):
         pyro.set_rng_seed(3)
         model = gtm.use_memory(memory, unrolling=settings)(program.model)
-        guide = gtm.FilteringGuide(model, program)
+        guide = gtm.FilteringGuide(model)
         try:
             loss = Trace_ELBO().differentiable_loss(model, guide, frames)
         except CannotCompileError as refusal:
@@ -659,14 +580,9 @@ def test_compiled_steps(memory_name):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @WARNS_OF_ITSELF
-def test_compiled_checkpointed_and_truncated(make_model, make_frames, assert_same):
+def test_compiled_and_checkpointed(make_model, make_frames, assert_same):
     pair, frames = make_model("vrnn", control_dim=2), make_frames()
     controls = torch.randn(T, B, 2)
     settings = gtm.Unrolling(checkpoint_every=4, compile_steps=2)
     loss = loss_of(pair, settings, Trace_ELBO(), frames, controls)
     assert_same(pair, loss, reference(pair, Trace_ELBO(), frames, controls))
-
-    pair = make_model("vrnn")
-    settings = gtm.Unrolling(truncate_every=2, compile_steps=2)
-    loss = loss_of(pair, settings, TraceMeanField_ELBO(), frames)
-    assert_same(pair, loss, truncated_bound(pair, frames, 2))

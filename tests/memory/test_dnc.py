@@ -29,7 +29,7 @@ def make(**options):
         ((2, 3), True, {"slots": 5, "word_size": 3, "control_dim": 2}),
         ((2, 3), True, {"slots": 14, "heads": 1}),
         ((), True, {"slots": 1, "heads": 1, "word_size": 4}),
-        ((3,), False, {"slots": 7, "initialisation": "prepared", "tie": 0.01}),
+        ((3,), False, {"slots": 7, "initialisation": "structured", "tie": 0.01}),
         ((2, 3), True, {"slots": 5, "heads": 3, "tie": 0.1}),
     ],
     ids=str,
@@ -236,7 +236,7 @@ def test_a_head_that_goes_on_in_order_reads_at_a_constant_lag():
     """As built by default, once it has learned where to start: here, seven slots behind."""
     memory, latents = gtm.DNCMemory(latent_dim=8, slots=12, heads=1), torch.randn(12, 5, 8)
     with torch.no_grad():
-        memory.read_starts.logits[0, 12 - 7 - 1] = 2.0
+        memory.initial_read_weights.logits[0, 12 - 7 - 1] = 2.0
     state = memory.initial_state((5,))
     for t, latent in enumerate(latents):
         state, _, details = memory.step(state, latent)
@@ -252,10 +252,12 @@ def test_impossible_ties_are_named(tie):
 
 @pytest.mark.parametrize("option", ["slots", "heads", "word_size"])
 def test_impossible_sizes_are_named(option):
-    with pytest.raises(ValueError, match=f"{option} must be a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"{option} must be a positive integer, got 0"):
         make(**{option: 0})
 
 
 def test_unknown_initialisation_is_named():
-    with pytest.raises(ValueError, match="initialisation must be 'prepared' or 'plain', got 'no'"):
+    with pytest.raises(
+        ValueError, match="initialisation must be one of structured, plain; got 'no'"
+    ):
         make(initialisation="no")

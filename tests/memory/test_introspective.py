@@ -189,7 +189,7 @@ def test_unknown_attention_is_named():
 
 @pytest.mark.parametrize("option", ["slots", "heads"])
 def test_impossible_sizes_are_named(option):
-    with pytest.raises(ValueError, match=f"{option} must be a whole number"):
+    with pytest.raises(ValueError, match=f"{option} must be a positive integer, got 0"):
         make(**{option: 0})
 
 
@@ -200,7 +200,7 @@ def test_context_dim():
 
 
 def test_forget_gate_starts_open():
-    """A young controller remembers."""
+    """At initialisation the controller remembers."""
     gates = make(hidden_dim=16).controller.gates
     assert gates.bias[16:32].eq(1).all()
     assert gates.bias[:16].eq(0).all() and gates.bias[32:].eq(0).all()

@@ -96,5 +96,5 @@ def test_impossible_decay_is_refused(decay):
 
 @pytest.mark.parametrize("option", ["slots", "heads", "word_size"])
 def test_impossible_sizes_are_named(option):
-    with pytest.raises(ValueError, match=f"{option} must be a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"{option} must be a positive integer, got 0"):
         make(**{option: 0})

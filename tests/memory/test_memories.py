@@ -107,16 +107,16 @@ def test_batch_may_grow_inside_a_program(memory_name, build_memory):
     torch.testing.assert_close(grown, unroll(memory, sequence)[1][-1])
 
 
-def test_cut_reads(memory_name, build_memory):
+def test_zero_reads(memory_name, build_memory):
     """In the context, and in the state where it carries them; nothing else changes."""
     memory = build_memory(memory_name)
     state, contexts = unroll(memory, torch.randn(4, 2, 3))
     heads, width = memory.read_shape
-    for cut in (None, [heads - 1], []):
-        state_after, after = memory.cut_reads(state, contexts[-1], cut)
+    for zeroed in (None, [heads - 1], []):
+        state_after, after = memory.zero_reads(state, contexts[-1], zeroed)
         expected = contexts[-1].clone()
         reads = expected[:, : heads * width].view(2, heads, width)
-        reads[:, slice(None) if cut is None else cut] = 0
+        reads[:, slice(None) if zeroed is None else zeroed] = 0
         assert after.equal(expected)
         for name, field in state_after._asdict().items():
             assert field.equal(reads if name == "reads" else getattr(state, name))
@@ -132,7 +132,7 @@ def test_step_without_writing_stores_nothing(memory_name, build_memory):
     before, _ = unroll(memory, torch.randn(4, 2, 3))
     after = before
     for latent in torch.randn(5, 2, 3):
-        after = memory.step_without_writing(after, latent).state
+        after = memory.step(after, latent, write=False).state
     for name, field in after._asdict().items():
         if name in memory.controller_fields:
             assert not field.equal(getattr(before, name))
@@ -145,23 +145,23 @@ def test_nothing_written_is_nothing_read(memory_name, build_memory):
     memory = build_memory(memory_name)
     state, (heads, width) = memory.initial_state((2,)), memory.read_shape
     for latent in 10 * torch.randn(5, 2, 3):
-        state, context, _ = memory.step_without_writing(state, latent)
+        state, context, _ = memory.step(state, latent, write=False)
         assert context[:, : heads * width].abs().max() <= 2e-6  # NTM and LRU start from 1e-6
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3)], ids=str)
-def test_swap_remembered(memory_name, shape, build_memory):
+def test_swap_contents(memory_name, shape, build_memory):
     """All but the controller changes places; twice is not at all; others notice nothing."""
     memory = build_memory(memory_name)
     state, _ = unroll(memory, torch.randn(4, *shape, 3))
-    swapped = memory.swap_remembered(state, 0, 2)
+    swapped = memory.swap_contents(state, 0, 2)
     dim = len(shape) - 1
     for name, field in swapped._asdict().items():
         own = getattr(state, name)
         theirs = own.index_select(dim, torch.tensor([2, 1, 0]))
         assert name in HEADS or not own.equal(theirs)
         assert field.equal(own if name in memory.controller_fields else theirs)
-    back = memory.swap_remembered(swapped, 2, 0)
+    back = memory.swap_contents(swapped, 2, 0)
     assert all(one.equal(other) for one, other in zip(back, state, strict=True))
 
     latent = torch.randn(*shape, 3)
@@ -173,7 +173,7 @@ def test_swap_remembered(memory_name, shape, build_memory):
 def test_only_sequences_that_there_are_can_be_swapped(memory_name, shape, build_memory):
     memory = build_memory(memory_name)
     with pytest.raises(IndexError):
-        memory.swap_remembered(memory.initial_state(shape), 0, 3)
+        memory.swap_contents(memory.initial_state(shape), 0, 3)
 
 
 def test_untouched_memory_has_finite_gradients(memory_name, build_memory):
@@ -236,5 +236,5 @@ def test_float64_and_device_follow_the_weights(memory_name, build_memory):
 @pytest.mark.parametrize("option", ["latent_dim", "hidden_dim"])
 @pytest.mark.parametrize("size", [0, -1, 2.5, True])
 def test_impossible_sizes_are_named(memory_name, option, size, build_memory):
-    with pytest.raises(ValueError, match=rf"{option} must be a whole number of at least 1, got"):
+    with pytest.raises(ValueError, match=rf"{option} must be a positive integer, got"):
         build_memory(memory_name, **{option: size})

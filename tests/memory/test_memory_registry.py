@@ -15,8 +15,8 @@ def own_registry(monkeypatch):
 
 
 def test_ours_are_known():
-    assert {"introspective", "vrnn"} <= set(gtm.memory_names())
-    assert gtm.memory_names() == sorted(gtm.memory_names())
+    assert {"introspective", "vrnn"} <= set(gtm.memory.memory_names())
+    assert gtm.memory.memory_names() == sorted(gtm.memory.memory_names())
 
 
 def test_registered_by_decorator():
@@ -24,7 +24,7 @@ def test_registered_by_decorator():
     class Mine(gtm.RecurrentMemory):
         pass
 
-    assert "mine" in gtm.memory_names()
+    assert "mine" in gtm.memory.memory_names()
     memory = gtm.make_memory("mine", latent_dim=3, hidden_dim=4)
     assert type(memory) is Mine and memory.context_dim == 4
 
@@ -83,10 +83,10 @@ def test_found_in_an_installed_package(tmp_path, monkeypatch):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their_package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[pyro_gtm.memories]\ntheirs = their_package:Theirs\n")
-    assert "theirs" not in gtm.memory_names()
+    assert "theirs" not in gtm.memory.memory_names()
 
     monkeypatch.syspath_prepend(tmp_path)
-    assert "theirs" in gtm.memory_names()
+    assert "theirs" in gtm.memory.memory_names()
     memory = gtm.make_memory("theirs", latent_dim=3, hidden_dim=4)
     assert type(memory).__name__ == "Theirs" and memory.context_dim == 4
     with pytest.raises(ValueError, match="'theirs' takes no option 'slots'"):

@@ -134,7 +134,7 @@ def test_where_heads_start():
     memory = make(write_heads=2)
     weights = memory.initial_state((5,)).weights
     assert weights[:, 2:].equal(torch.eye(3)[0].expand(5, 2, 3))
-    starts, slots = memory.read_starts, torch.full((2, 3), 1 / 3)
+    starts, slots = memory.initial_read_weights, torch.full((2, 3), 1 / 3)
     assert weights[:, :2].equal(starts().expand(5, 2, 3))
     torch.testing.assert_close(weights[0, :2], slots, rtol=0, atol=0.1)  # near uniform
     memory.step(memory.initial_state((5,)), torch.randn(5, 2)).context.sum().backward()
@@ -148,5 +148,5 @@ def test_unknown_initial_memory_is_named():
 
 @pytest.mark.parametrize("option", ["slots", "heads", "write_heads", "word_size"])
 def test_impossible_sizes_are_named(option):
-    with pytest.raises(ValueError, match=f"{option} must be a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"{option} must be a positive integer, got 0"):
         make(**{option: 0})

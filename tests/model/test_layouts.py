@@ -83,7 +83,7 @@ def test_same_seed_gives_same_noise(memory_name, batch_size, make_model, make_fr
         trace = poutine.trace(getattr(laid_out, kind)()).get_trace(frames)
         names = ["z"] if layout == "stacked" else [f"z_{t}" for t in range(5)]
         found = [trace.nodes[name]["value"] for name in names]
-        latents.append(found[0] if layout == "stacked" else torch.stack(found))
+        latents.append(found[0] if layout == "stacked" else torch.stack(found, dim=1))
     for other in latents[1:]:
         torch.testing.assert_close(other, latents[0], rtol=1e-12, atol=1e-12)
 

@@ -14,9 +14,9 @@ from pyro_gtm.model.likelihoods import LIKELIHOODS
 SHAPES = [(1, 5, 5), (3, 4, 6), (7,)]
 
 
-@pytest.fixture(params=sorted(LIKELIHOODS))
+@pytest.fixture(params=LIKELIHOODS.names())
 def family(request):
-    return LIKELIHOODS[request.param]
+    return LIKELIHOODS.find(request.param)
 
 
 @pytest.mark.parametrize("event", SHAPES, ids=str)
@@ -78,9 +78,17 @@ def test_extreme_logits_are_finite():
     torch.testing.assert_close(logits.grad, torch.tensor([0.0, -1.0]))
 
 
-@pytest.mark.parametrize("event", [(), (0,), (1, -2)], ids=str)
-def test_impossible_event_shape_is_named(family, event):
-    with pytest.raises(ValueError, match="event_shape must be one or more sizes of at least 1"):
+@pytest.mark.parametrize(
+    "event, sentence",
+    [
+        ((), "event_shape must have at least one size"),
+        ((0,), "event_shape must be a positive integer, got 0"),
+        ((1, -2), "event_shape must be a positive integer, got -2"),
+    ],
+    ids=str,
+)
+def test_impossible_event_shape_is_named(family, event, sentence):
+    with pytest.raises(ValueError, match=f"^{family.__name__}: {sentence}$"):
         family(event)
 
 

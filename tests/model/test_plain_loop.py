@@ -29,7 +29,7 @@ def kl_of_gaussians(mu_q, sigma_q, mu_p, sigma_p):
 
 
 def log_likelihood(likelihood, output, frame):
-    if type(likelihood).__name__ == "Bernoulli":
+    if type(likelihood).__name__ == "BernoulliLikelihood":
         p = torch.sigmoid(output)
         return (frame * p.log() + (1 - frame) * (1 - p).log()).flatten(1).sum(-1)
     mean, raw = output[:, :1], output[:, 1:]
@@ -50,7 +50,7 @@ def negative_bound(program, memory, frames, noise, controls):
         features = program.encoder(frame)
         mu_p, sigma_p = gaussian_head(program.prior_head, context)
         mu_q, sigma_q = gaussian_head(program.posterior_head, context, features)
-        if program.corrects:
+        if program.residual:
             mu_q, sigma_q = mu_p + mu_q, sigma_p * sigma_q
         z = mu_q + sigma_q * noise[t]
         seen = torch.cat([z, context], -1) if program.decoder_input == "latent+context" else z

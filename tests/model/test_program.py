@@ -9,6 +9,7 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
 import pyro_gtm as gtm
+from pyro_gtm.model.networks import MLPDecoder, MLPEncoder
 
 
 def test_given_frames_are_returned_and_others_generated(memory_name, layout, make_model):
@@ -23,28 +24,40 @@ def test_given_frames_are_returned_and_others_generated(memory_name, layout, mak
 def test_layouts_generate_alike_but_for_the_order_of_noise(memory_name, make_model):
     """Same latents, so the same distribution over frames."""
     pair, logits = make_model(memory_name), []
-    z = torch.randn(4, 2, 3)
+    z = torch.randn(2, 4, 3)
     for layout in ("stacked", "per_step"):
-        data = {"z": z} if layout == "stacked" else {f"z_{t}": z[t] for t in range(4)}
+        data = {"z": z} if layout == "stacked" else {f"z_{t}": z[:, t] for t in range(4)}
         model = poutine.condition(pair.laid_out(layout).model(), data=data)
         nodes = poutine.trace(model).get_trace(num_steps=4, batch_size=2).nodes
         names = ["x"] if layout == "stacked" else [f"x_{t}" for t in range(4)]
-        found = [nodes[name]["fn"].base_dist.logits for name in names]
-        logits.append(found[0] if layout == "stacked" else torch.stack(found))
+        found = [getattr(fn, "frames", fn) for fn in (nodes[name]["fn"] for name in names)]
+        found = [fn.base_dist.logits for fn in found]
+        logits.append(found[0] if layout == "stacked" else torch.stack(found, dim=1))
     torch.testing.assert_close(logits[0], logits[1])
 
 
 def test_site_names(layout, make_model, make_frames):
     trace = poutine.trace(make_model("vrnn", layout=layout).model()).get_trace(make_frames(3))
-    names = [n for n, s in trace.nodes.items() if s["type"] == "sample" and n not in PLATES]
+    names = [name for name, site in trace.nodes.items() if site["type"] == "sample"]
     assert names == (
-        ["z", "x", "whole_sequences"]
+        ["sequences", "z", "x"]
         if layout == "stacked"
-        else ["z_0", "x_0", "z_1", "x_1", "z_2", "x_2"]
+        else ["sequences", "z_0", "x_0", "z_1", "x_1", "z_2", "x_2"]
     )
 
 
-PLATES = {"sequences", "time"}
+def test_site_shapes_of_the_stacked_layout(memory_name, make_model, make_frames):
+    """Time is in the event, the plate of the sequences at dim -1, other plates left of it."""
+    pair, frames = make_model(memory_name), make_frames(4, 3)
+    model = pyro.plate("particles", 2, dim=-2)(pair.model())
+    nodes = poutine.trace(model).get_trace(frames).nodes
+    for name, value, event in (("z", (2, 3, 4, 3), (4, 3)), ("x", (3, 4, 1, 5, 5), (4, 1, 5, 5))):
+        fn = nodes[name]["fn"]
+        assert (fn.batch_shape, fn.event_shape) == ((2, 3), event)
+        assert nodes[name]["value"].shape == value
+    assert nodes["_RETURN"]["value"].equal(frames)
+    generated = model(num_steps=4, batch_size=3)
+    assert generated.shape == (4, 2, 3, 1, 5, 5)
 
 
 @pytest.mark.parametrize("bound", [Trace_ELBO, TraceMeanField_ELBO])
@@ -118,8 +131,11 @@ CONTROLS = torch.zeros(4, 3, 2)
         ({"frames": FRAMES, "controls": CONTROLS[:3]}, "controls must cover num_steps=4"),
         ({"frames": FRAMES, "controls": CONTROLS[:, :2]}, "controls must hold batch_size=3"),
         ({"controls": CONTROLS, "num_steps": 5}, "controls must cover num_steps=5 steps, got 4"),
-        ({"frames": FRAMES, "controls": CONTROLS[..., :1]}, "control_dim=2, got one of size 1"),
-        ({"frames": FRAMES}, "control_dim=2, got none"),
+        (
+            {"frames": FRAMES, "controls": CONTROLS[..., :1]},
+            "control of size 1 given, control_dim=2 allowed",
+        ),
+        ({"frames": FRAMES}, "no control given, one of size control_dim=2 needed"),
         ({"num_steps": 0, "batch_size": 3}, "num_steps must be at least 1, got 0"),
         ({"num_steps": 3, "batch_size": -1}, "batch_size must be at least 1, got -1"),
     ],
@@ -142,7 +158,7 @@ def test_one_dimensional_controls_are_named(memory_name, layout, make_model):
 def test_stacked_layout_explains_whole_sequences(kind, make_model):
     pair = make_model("vrnn", layout="stacked")
     with pytest.raises(
-        ValueError, match=r"got 4 frames for num_steps=5.*with_layout\('per_step'\)"
+        ValueError, match=r"4 frames given for num_steps=5.*with_layout\('per_step'\)"
     ):
         getattr(pair, kind)()(FRAMES, num_steps=5)
 
@@ -164,16 +180,16 @@ def test_unknown_choice_is_named(choice, make_model):
 
 
 def test_decoder_of_wrong_size_is_refused():
-    with pytest.raises(ValueError, match=r"must take inputs of size 7 .*got one for size 8"):
-        _program(decoder=gtm.MLPDecoder(8, 5, (1, 5, 5)))
+    with pytest.raises(ValueError, match=r"decoder with input_dim=8 given, one with 7 needed"):
+        _program(decoder=MLPDecoder(8, 5, (1, 5, 5)))
 
 
 def _program(**options):
     sizes = {
         "context_dim": 4,
         "latent_dim": 3,
-        "encoder": gtm.MLPEncoder((1, 5, 5), 5, 5),
-        "decoder": gtm.MLPDecoder(7, 5, (1, 5, 5)),
+        "encoder": MLPEncoder((1, 5, 5), 5, 5),
+        "decoder": MLPDecoder(7, 5, (1, 5, 5)),
         "likelihood": gtm.BernoulliLikelihood((1, 5, 5)),
     }
     return gtm.GenerativeTemporalModel(**{**sizes, **options})
@@ -184,6 +200,6 @@ def test_memory_of_another_context_size_is_named(layout, make_model, build_memor
     wider = build_memory("vrnn", hidden_dim=9)
     for program in (pair.program.model, pair.program.guide):
         with pytest.raises(
-            ValueError, match=r"contexts of size 6, and the memory in use .* size 9"
+            ValueError, match=r"context of size 9 given by the memory in use, context_dim=6 needed"
         ):
             gtm.use_memory(wider)(program)(FRAMES)

@@ -16,7 +16,7 @@ T, B, Z = 5, 3, 3
 def latents_for(layout, z):
     """Data for the latent sites: z is (*particles, T, B, Z)."""
     if layout == "stacked":
-        return {"z": z}
+        return {"z": z.movedim(-3, -2)}
     return {f"z_{t}": z[..., t, :, :] for t in range(T)}
 
 
@@ -41,11 +41,12 @@ def test_conditioned_on_particles(memory_name, make_model, make_frames):
     """A plate of particles around: each is what it would be alone, in both layouts."""
     pair, frames, z = make_model(memory_name), make_frames(T, B), torch.randn(4, T, B, Z)
     alone = sum(
-        log_joint(poutine.condition(pair.model(), data={"z": z[k]}), frames) for k in range(4)
+        log_joint(poutine.condition(pair.model(), data=latents_for("stacked", z[k])), frames)
+        for k in range(4)
     )
-    for layout, dim in (("stacked", -3), ("per_step", -2)):
+    for layout in ("stacked", "per_step"):
         model = poutine.condition(pair.laid_out(layout).model(), data=latents_for(layout, z))
-        together = log_joint(pyro.plate("particles", 4, dim=dim)(model), frames)
+        together = log_joint(pyro.plate("particles", 4, dim=-2)(model), frames)
         torch.testing.assert_close(together, alone, rtol=1e-11, atol=0)
 
 
@@ -93,7 +94,7 @@ def test_a_frame_is_imputed(memory_name, make_model, make_frames):
 def test_predictive_from_the_prior(memory_name, layout, parallel, make_model):
     pair = make_model(memory_name, layout=layout)
     samples = Predictive(pair.model(), num_samples=4, parallel=parallel)(num_steps=T, batch_size=B)
-    name, event = ("x", (T, B)) if layout == "stacked" else ("x_1", (B,))
+    name, event = ("x", (B, T)) if layout == "stacked" else ("x_1", (B,))
     found = samples[name]
     assert found.shape == (4, *event, 1, 5, 5)
     assert not any(found[0].equal(other) for other in found[1:])
@@ -125,7 +126,8 @@ def test_predictive_with_a_filtering_guide(memory_name, layout, make_model, make
     names = ["x"] if layout == "stacked" else [f"x_{t}" for t in range(T)]
     for sample in range(3):
         found = [samples[name][sample] for name in names]
-        assert (found[0] if layout == "stacked" else torch.stack(found)).equal(frames)
+        found = found[0].movedim(1, 0) if layout == "stacked" else torch.stack(found)
+        assert found.equal(frames)
 
 
 def test_importance_sampling(memory_name, make_model, make_frames):

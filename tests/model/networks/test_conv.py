@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-import pyro_gtm as gtm
-from pyro_gtm.model.networks import VisualBlock
+from pyro_gtm.model.networks import ConvDecoder, ConvEncoder, VisualBlock
 
 ODD_SIZES = [(1, 28, 28), (3, 5, 13), (1, 8, 1), (2, 17, 16)]
 
@@ -79,8 +78,8 @@ def test_block_skips_its_branches():
 @pytest.mark.parametrize("event", ODD_SIZES, ids=str)
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3)], ids=str)
 def test_any_frame_size_and_batch_shape(event, batch):
-    encoder = gtm.ConvEncoder(event, feature_dim=5, channels=4).eval()
-    decoder = gtm.ConvDecoder(6, 8, event, channels=4).eval()
+    encoder = ConvEncoder(event, feature_dim=5, channels=4).eval()
+    decoder = ConvDecoder(6, 8, event, channels=4).eval()
     assert encoder(torch.randn(*batch, *event)).shape == (*batch, 5)
     assert decoder(torch.randn(*batch, 6)).shape == (*batch, *event)
 
@@ -88,8 +87,8 @@ def test_any_frame_size_and_batch_shape(event, batch):
 @pytest.mark.usefixtures("float64")
 def test_frames_lie_in_the_middle():
     """5 x 13 is padded to 8 x 16, one row (column) before it and two after; and cropped alike."""
-    encoder = gtm.ConvEncoder((1, 5, 13), feature_dim=3, channels=4).eval()
-    decoder = gtm.ConvDecoder(2, 8, (1, 5, 13), channels=4).eval()
+    encoder = ConvEncoder((1, 5, 13), feature_dim=3, channels=4).eval()
+    decoder = ConvDecoder(2, 8, (1, 5, 13), channels=4).eval()
     frame, vector = torch.randn(2, 1, 5, 13), torch.randn(2, 2)
 
     padded = torch.zeros(2, 1, 8, 16)
@@ -105,10 +104,10 @@ def test_frames_lie_in_the_middle():
 def test_every_pixel_counts():
     """None is lost in the padding, none is left without a gradient in the crop."""
     frames = torch.randn(1, 1, 5, 13, requires_grad=True)
-    encoder = randomise(gtm.ConvEncoder((1, 5, 13), feature_dim=3, channels=4, norm="group"))
+    encoder = randomise(ConvEncoder((1, 5, 13), feature_dim=3, channels=4, norm="group"))
     (gradient,) = torch.autograd.grad(encoder(frames)[0, 0], frames)
     assert gradient.ne(0).all()
-    decoder = randomise(gtm.ConvDecoder(2, 8, (1, 5, 13), channels=4, norm="group"))
+    decoder = randomise(ConvDecoder(2, 8, (1, 5, 13), channels=4, norm="group"))
     one, two = decoder(torch.tensor([[0.5, -1.0], [2.0, 3.0]]))
     assert one.ne(two).all()
 
@@ -117,8 +116,8 @@ def test_every_pixel_counts():
 @pytest.mark.parametrize("training", [False, True])
 def test_frames_do_not_depend_on_their_batch(norm, training):
     """In evaluation with either norm; with group norm in training too."""
-    encoder = gtm.ConvEncoder((1, 9, 6), feature_dim=5, channels=4, norm=norm).train(training)
-    decoder = gtm.ConvDecoder(3, 8, (1, 9, 6), channels=4, norm=norm).train(training)
+    encoder = ConvEncoder((1, 9, 6), feature_dim=5, channels=4, norm=norm).train(training)
+    decoder = ConvDecoder(3, 8, (1, 9, 6), channels=4, norm=norm).train(training)
     for network, inputs in ((encoder, torch.randn(4, 3, 1, 9, 6)), (decoder, torch.randn(4, 3, 3))):
         together = network(inputs)
         alone = torch.stack([network(step) for step in inputs])
@@ -128,9 +127,7 @@ def test_frames_do_not_depend_on_their_batch(norm, training):
             torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "network", [gtm.ConvEncoder, lambda shape, n: gtm.ConvDecoder(3, n, shape)]
-)
+@pytest.mark.parametrize("network", [ConvEncoder, lambda shape, n: ConvDecoder(3, n, shape)])
 def test_frames_must_be_images(network):
     with pytest.raises(ValueError, match=r"\(channels, height, width\), got \(5, 5\)"):
         network((5, 5), 4)

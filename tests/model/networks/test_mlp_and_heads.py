@@ -8,7 +8,14 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 import pyro_gtm as gtm
-from pyro_gtm.model.networks import NETWORKS, GaussianHead, correct, make_networks
+from pyro_gtm.model.networks import (
+    NETWORKS,
+    GaussianHead,
+    MLPDecoder,
+    MLPEncoder,
+    make_networks,
+    residual_gaussian,
+)
 from pyro_gtm.model.networks.gaussian import MIN_SCALE
 
 BATCHES = [(), (4,), (2, 3)]
@@ -17,15 +24,15 @@ BATCHES = [(), (4,), (2, 3)]
 @pytest.mark.parametrize("batch", BATCHES, ids=str)
 @pytest.mark.parametrize("event", [(1, 5, 5), (3, 4, 7), (6,)], ids=str)
 def test_mlp_shapes(batch, event):
-    encoder = gtm.MLPEncoder(event, hidden_dim=8, feature_dim=5)
-    decoder = gtm.MLPDecoder(4, hidden_dim=8, parameter_shape=event)
+    encoder = MLPEncoder(event, hidden_dim=8, feature_dim=5)
+    decoder = MLPDecoder(4, hidden_dim=8, parameter_shape=event)
     assert encoder(torch.randn(*batch, *event)).shape == (*batch, 5)
     assert decoder(torch.randn(*batch, 4)).shape == (*batch, *event)
     assert (encoder.feature_dim, decoder.input_dim) == (5, 4)
 
 
 def test_mlp_treats_each_frame_alone():
-    encoder = gtm.MLPEncoder((1, 5, 5), hidden_dim=8, feature_dim=5)
+    encoder = MLPEncoder((1, 5, 5), hidden_dim=8, feature_dim=5)
     frames = torch.randn(2, 3, 1, 5, 5)
     torch.testing.assert_close(encoder(frames)[1, 2], encoder(frames[1, 2]))
 
@@ -51,24 +58,24 @@ def test_head_scale_never_vanishes():
     torch.testing.assert_close(scale, torch.full((3,), MIN_SCALE))
 
 
-def test_cost_of_a_correction():
+def test_kl_of_a_residual():
     """KL = (shift² / σ² + factor² - 1) / 2 - log factor, wherever the prior lies."""
     shift, factor = torch.randn(4, 3), torch.rand(4, 3) + 0.1
     for prior in [(torch.randn(4, 3), torch.rand(4, 3) + 0.1), (torch.zeros(3), torch.ones(3))]:
         expected = ((shift / prior[1]) ** 2 + factor**2 - 1) / 2 - factor.log()
-        posterior = correct(prior, (shift, factor))
+        posterior = residual_gaussian(prior, (shift, factor))
         kl = kl_divergence(Normal(*posterior), Normal(*prior))
         torch.testing.assert_close(kl, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_correction_of_nothing_is_the_prior():
+def test_no_residual_is_the_prior():
     prior = torch.randn(4, 3), torch.rand(4, 3) + 0.1
-    location, scale = correct(prior, (torch.zeros(4, 3), torch.ones(4, 3)))
+    location, scale = residual_gaussian(prior, (torch.zeros(4, 3), torch.ones(4, 3)))
     assert location.equal(prior[0]) and scale.equal(prior[1])
 
 
-def test_corrected_scale_never_vanishes():
-    _, scale = correct(
+def test_residual_scale_never_vanishes():
+    _, scale = residual_gaussian(
         (torch.zeros(3), torch.full((3,), 1e-3)), (torch.zeros(3), torch.full((3,), 1e-9))
     )
     torch.testing.assert_close(scale, torch.full((3,), MIN_SCALE))
