@@ -307,8 +307,8 @@ def test_summary_has_what_other_programs_read(memory_name, finished):
     assert summary["recall_kl"] == pytest.approx(sum(kl[-2:]) / 2, rel=1e-5)
     per_frame = summary["negative_elbo_per_frame"]
     assert summary["negative_elbo_per_sequence"] == pytest.approx(6 * per_frame, rel=1e-5)
-    assert f"negative bound          {per_frame:.2f} nats a frame" in output
-    assert f"recall KL               {summary['recall_kl']:.2f} nats a frame" in output
+    assert f"{'negative ELBO':<28}{per_frame:.2f} nats a frame" in output
+    assert f"{'recall KL':<28}{summary['recall_kl']:.2f} nats a frame" in output
     assert f"last-frame KL           {summary['last_frame_kl']:.2f} nats" in output
     assert f"{summary['parameters']:,}" in output
 
@@ -1121,8 +1121,8 @@ def test_evaluate_asks_for_another_length(finished, folder):
     evaluation = evaluation_in(where)
     assert evaluation["trained_with"] == {"list_length": 4, "recall_length": 2}
     assert evaluation["task_options"] == {"list_length": 6, "recall_length": 2}
-    assert len(evaluation["kl_per_frame"]) == len(evaluation["floor_per_frame"]) == 8
-    assert (evaluation["success_frames"], evaluation["particles"]) == (10, 2)
+    assert len(evaluation["kl_per_frame"]) == len(evaluation["oracle_kl_per_frame"]) == 8
+    assert (evaluation["recall_accuracy_frames"], evaluation["particles"]) == (10, 2)
 
     result = call("evaluate run --list-length 6 --memory-option slots=9 -o more/slots")
     assert result.exit_code == 0, result.output

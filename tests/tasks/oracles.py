@@ -28,9 +28,6 @@ FALSE_ALARM = 1e-6
 FILLER = -99
 
 
-# ---------------------------------------------------------------------------- the lists
-
-
 def algorithm_1(listed: Sequence[int], k: int) -> list[int]:
     """Perfect and one-shot recall: the first k once more."""
     seq = [FILLER, *listed]
@@ -77,8 +74,6 @@ def algorithm_4(listed: Sequence[int], k: int, r: int) -> list[int]:
         i += 1
     return (seq + appended)[1:]
 
-
-# ---------------------------------------------------------------------------- the map
 
 NONE, UP, DOWN, LEFT, RIGHT = range(5)
 OFFSETS = {NONE: (0, 0), UP: (-1, 0), DOWN: (1, 0), LEFT: (0, -1), RIGHT: (0, 1)}
@@ -175,9 +170,6 @@ def probability_of_new_cell(rows: int, columns: int, num_steps: int) -> list[flo
                     after[to] += probability / len(allowed)
             law = after
     return new
-
-
-# ---------------------------------------------------------------------------- what tests share
 
 
 def noise_images(labels: Iterable[int], seed: int = 0) -> ImageSet:

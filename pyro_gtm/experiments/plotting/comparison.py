@@ -17,17 +17,17 @@ from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_array, as_
 from pyro_gtm.experiments.plotting.style import (
     BLACK,
     BLUE,
-    FLOOR,
-    FLOOR_LABEL,
     GREEN,
     GREY,
+    ORACLE_LABEL,
+    ORACLE_LOOK,
     ORANGE,
     PURPLE,
     SKY,
     STYLE,
     TICKS,
     VERMILION,
-    draw_floor,
+    draw_oracle_kl,
     frame_axis,
     limits_without_fall,
     mark_recall,
@@ -64,7 +64,7 @@ OTHER_LOOKS: list[Look] = [
 def memories_compared(
     evaluations: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
     predictable: ArrayLike,
-    floor: ArrayLike | None = None,
+    oracle_kl: ArrayLike | None = None,
     published: Mapping[str, Mapping[str, float | None]] | None = None,
 ) -> Figure:
     """KL of each frame; last-frame KL, and negative bound a frame, against the training step.
@@ -84,7 +84,7 @@ def memories_compared(
             run, with ``step``, ``kl_per_frame`` (T values), ``last_frame_kl`` and
             ``negative_elbo_per_frame``.  Of several seeds, only the steps that all have are drawn.
         predictable: the recall phase, ``(T,)`` of bool or share.
-        floor: the least KL of each frame that a perfect memory could have, in nats, ``(T,)``; of
+        oracle_kl: the KL of each frame for a perfect memory, in nats, ``(T,)``; of
             runs that have each their own, the mean, as the figure says.
         published: for each memory the paper's ``last_frame_kl`` and ``negative_elbo_per_frame``, in
             nats, None where it is not to be shown, and ``updates``, after how many steps these
@@ -98,7 +98,7 @@ def memories_compared(
         raise ValueError(f"{name}: evaluations is empty, so nothing can be drawn")
     share = as_share(name, predictable)
     lines = {memory: _by_step(name, memory, s, len(share)) for memory, s in evaluations.items()}
-    least = [] if floor is None else [as_shaped(name, "floor", floor, share.shape)]
+    least = [] if oracle_kl is None else [as_shaped(name, "oracle_kl", oracle_kl, share.shape)]
     paper = _of_paper(name, published or {}, evaluations)
     looks = _looks(lines)
     with mpl.rc_context(STYLE):
@@ -112,8 +112,8 @@ def memories_compared(
             _band(last, steps, values["last_frame_kl"], look)
             _band(bound, steps, values["negative_elbo_per_frame"], look)
         for curve in least:
-            draw_floor(frames, curve)
-            last.axhline(curve[-1], label=FLOOR_LABEL, gid="floor", **FLOOR)
+            draw_oracle_kl(frames, curve)
+            last.axhline(curve[-1], label=ORACLE_LABEL, gid="oracle_kl", **ORACLE_LOOK)
         mark_recall(frames, share)
         frames.set_title(f"KL of each frame, {_when(steps[-1] for steps, _ in lines.values())}")
         frames.set_ylabel("KL (nats)")
@@ -144,7 +144,7 @@ def memories_compared(
         handles, labels = frames.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", title="memory")
         note = _note([len(seeds) for seeds in evaluations.values()])
-        if floor is not None:
+        if oracle_kl is not None:
             note += "  Floor: mean over these runs, each of which has its own."
         figure.supxlabel(note, fontsize=8, color=GREY, x=0.01, ha="left")
     return figure

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_shaped, as_share, is_graded
 from pyro_gtm.experiments.plotting.style import (
     STYLE,
-    draw_floor,
+    draw_oracle_kl,
     frame_axis,
     mark_recall,
     nats,
@@ -23,7 +23,7 @@ def kl_per_frame(
     curves: Mapping[str, ArrayLike],
     predictable: ArrayLike,
     spread: Mapping[str, ArrayLike] | None = None,
-    floor: ArrayLike | None = None,
+    oracle_kl: ArrayLike | None = None,
 ) -> Figure:
     """KL[q(z_t) ‖ p(z_t)] of each frame, in nats: the error of a model's prediction.
 
@@ -32,7 +32,7 @@ def kl_per_frame(
         predictable: the recall phase, ``(T,)`` of bool or share.
         spread: for some of the names half the height of a band round the curve, in nats, ``(T,)``;
             of what (runs, sequences) is for the caller to say.
-        floor: the least KL of each frame that a perfect memory could have, in nats, ``(T,)``.
+        oracle_kl: the KL of each frame for a perfect memory, in nats, ``(T,)``.
 
     Raises:
         ValueError: a shape does not fit, or ``spread`` has a name that ``curves`` lacks.
@@ -49,7 +49,7 @@ def kl_per_frame(
         if label not in lines:
             raise ValueError(f"{name}: spread has {label!r}, which curves does not have")
         bands[label] = as_shaped(name, f"spread[{label!r}]", band, share.shape)
-    least = [] if floor is None else [as_shaped(name, "floor", floor, share.shape)]
+    least = [] if oracle_kl is None else [as_shaped(name, "oracle_kl", oracle_kl, share.shape)]
 
     num_frames = len(share)
     with mpl.rc_context(STYLE):
@@ -67,7 +67,7 @@ def kl_per_frame(
                     linewidth=0,
                 )
         for curve in least:
-            draw_floor(axes, curve)
+            draw_oracle_kl(axes, curve)
         mark_recall(axes, share)
         axes.set_title(_kl_title(lines, share), pad=18)
         axes.set_ylabel("KL (nats)")

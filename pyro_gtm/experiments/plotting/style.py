@@ -26,8 +26,8 @@ GREY = "#6B6B6B"
 RECALL_FILL = "#FBEBC8"
 RECALL_TEXT = "#8A5A00"
 
-FLOOR_LABEL = "perfect memory\n(new frames: their mean)"
-FLOOR: dict[str, Any] = {"color": GREY, "linestyle": "--", "marker": "None", "zorder": 2.5}
+ORACLE_LABEL = "perfect memory\n(new frames: their mean)"
+ORACLE_LOOK: dict[str, Any] = {"color": GREY, "linestyle": "--", "marker": "None", "zorder": 2.5}
 """Drawn over the curves, which otherwise hide it where they reach it."""
 
 STYLE: Any = {  # mypy would have each key a literal
@@ -93,9 +93,11 @@ def frame_axis(axes: Axes, num_frames: int) -> None:
     axes.tick_params(**TICKS)
 
 
-def draw_floor(axes: Axes, floor: Array) -> None:
+def draw_oracle_kl(axes: Axes, oracle_kl: Array) -> None:
     """The least KL of each frame that a perfect memory could have, ``(T,)``."""
-    axes.plot(np.arange(len(floor)), floor, label=FLOOR_LABEL, gid="floor", **FLOOR)
+    axes.plot(
+        np.arange(len(oracle_kl)), oracle_kl, label=ORACLE_LABEL, gid="oracle_kl", **ORACLE_LOOK
+    )
 
 
 def y_from_zero(axes: Axes, *values: Array) -> None:

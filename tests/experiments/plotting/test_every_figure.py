@@ -100,7 +100,7 @@ def strips_with(notes: Any) -> Figure:
         (lambda: kl_per_frame({"dnc": np.ones(3)}, np.full(3, np.nan)), "predictable"),
         (lambda: kl_per_frame({"dnc": np.ones(3)}, P3, {"ntm": np.ones(3)}), "spread"),
         (lambda: kl_per_frame({"dnc": np.ones(3)}, P3, {"dnc": np.ones(2)}), "spread"),
-        (lambda: kl_per_frame({"dnc": np.ones(3)}, P3, floor=np.ones(2)), "floor"),
+        (lambda: kl_per_frame({"dnc": np.ones(3)}, P3, oracle_kl=np.ones(2)), "oracle_kl"),
         (lambda: frame_strips(FRAMES[0], FRAMES, FRAMES, P4, 1), "given"),
         (lambda: frame_strips(*[np.zeros((4, 1, 2, 3, 3))] * 3, P4, 1), "given"),
         (lambda: frame_strips(FRAMES.astype(np.uint8), FRAMES, FRAMES, P4, 1), "given"),
@@ -219,12 +219,12 @@ def test_neither_models_nor_pyro_nor_pyplot_are_imported() -> None:
 def test_a_figure_imports_no_other_figure() -> None:
     shared = {"arrays": set(), "style": {"arrays"}, "frames": {"arrays", "style"}}
     for stem in FILES.keys() - {"__init__"}:
-        ours = {
-            name
+        ours = "pyro_gtm.experiments.plotting."
+        imported = {
+            name.removeprefix(ours).split(".")[0]
             for name in imports_of(FILES[stem])
-            if name.startswith("pyro_gtm.experiments.plotting.")
+            if name.startswith(ours)
         }
-        imported = {name.split(".")[2] for name in ours}
         assert imported <= shared.get(stem, {"arrays", "style", "frames"}), stem
 
 
