@@ -33,6 +33,7 @@ from pyro_gtm.experiments.plotting.style import (
     limits_without_fall,
     mark_recall,
     number,
+    say_off_scale,
     y_from_zero,
 )
 
@@ -261,16 +262,7 @@ def _leave_out_the_fall(axes: Axes, curves: Sequence[tuple[Array, Array]]) -> No
 def _say_what_is_off_scale(axes: Axes, curves: Sequence[tuple[Array, Array]]) -> None:
     values = np.concatenate([v.ravel() for _, v in curves])
     if np.any(values[np.isfinite(values)] > axes.get_ylim()[1]):
-        axes.annotate(
-            "↑ the first steps are off scale",
-            (1.0, 1.0),
-            xycoords="axes fraction",
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color=GREY,
-        )
+        say_off_scale(axes, "the first steps are off scale")
 
 
 def _paper_strip(

@@ -85,6 +85,8 @@ def recall_under_interventions(
         mark_recall(below, share, labelled=False)
         for axes in (above, below):
             frame_axis(axes, num_frames)
+        if any(start < num_frames for start in starts.values()):
+            below.set_xlabel("frame (faded: given, outlined: generated)")
         below.tick_params(axis="y", length=0)
         above.tick_params(labelbottom=False)
         above.set_xlabel("")

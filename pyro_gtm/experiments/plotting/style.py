@@ -26,7 +26,7 @@ GREY = "#6B6B6B"
 RECALL_FILL = "#FBEBC8"
 RECALL_TEXT = "#8A5A00"
 
-ORACLE_LABEL = "oracle KL\n(perfect memory; mean\nKL for new frames)"
+ORACLE_LABEL = "oracle KL: perfect memory,\nnew frames at their mean"
 ORACLE_LOOK: dict[str, Any] = {"color": GREY, "linestyle": "--", "marker": "None", "zorder": 2.5}
 """Drawn over the curves, which otherwise hide it where they reach it."""
 
@@ -151,6 +151,20 @@ def limits_without_fall(values: Array, later: Array) -> tuple[float, float] | No
         return None
     room = max(0.08 * (high - low), 0.1)
     return low - room, high + room
+
+
+def say_off_scale(axes: Axes, what: str) -> None:
+    """A small line above the axes, at the right, on what lies beyond their upper limit."""
+    axes.annotate(
+        f"↑ {what}",
+        (1.0, 1.0),
+        xycoords="axes fraction",
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=GREY,
+    )
 
 
 def number(value: float) -> str:

@@ -23,6 +23,7 @@ from pyro_gtm.experiments.plotting.style import (
     integer_ticks,
     limits_without_fall,
     nats,
+    say_off_scale,
     y_of_kl,
 )
 
@@ -60,6 +61,7 @@ def training_curves(
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.xaxis.set_major_locator(integer_ticks(6))
             axes.tick_params(**TICKS)
+            axes.set_title(axes.get_title("left"), pad=18)  # above what is off scale
         right.set_xlim(left.get_xlim())
     return figure
 
@@ -138,9 +140,4 @@ def _leave_out_the_fall(axes: Axes, steps: Array, values: Array) -> None:
     if limits is not None:
         axes.set_ylim(*limits)
         below = steps[values > limits[1]].max()
-        axes.set_title(
-            f"↑ off scale until step {EngFormatter(sep='')(below)}",
-            loc="right",
-            fontsize=8,
-            color=GREY,
-        )
+        say_off_scale(axes, f"off scale until step {EngFormatter(sep='')(below)}")

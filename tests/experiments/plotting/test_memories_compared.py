@@ -299,7 +299,7 @@ def without(key: str) -> Rows:
         ),
         (
             {"dnc": [[rows([1])[0] | {"last_frame_kl": [1.0, 2.0]}]]},
-            r"\['last_frame_kl'\]: got .*\(2,\)",
+            r"_kl'\]: got .*\(2,\)",
         ),
     ],
 )
