@@ -107,7 +107,7 @@ def test_the_oracle_kl_is_that_of_the_task_for_the_models_own_new_frames(untrain
     assert figures["last_frame_oracle_kl"] == pytest.approx(expected[-1].item())
 
 
-def test_importance_weighted_bounds_are_tighter():
+def test_more_particles_lower_the_negative_iwae_bound():
     experiment = build_experiment(make_config("debug"))
     batch = experiment.held_out(50)
     one, many = (assess(experiment, batch, particles=k) for k in (1, 30))

@@ -99,13 +99,18 @@ def cell_law(rows: int, columns: int, step: int) -> dict[Cell, float]:
     """Where the walk is at a step: uniform at step 0."""
     law = {cell: 1 / (rows * columns) for cell in cells_of(rows, columns)}
     for _ in range(step):
-        after = dict.fromkeys(law, 0.0)
-        for cell, probability in law.items():
-            allowed = moves_from(cell, rows, columns)
-            for to in allowed.values():
-                after[to] += probability / len(allowed)
-        law = after
+        law = law_after_a_move(law, rows, columns)
     return law
+
+
+def law_after_a_move(law: dict[Cell, float], rows: int, columns: int) -> dict[Cell, float]:
+    """Where the walk is one step after it was distributed like this."""
+    after = dict.fromkeys(law, 0.0)
+    for cell, probability in law.items():
+        allowed = moves_from(cell, rows, columns)
+        for to in allowed.values():
+            after[to] += probability / len(allowed)
+    return after
 
 
 def walks(
@@ -163,12 +168,7 @@ def probability_of_new_cell(rows: int, columns: int, num_steps: int) -> list[flo
         for t in range(num_steps):
             new[t] += law[target]
             law[target] = 0.0
-            after = dict.fromkeys(law, 0.0)
-            for cell, probability in law.items():
-                allowed = moves_from(cell, rows, columns)
-                for to in allowed.values():
-                    after[to] += probability / len(allowed)
-            law = after
+            law = law_after_a_move(law, rows, columns)
     return new
 
 

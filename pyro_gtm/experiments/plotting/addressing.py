@@ -164,7 +164,7 @@ def _weights(key: str, arrays: Mapping[str, Array]) -> Array:
 
 
 def _frames_read(reads: Array, taken_over: Array) -> Array:
-    """How much of each read comes from each frame's latent.
+    """Shares of the frames' latents in each read.
 
     Args:
         reads: ``(T, R, N)``.
@@ -208,7 +208,7 @@ def _mixtures(arrays: Mapping[str, Array], num_frames: int) -> dict[str, Array]:
 
 
 def _by_column(values: Mapping[str, Array], heads: int, write_heads: int) -> list[Lines]:
-    """What belongs on the left, and what to each head that reads; from ``(T, K)`` each."""
+    """Curves of the left column, and of each head that reads; from ``(T, K)`` each."""
     columns: list[Lines] = [[] for _ in range(heads + 1)]
     for label, curves in values.items():
         count = curves.shape[1]

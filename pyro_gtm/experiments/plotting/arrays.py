@@ -66,7 +66,7 @@ def importance_of_frames(share: Array) -> Array:
 
 
 def is_graded(share: Array) -> bool:
-    """Whether a frame is predictable in some sequences and not in others."""
+    """True if a frame is predictable in some sequences and not in others."""
     return bool(np.any((share > 0) & (share < 1)))
 
 

@@ -191,7 +191,7 @@ def _checked(
 def _of_paper(
     published: Mapping[str, Mapping[str, float | None]], memories: Iterable[str]
 ) -> dict[str, dict[str, tuple[float, int]]]:
-    """For each panel each memory's value, where there is one, and after how many updates."""
+    """Each memory's value for each panel, where there is one, with the number of updates before."""
     panels: dict[str, dict[str, tuple[float, int]]] = {panel: {} for panel in PANELS[1:]}
     for memory, row in published.items():
         where = f"published[{memory!r}]"

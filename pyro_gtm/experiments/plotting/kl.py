@@ -30,8 +30,8 @@ def kl_per_frame(
     Args:
         curves: for each name (a memory, say) the KL of each frame, ``(T,)``.
         predictable: the recall phase, ``(T,)`` of bool or share.
-        spread: for some of the names half the height of a band round the curve, in nats, ``(T,)``;
-            of what (runs, sequences) is for the caller to say.
+        spread: for some of the names half the height of a band round the curve, in nats, ``(T,)``,
+            such as the standard deviation over sequences.
         oracle_kl: the KL of each frame for a perfect memory, in nats, ``(T,)``.
 
     Raises:

@@ -170,7 +170,7 @@ def _overlay(shown: Array) -> Array:
 
 
 def _words(steps: list[int], num_given: int) -> list[tuple[str, str, str]]:
-    """What stands above a cell: texts, their colours and weights."""
+    """The texts above a cell, with their colours and weights."""
     words = [
         (f"{step}", colour, "bold" if step >= num_given else "normal")
         for step, colour in zip(steps, COLOURS_OF_STEPS, strict=False)

@@ -168,7 +168,7 @@ def _key(num_frames: int, num_given: int, any_recall: bool) -> list[Key]:
 
 
 def _frame_lefts(recall: Array, side: float) -> list[float]:
-    """Where each frame of a line begins, with a gap round the recall phase."""
+    """The left edge of each frame of a line, with a gap round the recall phase."""
     lefts = [ROW_LABEL + side]
     for before, after in itertools.pairwise(recall):
         gap = GAP + 2 * side + (PHASE_GAP if before != after else 0.0)

@@ -15,7 +15,7 @@ from pyro_gtm.experiments.data.strokes import draw_characters, load_strokes
 
 @pytest.fixture(scope="module")
 def levels() -> np.ndarray:
-    """(100, 20, 28, 28): not a whole number of the groups that are drawn at once."""
+    """(100, 20, 28, 28): no multiple of the groups that are drawn at once."""
     return draw_characters(range(100))
 
 

@@ -126,7 +126,7 @@ def test_gates_stand_with_the_heads_they_belong_to(
 
 
 def recalling(num_frames: int, lag: int, strength: float = 1.0) -> Details:
-    """Each step writes a slot of its own; from frame ``lag`` on, head 2 reads as many steps back.
+    """Each step writes a slot of its own; from frame ``lag`` on, head 2 reads at that lag.
 
     In step t the latent of frame t - 1 is written.
     """
