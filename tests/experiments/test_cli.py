@@ -309,7 +309,7 @@ def test_summary_has_what_other_programs_read(memory_name, finished):
     assert summary["negative_elbo_per_sequence"] == pytest.approx(6 * per_frame, rel=1e-5)
     assert f"{'negative ELBO':<28}{per_frame:.2f} nats a frame" in output
     assert f"{'recall KL':<28}{summary['recall_kl']:.2f} nats a frame" in output
-    assert f"last-frame KL           {summary['last_frame_kl']:.2f} nats" in output
+    assert f"{'last-frame KL':<28}{summary['last_frame_kl']:.2f} nats" in output
     assert f"{summary['parameters']:,}" in output
 
 
