@@ -1,15 +1,15 @@
 """The tasks of the paper: sequences of images whose end can be told from their past.
 
-Installed as `pyro_gtm.tasks`. One file a task; it registers itself under the name that the
-command line uses. To add one, copy `perfect_recall.py` and import it here. Tasks know nothing of
-models.
+Installed as ``pyro_gtm.tasks``.  One file a task; it registers itself under the name that the
+command line uses.  To add one, copy ``perfect_recall.py`` and import it here.  Tasks know nothing
+of models.
 """
 
 from __future__ import annotations
 
 from pyro_gtm.tasks.base import (
-    FrameCost,
     ImageTask,
+    NewFrameKL,
     Sequences,
     Task,
     make_task,
@@ -28,10 +28,10 @@ from pyro_gtm.tasks.similarity_cued_recall import SimilarityCuedRecall
 
 __all__ = [
     "DynamicDependency",
-    "FrameCost",
     "ImageTask",
     "ListTask",
     "MNISTMap",
+    "NewFrameKL",
     "OneShotRecall",
     "ParityRecall",
     "PerfectRecall",

@@ -1,6 +1,6 @@
 """Dynamic dependency: each digit says where to look next.
 
-Source: Gemici et al. 2017 (arXiv 1702.04649), Algorithm 3 and Figures 9, 10 and 26. The paper runs
+Source: Gemici et al. 2017 (arXiv 1702.04649), Algorithm 3 and Figures 9, 10 and 26.  The paper runs
 (list_length, recall_length) = (20, 5).
 """
 
@@ -32,15 +32,15 @@ class DynamicDependency(ListTask):
     The very same image is shown again. Labels are at most 9 for digits, so that the first ten
     frames of a list matter.
 
-    Floor: a new frame's cost in the list, 0 nats in the recall phase.
+    Oracle KL: that of a new frame in the list, 0 nats in the recall phase.
 
     Args:
-        images: the set that lists are drawn from.
+        images: the N images that lists are drawn from: ``(N, C, H, W)``.
         list_length: l, more than the greatest label.
         recall_length: k, at least 1; it may be more than l.
 
     Raises:
-        ValueError: an impossible length.
+        ValueError: a length is impossible.
     """
 
     sources: ClassVar[tuple[str, ...]] = ("digits", "mnist")
@@ -51,12 +51,12 @@ class DynamicDependency(ListTask):
         greatest = int(images.labels.max())
         if greatest >= list_length:
             raise ValueError(
-                f"list_length={list_length} must be more than the greatest label, {greatest}: "
-                "labels are addresses in the list, counted from 0."
+                f"list_length: got {list_length}, must be more than the greatest label, "
+                f"{greatest}, because labels are addresses in the list"
             )
 
     def notes(self, batch: Sequences) -> list[list[str]]:
-        """The digits, which are addresses."""
+        """The digits, which are addresses: T lists of B."""
         return [[str(digit) for digit in row] for row in batch.labels.tolist()]
 
     def _recall(self, listed: Tensor, generator: torch.Generator | None) -> Recalled:

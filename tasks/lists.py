@@ -1,4 +1,4 @@
-"""What the tasks share that show a list and then go back to it.
+"""The base of tasks that show a list and then go back to it.
 
 Each is one rule: which images follow the list. Where the rule names a frame of the list, the same
 image instance is shown again, bit for bit, so that a model with a perfect memory that has learnt
@@ -16,32 +16,30 @@ from torch import Tensor
 
 from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.internals.checks import check_positive
-from pyro_gtm.tasks.base import FrameCost, ImageTask, Sequences
+from pyro_gtm.tasks.base import ImageTask, NewFrameKL, Sequences
 
 
 class Recalled(NamedTuple):
-    """What follows a list of l images.
-
-    Attributes:
-        image: int64, (k, B), indices in the set.
-        repeats: int64, (k, B), the step in the list that each is taken from; -1 where it is from
-            elsewhere.
-    """
+    """The k images that follow a list."""
 
     image: Tensor
+    """Indices in the set: ``(k, B)`` of int64."""
+
     repeats: Tensor
+    """The step in the list that each is taken from, -1 where it is from elsewhere: ``(k, B)`` of
+    int64."""
 
 
 class ListTask(ImageTask):
     """A list of l iid images, then k images that follow from it by a rule.
 
     Args:
-        images: the set that lists are drawn from.
+        images: the N images that lists are drawn from: ``(N, C, H, W)``.
         list_length: l, at least 1.
         recall_length: k, at least 1.
 
     Raises:
-        ValueError: an impossible length.
+        ValueError: a length is impossible.
     """
 
     debug_options: ClassVar[dict[str, Any]] = {"list_length": 4, "recall_length": 2}
@@ -59,21 +57,22 @@ class ListTask(ImageTask):
 
     @property
     def num_given(self) -> int:
-        """The list."""
+        """l: the list."""
         return self.list_length
 
     @property
     def published_as(self) -> dict[str, int] | None:
         return {"list_length": self.list_length, "recall_length": self.recall_length}
 
-    def floor(self, cost: FrameCost) -> Tensor:
-        return torch.cat([torch.full((self.list_length,), cost.mean), self._recall_floor(cost)])
+    def oracle_kl(self, new_frame: NewFrameKL) -> Tensor:
+        listed = torch.full((self.list_length,), new_frame.mean)
+        return torch.cat([listed, self._oracle_kl_of_recall(new_frame)])
 
-    def recall_floor(self, cost: FrameCost) -> float:
-        return self._recall_floor(cost).mean().item()
+    def recall_oracle_kl(self, new_frame: NewFrameKL) -> float:
+        return self._oracle_kl_of_recall(new_frame).mean().item()
 
-    def _recall_floor(self, cost: FrameCost) -> Tensor:
-        """The floor of the recall phase, (k,): nothing is left to be told."""
+    def _oracle_kl_of_recall(self, new_frame: NewFrameKL) -> Tensor:
+        """Oracle KL of each frame of the recall phase, ``(k,)``: nothing is left to be told."""
         return torch.zeros(self.recall_length)
 
     def _sample(self, batch_size: int, generator: torch.Generator | None) -> Sequences:
@@ -88,8 +87,20 @@ class ListTask(ImageTask):
 
     @abstractmethod
     def _recall(self, listed: Tensor, generator: torch.Generator | None) -> Recalled:
-        """What follows the list with the images `listed`, (l, B)."""
+        """The images that follow the list of images ``listed``, ``(l, B)`` of int64."""
 
     def _from_list(self, listed: Tensor, step: Tensor) -> Recalled:
-        """The images of the list at the given steps, int64, (k, B)."""
+        """The images of the list at the given steps, ``(k, B)`` of int64."""
         return Recalled(listed.gather(0, step), step)
+
+
+def check_recalled_once(list_length: int, recall_length: int) -> None:
+    """Refuse to recall more images than a list has.
+
+    Raises:
+        ValueError: ``recall_length`` is more than ``list_length``.
+    """
+    if recall_length > list_length:
+        raise ValueError(
+            f"recall_length: got {recall_length}, must be at most list_length={list_length}"
+        )

@@ -15,26 +15,24 @@ from torch import Tensor
 from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.internals.checks import check_positive
-from pyro_gtm.tasks.base import FrameCost, ImageTask, Sequences, register_task
+from pyro_gtm.tasks.base import ImageTask, NewFrameKL, Sequences, register_task
 
 ACTIONS = ("none", "up", "down", "left", "right")
-"""What a control says, one-hot, of the move into a frame; "none" before the first."""
+"""The meaning of a one-hot control, the move into a frame; "none" before the first."""
 MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # rows down, columns right
 
 MOST_CELLS = 2_500
-"""The floor takes a matrix of cells by cells; no walk comes to so many."""
+"""The oracle KL takes a matrix of cells by cells; no walk comes to so many."""
 
 
 class Walk(NamedTuple):
-    """Paths on the grid.
-
-    Attributes:
-        cell: int64, (T, B), row * columns + column.
-        action: int64, (T, B), the move into that cell, an index into `ACTIONS`.
-    """
+    """Paths on the grid."""
 
     cell: Tensor
+    """row * columns + column: ``(T, B)`` of int64."""
+
     action: Tensor
+    """The move into that cell, an index into ``ACTIONS``: ``(T, B)`` of int64."""
 
 
 @register_task("mnist_map")
@@ -54,19 +52,19 @@ class MNISTMap(ImageTask):
     memory fits this walk and no other that we tried. Maps and walks are new in every sequence.
     The move into a frame is the control of that step; it is told to the model and not modelled.
 
-    Floor: a new frame's cost times the probability that the cell has not been stepped on before:
-    the moves are known, and so is where one is relative to where one was. That probability is
-    exact, the sum over cells of the probability that the walk comes to the cell for the first time
-    at this step. (Two cells may by chance hold the same image; that counts for nothing.)
+    Oracle KL: that of a new frame times the probability that the cell has not been stepped on
+    before: the moves are known, and so is where one is relative to where one was.  That probability
+    is exact, the sum over cells of the probability that the walk comes to the cell for the first
+    time at this step.  (Two cells may by chance hold the same image; that counts for nothing.)
 
     Args:
-        images: the set that maps are drawn from.
+        images: the N images that maps are drawn from: ``(N, C, H, W)``.
         rows: of the grid, at least 1.
         columns: of the grid, at least 1, and 2 for a single row; 2,500 cells at most.
         num_frames: T, at least 1.
 
     Raises:
-        ValueError: an impossible size.
+        ValueError: a size is impossible.
     """
 
     debug_options: ClassVar[dict[str, Any]] = {"rows": 2, "columns": 2, "num_frames": 6}
@@ -79,12 +77,12 @@ class MNISTMap(ImageTask):
         check_positive("MNISTMap", rows=rows, columns=columns, num_frames=num_frames)
         if rows * columns < 2:
             raise ValueError(
-                f"rows={rows} and columns={columns} make a map of one cell, and a walk needs two."
+                f"rows, columns: got {rows} and {columns}, must make a map of at least two cells"
             )
         if rows * columns > MOST_CELLS:
             raise ValueError(
-                f"rows={rows} and columns={columns} make a map of {rows * columns:,} cells, and it "
-                f"can have {MOST_CELLS:,}."
+                f"rows, columns: got {rows} and {columns}, must make a map of at most "
+                f"{MOST_CELLS:,} cells"
             )
         self.rows = rows
         self.columns = columns
@@ -106,7 +104,7 @@ class MNISTMap(ImageTask):
 
     @property
     def num_given(self) -> int:
-        """The first half of the walk."""
+        """The length of the first half of the walk."""
         return max(1, self.num_steps // 2)
 
     @property
@@ -114,29 +112,33 @@ class MNISTMap(ImageTask):
         return {"frames": self.num_steps} if (self.rows, self.columns) == (4, 4) else None
 
     def figures(self, batch: Sequences, generated: Tensor, num_given: int) -> dict[str, Figure]:
-        """``map``: the visits to each cell, one over the other (the paper's Figure 15)."""
+        """``map``: the visits to each cell, one over the other (the paper's Figure 15).
+
+        Raises:
+            ValueError: the batch has no controls.
+        """
         if batch.controls is None:
-            raise ValueError("batch has no controls, by which a walk is known.")
+            raise ValueError("batch: got no controls, must have those of the walk")
         row, column = positions(batch.controls)
         shown = generated.shape[1]
         return {"map": plotting.map_visits(generated, row, column, num_given, shown)}
 
     def walk(self, batch_size: int, generator: torch.Generator | None = None) -> Walk:
-        """Draw `batch_size` independent walks of T steps."""
+        """Draw ``batch_size`` independent walks of T steps."""
         cells = self.rows * self.columns
         cell = torch.randint(cells, (batch_size,), generator=generator, device=self.device)
-        chance = torch.rand(
+        uniform = torch.rand(
             self.num_steps, batch_size, generator=generator, device=self.device, dtype=torch.float64
         )
         path, actions = [cell], [torch.zeros_like(cell)]
         for t in range(1, self.num_steps):
-            move = (chance[t] * self._num_moves[cell]).long()  # uniform over those on the map
+            move = (uniform[t] * self._num_moves[cell]).long()  # uniform over those on the map
             actions.append(self._moves[cell, move])
             cell = self._neighbours[cell, move]
             path.append(cell)
         return Walk(torch.stack(path), torch.stack(actions))
 
-    def floor(self, cost: FrameCost) -> Tensor:
+    def oracle_kl(self, new_frame: NewFrameKL) -> Tensor:
         cells = self.rows * self.columns
         is_neighbour = torch.zeros(cells, cells, dtype=torch.float64)
         for cell, count in enumerate(self._num_moves.tolist()):
@@ -148,7 +150,7 @@ class MNISTMap(ImageTask):
         for _ in range(self.num_steps):
             is_new.append(missed.diagonal().sum())
             missed = missed.clone().fill_diagonal_(0) @ move
-        return cost.mean * torch.stack(is_new).float()
+        return new_frame.mean * torch.stack(is_new).float()
 
     def _sample(self, batch_size: int, generator: torch.Generator | None) -> Sequences:
         cell, action = self.walk(batch_size, generator)
@@ -166,7 +168,7 @@ class MNISTMap(ImageTask):
 
 
 def first_visit(cell: Tensor) -> Tensor:
-    """The step at which the cell of each step was first stepped on: (T, B) to (T, B)."""
+    """The step at which the cell of each step was first stepped on: ``(T, B)`` to ``(T, B)``."""
     same = cell.unsqueeze(0) == cell.unsqueeze(1)  # (T, T, B), symmetric
     return same.int().argmax(0)  # the first of equal maxima
 
@@ -175,10 +177,10 @@ def positions(controls: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns along walks, counted from the least that each walk came to.
 
     Args:
-        controls: one-hot actions, (T, B, 5).
+        controls: one-hot actions, ``(T, B, 5)``.
 
     Returns:
-        Two tensors int64, (T, B).
+        Rows and columns, ``(T, B)`` of int64 each.
     """
     moves = torch.tensor(MOVES, device=controls.device)[controls.argmax(-1)]  # (T, B, 2)
     path = moves.cumsum(0)

@@ -29,15 +29,15 @@ class OneShotRecall(PerfectRecall):
     others can be used: Omniglot is split by alphabet as published (the paper does not say how it
     split), and the drawn characters of "strokes" by class.
 
-    Floor: as for perfect recall.
+    Oracle KL: as for perfect recall.
 
     Args:
-        images: the set of characters that lists are drawn from.
+        images: the N drawings of characters that lists are drawn from: ``(N, C, H, W)``.
         list_length: l, at least 1.
         recall_length: k, from 1 to l.
 
     Raises:
-        ValueError: an impossible length.
+        ValueError: a length is impossible.
     """
 
     sources: ClassVar[tuple[str, ...]] = ("strokes", "omniglot")

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from pyro_gtm.experiments.data import ImageSet
-from pyro_gtm.tasks.base import FrameCost, Sequences, register_task
-from pyro_gtm.tasks.lists import ListTask, Recalled
+from pyro_gtm.tasks.base import NewFrameKL, Sequences, register_task
+from pyro_gtm.tasks.lists import ListTask, Recalled, check_recalled_once
 
 FOR_EVEN, FOR_ODD = 1, 0
 """The digits that stand for a parity."""
@@ -35,39 +35,34 @@ class ParityRecall(ListTask):
     The recalled image is any of its class, drawn anew, so that nothing repeats and only its class
     can be told.
 
-    Floor: an image of which its class c is known costs what one of that class costs in the list,
-    less the nats that say which class it is there, cost(c) - log(1 / P(c)) (never less than none);
-    the mean of that over the two parities as often as they come. This is exact for a prior that can
-    be any mixture over classes, and an estimate for a Gaussian one, which fits one class better
-    than ten, so that a model can come to lie below it, by about a nat. A parity by itself is worth
-    at most log 2 = 0.69 nats, so that the KL hardly tells whether the task is solved: what is
-    generated is read by a classifier as well. Without the costs of these two classes, the cost of
-    any new frame stands in.
+    Oracle KL: of an image whose class c is known, the KL of a new frame of that class less the nats
+    that say which class it is, KL(c) - log(1 / P(c)), and at least 0; the mean of that over the two
+    parities as often as they come.  This is exact for a prior that can be any mixture over classes,
+    and an estimate for a Gaussian one, which fits one class better than ten, so that a model can
+    come to lie below it, by about a nat.  A parity by itself is worth at most log 2 = 0.69 nats, so
+    that the KL hardly tells whether the task is solved: what is generated is read by a classifier
+    as well.  Where the KL of these two classes is unknown, that of any new frame stands in.
 
     Args:
-        images: the set of digits, among them a 0 and a 1; labels are what is even or odd.
+        images: N digits, among them a 0 and a 1, whose labels are even or odd: ``(N, C, H, W)``.
         list_length: l, at least 1.
         recall_length: k, from 1 to l.
 
     Raises:
-        ValueError: an impossible length, or no image of a 0 or of a 1.
+        ValueError: a length is impossible, or there is no image of a 0 or of a 1.
     """
 
     sources: ClassVar[tuple[str, ...]] = ("digits", "mnist")
-    answers: ClassVar[tuple[int, ...]] = (FOR_ODD, FOR_EVEN)
+    target_classes: ClassVar[tuple[int, ...]] = (FOR_ODD, FOR_EVEN)
 
     def __init__(self, images: ImageSet, list_length: int = 10, recall_length: int = 5) -> None:
         super().__init__(images, list_length, recall_length)
-        if recall_length > list_length:
-            raise ValueError(
-                f"recall_length={recall_length} must be at most list_length={list_length}: "
-                "no more parities can be recalled than were shown."
-            )
+        check_recalled_once(list_length, recall_length)
         for digit in (FOR_EVEN, FOR_ODD):
             if not (images.labels == digit).any():
                 raise ValueError(
-                    f"images holds no {digit}, and parity recall needs images of 0 and of 1 "
-                    "to answer with."
+                    f"images: got none of a {digit}, must have images of a 0 and of a 1, which "
+                    "stand for the parities"
                 )
         self._by_class = images.labels.argsort(stable=True)  # images of a class lie together
         self._count = images.labels.bincount()
@@ -75,26 +70,28 @@ class ParityRecall(ListTask):
 
     def _recall(self, listed: Tensor, generator: torch.Generator | None) -> Recalled:
         odd = self.images.labels[listed[: self.recall_length]] % 2 == 1  # (k, B)
-        answer = torch.where(odd, FOR_ODD, FOR_EVEN)
+        target = torch.where(odd, FOR_ODD, FOR_EVEN)
         # In double precision every image of a class is as likely as the next.
-        chance = torch.rand(odd.shape, generator=generator, device=self.device, dtype=torch.float64)
-        within = (chance * self._count[answer]).long()
-        return Recalled(self._by_class[self._first[answer] + within], torch.full_like(answer, -1))
+        uniform = torch.rand(
+            odd.shape, generator=generator, device=self.device, dtype=torch.float64
+        )
+        within = (uniform * self._count[target]).long()
+        return Recalled(self._by_class[self._first[target] + within], torch.full_like(target, -1))
 
     def notes(self, batch: Sequences) -> list[list[str]]:
-        """The digit, and in the recall phase what it came from: ``7→0``."""
+        """The digit, and in the recall phase what it came from, as in ``7→0``: T lists of B."""
         labels = batch.labels.tolist()
         recalled = zip(labels, labels[self.list_length :], strict=False)
         arrows = [
-            [f"{digit}→{answer}" for digit, answer in zip(*rows, strict=True)] for rows in recalled
+            [f"{digit}→{target}" for digit, target in zip(*rows, strict=True)] for rows in recalled
         ]
         return [[str(digit) for digit in row] for row in labels[: self.list_length]] + arrows
 
-    def _recall_floor(self, cost: FrameCost) -> Tensor:
+    def _oracle_kl_of_recall(self, new_frame: NewFrameKL) -> Tensor:
         share = self._count.double() / self._count.sum()
         odd = share[1::2].sum().item()
-        floor = 0.0
+        kl = 0.0
         for digit, weight in ((FOR_EVEN, 1 - odd), (FOR_ODD, odd)):
-            known = cost.by_class.get(digit, cost.mean) + math.log(share[digit].item())
-            floor += weight * max(0.0, known)
-        return torch.full((self.recall_length,), floor)
+            known = new_frame.by_class.get(digit, new_frame.mean) + math.log(share[digit].item())
+            kl += weight * max(0.0, known)
+        return torch.full((self.recall_length,), kl)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.tasks.base import register_task
-from pyro_gtm.tasks.lists import ListTask, Recalled
+from pyro_gtm.tasks.lists import ListTask, Recalled, check_recalled_once
 
 
 @register_task("perfect_recall")
@@ -25,24 +25,20 @@ class PerfectRecall(ListTask):
         predictable  .   .   .   .   .   . | *   *   *
         repeats                            | 0   1   2
 
-    Floor: a new frame's cost in the list, 0 nats in the recall phase.
+    Oracle KL: that of a new frame in the list, 0 nats in the recall phase.
 
     Args:
-        images: the set that lists are drawn from.
+        images: the N images that lists are drawn from: ``(N, C, H, W)``.
         list_length: l, at least 1.
         recall_length: k, from 1 to l.
 
     Raises:
-        ValueError: an impossible length.
+        ValueError: a length is impossible.
     """
 
     def __init__(self, images: ImageSet, list_length: int = 10, recall_length: int = 5) -> None:
         super().__init__(images, list_length, recall_length)
-        if recall_length > list_length:
-            raise ValueError(
-                f"recall_length={recall_length} must be at most list_length={list_length}: "
-                "no more can be recalled than was shown."
-            )
+        check_recalled_once(list_length, recall_length)
 
     def _recall(self, listed: Tensor, generator: torch.Generator | None) -> Recalled:
         step = torch.arange(self.recall_length, device=self.device).unsqueeze(1)

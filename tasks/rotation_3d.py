@@ -17,7 +17,7 @@ from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.data.recordings import Recordings
 from pyro_gtm.experiments.data.rooms import Rooms
 from pyro_gtm.internals.checks import check_positive
-from pyro_gtm.tasks.base import FrameCost, Sequences, Task, register_task
+from pyro_gtm.tasks.base import NewFrameKL, Sequences, Task, register_task
 
 DEGREES = 24.5
 """Of a step: about 15 of them are a turn, as in the paper."""
@@ -38,7 +38,7 @@ class Rotation3D(Task):
         repeats                                             | 0     1          14
 
     Headings, in degrees, count from that of the first frame, which is random. A frame is
-    predictable if nothing is in view that was not in view before. In the second turn `repeats` is
+    predictable if nothing is in view that was not in view before. In the second turn ``repeats`` is
     the step of the first whose heading is nearest. The two are 7.5 degrees apart here: the room is
     seen again, but not just as it was. (To be nearest to the right frame shows that a model knows
     where it is in the turn, and no more: one that shows the frames of 15 steps ago always is, and
@@ -48,19 +48,19 @@ class Rotation3D(Task):
     the model is not told it: there are no controls. (Neither rate nor controls, neither size of the
     frames nor their likelihood are known of the paper.) All frames are of class 0.
 
-    Floor: a new frame's cost times the share of the field of view that is new. It is an estimate:
-    what rooms have in common, such as that a wall goes on as it began, is counted with what is new,
-    and so are the colours that the past has shown already; a good model can be below it in the
-    first turn. Where nothing is new it is 0, as for a perfect memory of the room.
+    Oracle KL: that of a new frame times the share of the field of view that is new.  It is an
+    estimate: what rooms have in common, such as that a wall goes on as it began, is counted with
+    what is new, and so are the colours that the past has shown already; a good model can be below
+    it in the first turn.  Where nothing is new it is 0, as for a perfect memory of the room.
 
     Args:
-        rooms: what is seen: random rooms, or turns recorded elsewhere.
+        rooms: random rooms, or turns recorded elsewhere.
         num_frames: T, at least 1.
         size: pixels of a frame, across and from top to bottom, at least 1.
         degrees: the angle of a step, above 0 and below 360.
 
     Raises:
-        ValueError: an impossible number, or one that was not recorded.
+        ValueError: a number is impossible, or was not recorded.
     """
 
     sources: ClassVar[tuple[str, ...]] = ("rooms", "recorded")
@@ -77,9 +77,7 @@ class Rotation3D(Task):
         check_positive("Rotation3D", num_frames=num_frames, size=size)
         is_number = isinstance(degrees, (int, float)) and not isinstance(degrees, bool)
         if not is_number or not 0 < degrees < 360:
-            raise ValueError(
-                f"Rotation3D: degrees must be a number above 0 and below 360, got {degrees!r}"
-            )
+            raise ValueError(f"degrees: got {degrees!r}, must be a number above 0 and below 360")
         rooms.check(num_frames, degrees=degrees, size=size)
         self.rooms = rooms
         self.size = size
@@ -95,7 +93,7 @@ class Rotation3D(Task):
 
     @property
     def num_given(self) -> int:
-        """The first turn; of sequences that end within it the first half."""
+        """The length of the first turn; of sequences that end within it, of the first half."""
         turn = steps_of_a_turn(self.degrees)
         return turn if turn < self.num_steps else max(1, self.num_steps // 2)
 
@@ -118,8 +116,8 @@ class Rotation3D(Task):
         shown = generated.shape[1]
         return {"turn": plotting.turn(batch.frames, generated, self._repeats, num_given, shown)}
 
-    def floor(self, cost: FrameCost) -> Tensor:
-        return cost.mean * (self._new / self.rooms.field_of_view).float().cpu()
+    def oracle_kl(self, new_frame: NewFrameKL) -> Tensor:
+        return new_frame.mean * (self._new / self.rooms.field_of_view).float().cpu()
 
     def new_frames(self, batch: Sequences) -> Tensor:
         """The first alone: of the others some part at least has been in view."""
@@ -137,12 +135,12 @@ class Rotation3D(Task):
 
 
 def steps_of_a_turn(degrees: float) -> int:
-    """How many frames are seen before the heading has come round to the first, or past it."""
+    """The number of frames before the heading has come round to the first, or past it."""
     return math.ceil((360 - ROUNDING) / degrees)
 
 
 def newly_in_view(num_steps: int, degrees: float, field_of_view: float) -> Tensor:
-    """The angle in view at each step that was not in view at any before: (T,), in degrees."""
+    """The angle in view at each step that was not in view at any before, in degrees: ``(T,)``."""
     heading = degrees * torch.arange(num_steps, dtype=torch.float64)
     # How far one must turn left, or right, from each heading (rows) to an earlier one (columns).
     left = (heading - heading.unsqueeze(1)).remainder(360)
@@ -161,7 +159,7 @@ def nearest_of_first_turn(num_steps: int, degrees: float) -> Tensor:
     """The step of the first turn with the nearest heading, the earliest of equals; -1 within it.
 
     Returns:
-        int64, (T,).
+        ``(T,)`` of int64.
     """
     turn = steps_of_a_turn(degrees)
     step = torch.arange(num_steps)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_gtm.experiments.data import ImageSet
-from pyro_gtm.tasks.base import FrameCost, register_task
+from pyro_gtm.tasks.base import NewFrameKL, register_task
 from pyro_gtm.tasks.lists import ListTask, Recalled
 
 
@@ -32,31 +32,31 @@ class SimilarityCuedRecall(ListTask):
     The first recalled image cannot be foretold; it is the cue, by which a model that finds by
     content knows where it is. So it is given before generation begins.
 
-    Floor: a new frame's cost in the list. For the cue, log(l - k) nats, which say which of the
-    l - k images it is (or a new frame's cost, where that is less); 0 nats for those that follow. No
-    model can be below; a Gaussian prior, which cannot be a mixture of l - k images, stays far above
-    at the cue (the paper's best memory pays 20.9 nats there).
+    Oracle KL: that of a new frame in the list.  For the cue, log(l - k) nats, which say which of
+    the l - k images it is (or the KL of a new frame, where that is less); 0 nats for those that
+    follow.  No model can be below; a Gaussian prior, which cannot be a mixture of l - k images,
+    stays far above at the cue (20.9 nats for the paper's best memory).
 
     Args:
-        images: the set that lists are drawn from.
+        images: the N images that lists are drawn from: ``(N, C, H, W)``.
         list_length: l, at least 2.
         recall_length: k, from 1 to l - 1.
 
     Raises:
-        ValueError: an impossible length.
+        ValueError: a length is impossible.
     """
 
     def __init__(self, images: ImageSet, list_length: int = 20, recall_length: int = 5) -> None:
         super().__init__(images, list_length, recall_length)
         if recall_length >= list_length:
             raise ValueError(
-                f"recall_length={recall_length} must be less than list_length={list_length}: "
-                "the place where recall begins is drawn from list_length - recall_length places."
+                f"recall_length: got {recall_length}, must be less than list_length={list_length}, "
+                "because recall begins at one of list_length - recall_length places"
             )
 
     @property
     def num_given(self) -> int:
-        """The list, and the cue if more than that is recalled."""
+        """The length of the list, and the cue if more than that is recalled."""
         return self.list_length + (self.recall_length > 1)
 
     def _recall(self, listed: Tensor, generator: torch.Generator | None) -> Recalled:
@@ -67,7 +67,7 @@ class SimilarityCuedRecall(ListTask):
         following = torch.arange(self.recall_length, device=self.device).unsqueeze(1)  # (k, 1)
         return self._from_list(listed, start + following)
 
-    def _recall_floor(self, cost: FrameCost) -> Tensor:
-        floor = torch.zeros(self.recall_length)
-        floor[0] = min(cost.mean, math.log(self.list_length - self.recall_length))
-        return floor
+    def _oracle_kl_of_recall(self, new_frame: NewFrameKL) -> Tensor:
+        kl = torch.zeros(self.recall_length)
+        kl[0] = min(new_frame.mean, math.log(self.list_length - self.recall_length))
+        return kl

@@ -21,41 +21,44 @@ LEARNING_RATE = 1e-2  # at first; falls to 0 along a line
 
 @dataclass(frozen=True)
 class Classifier:
-    """Reads the class of an image; made by :func:`train_classifier`.
-
-    Attributes:
-        network: images ``(*batch, C, H, W)`` to logits; not trained any further.
-        event_shape: ``(C, H, W)``.
-        num_classes: classes are 0, 1, ..., num_classes - 1.
-    """
+    """A trained reader of images' classes; made by :func:`train_classifier`."""
 
     network: nn.Module
+    """Images to logits, not trained any further: ``(*batch, C, H, W)`` to
+    ``(*batch, num_classes)``."""
+
     event_shape: tuple[int, int, int]
+    """``(C, H, W)``."""
+
     num_classes: int
+    """Classes are 0, 1, ..., num_classes - 1."""
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """``(*batch, C, H, W) -> (*batch, num_classes)``.
+        """Unnormalised log-probabilities of the classes: ``(*batch, num_classes)``.
+
+        Args:
+            images: ``(*batch, C, H, W)``.
 
         Raises:
-            ValueError: images of another shape.
+            ValueError: images have another shape.
         """
         if images.shape[-3:] != self.event_shape:
             raise ValueError(
-                f"Classifier: images must have shape (..., {', '.join(map(str, self.event_shape))})"
-                f", as those it was trained on; got {tuple(images.shape)}"
+                f"images: got shape {tuple(images.shape)}, must be (*batch, "
+                f"{', '.join(map(str, self.event_shape))}), as in training"
             )
         return self.network(images)
 
     def read(self, images: Tensor, classes: Sequence[int] | None = None) -> Tensor:
-        """The likeliest class of each image, int64: ``(*batch, C, H, W) -> (*batch)``.
+        """The likeliest class of each image: ``(*batch)`` of int64.
 
         Args:
-            images: intensities in [0, 1]; binary or means.
+            images: intensities in [0, 1], binary or means: ``(*batch, C, H, W)``.
             classes: the only ones that it may be; all by default.
 
         Raises:
-            ValueError: no classes, or one that the classifier does not know.
+            ValueError: there are no classes, or one that the classifier does not know.
         """
         allowed = self._allowed(classes).to(images.device)
         return allowed[self.logits(images)[..., allowed].argmax(-1)]
@@ -63,19 +66,19 @@ class Classifier:
     def accuracy(
         self, images: Tensor, labels: Tensor, classes: Sequence[int] | None = None
     ) -> float:
-        """The share of images read as what they are, among those of the given classes (or all).
+        """The share of images read rightly, among those of the given classes (or all).
 
         Args:
             images: ``(N, C, H, W)``.
-            labels: what they are, int64, ``(N,)``.
+            labels: their classes, ``(N,)`` of int64.
             classes: as in :meth:`read`; images of others do not count.
 
         Raises:
-            ValueError: as in :meth:`read`, or no image of these classes.
+            ValueError: as in :meth:`read`, or there is no image of these classes.
         """
         judged = torch.isin(labels, self._allowed(classes).to(labels.device))
         if not judged.any():
-            raise ValueError(f"Classifier: images holds none of the classes {classes}")
+            raise ValueError(f"labels: got none of classes={classes}, must have one at least")
         right = self.read(images[judged], classes) == labels[judged]
         return right.double().mean().item()
 
@@ -84,7 +87,7 @@ class Classifier:
         classes = known if classes is None else classes
         if not classes or not set(classes) <= set(known):
             raise ValueError(
-                f"Classifier: classes must be some of 0 to {self.num_classes - 1}, got {classes}"
+                f"classes: got {classes}, must be one or more of 0 to {self.num_classes - 1}"
             )
         return torch.tensor(list(classes))
 
@@ -103,12 +106,13 @@ def train_classifier(
 
     Args:
         images: ``(N, C, H, W)``; the network is trained where they lie.
-        labels: their classes, whole numbers from 0 to 99, ``(N,)``.
+        labels: their classes, integers from 0 to 99, ``(N,)``.
         seed: of initialisation and batches.
         num_steps: of Adam, at least 1.
 
     Raises:
-        ValueError: no images, labels that are no small whole numbers, or impossible num_steps.
+        ValueError: there are no images, labels are not such integers, or ``num_steps`` is not
+            positive.
     """
     check_positive("train_classifier", num_steps=num_steps)
     num_classes = _num_classes(images, labels)
@@ -136,13 +140,13 @@ def train_classifier(
 def _num_classes(images: Tensor, labels: Tensor) -> int:
     if images.dim() != 4 or len(images) == 0 or labels.shape != images.shape[:1]:
         raise ValueError(
-            "train_classifier: images must be (N, C, H, W) with N at least 1, and labels (N,), got "
-            f"images of shape {tuple(images.shape)} and labels of {tuple(labels.shape)}"
+            f"images, labels: got shapes {tuple(images.shape)} and {tuple(labels.shape)}, must be "
+            "(N, C, H, W) and (N,) with N at least 1"
         )
     whole = labels.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
     if not whole or not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
         raise ValueError(
-            f"train_classifier: labels must be whole numbers from 0 to {MOST_CLASSES - 1}, got "
-            f"{labels.dtype} from {labels.min().item()} to {labels.max().item()}"
+            f"labels: got {labels.dtype} from {labels.min().item()} to {labels.max().item()}, must "
+            f"be integers from 0 to {MOST_CLASSES - 1}"
         )
     return int(labels.max()) + 1

@@ -1,6 +1,6 @@
-"""What a trained model is worth: its bounds, how far they are from the floor, its success.
+"""Metrics of a trained model: its bounds, its KL beside the oracle's, its recall accuracy.
 
-All figures are of one batch of held-out sequences, the same for all runs of a task, with the same
+All metrics are of one batch of held-out sequences, the same for all runs of a task, with the same
 noise, so that a run that is judged twice is judged alike.
 """
 
@@ -17,69 +17,62 @@ from pyro_gtm.experiments.scores import class_score, nearest_image_score
 from pyro_gtm.infer.evaluation import Evaluation
 from pyro_gtm.infer.generation import continue_frames
 from pyro_gtm.infer.importance import importance_weighted_bound
-from pyro_gtm.tasks import FrameCost, ImageTask, Sequences, Task
+from pyro_gtm.tasks import ImageTask, NewFrameKL, Sequences, Task
 
-__all__ = ["PARTICLES", "assess", "frame_cost", "generate"]
+__all__ = ["PARTICLES", "assess", "generate", "new_frame_kl"]
 
 PARTICLES = 10
-"""K of the importance-weighted bound, unless asked for another."""
+"""K of the negative IWAE bound by default."""
 
 
 def assess(
     experiment: Experiment, batch: Sequences | None = None, *, particles: int = PARTICLES
 ) -> dict[str, Any]:
-    """The figures that are reported of a trained model, in nats but for the scores.
+    """Metrics of a trained model, in nats but for accuracies.
 
     Args:
         experiment: with its trained model.
-        batch: what it is judged on; by default the held-out sequences of the run.
-        particles: K of the importance-weighted bound.
+        batch: B sequences to judge it on; by default the held-out sequences of the run.
+        particles: K of the negative IWAE bound.
 
     Returns:
-        What :meth:`pyro_gtm.Evaluation.summary` gives, and
+        Those of :meth:`pyro_gtm.Evaluation.summary`, and
 
-        - ``frame_cost``: the KL of a frame of which the past tells nothing, None without one;
-        - ``floor_per_frame`` (a list), ``recall_floor`` and ``last_frame_floor``: the least KL a
-          perfect memory could have at that cost, None where the cost is not known;
-        - ``negative_iw_bound_per_frame`` and ``negative_iw_bound_per_sequence`` with
+        - ``new_frame_kl``: the KL of a frame of which the past tells nothing, None without one;
+        - ``oracle_kl_per_frame`` (a list), ``recall_oracle_kl`` and ``last_frame_oracle_kl``: the
+          KL of a perfect memory to which new frames cost as much, None without such a frame;
+        - ``negative_iwae_bound_per_frame`` and ``negative_iwae_bound_per_sequence`` with
           ``particles`` particles;
-        - ``success``: of the generated frames that the past decides, the share that is right: whose
-          nearest image among those shown is the one called for or, where a task calls for a class,
-          which a classifier reads as of that class; ``success_chance``, what guessing gives;
-          ``success_frames``, how many there were; ``classifier_accuracy`` on held-out images, for
-          the same reading. None where nothing can be judged.
+        - ``recall_accuracy``: of the generated frames that the past decides, the share that is
+          right, which is to be nearest to the right one of the images shown or, where a task asks
+          for a class, to be read by a classifier as of that class; ``recall_accuracy_chance``, that
+          of guessing; ``recall_accuracy_frames``, the number of frames judged;
+          ``classifier_accuracy`` on held-out images, for the same reading.  None where nothing can
+          be judged.
     """
     batch = experiment.held_out() if batch is None else batch
     task = experiment.test_task
     evaluation = experiment.evaluate(batch)
-    cost = frame_cost(task, evaluation, batch)
-    floors: dict[str, Any] = dict.fromkeys(("floor_per_frame", "recall_floor", "last_frame_floor"))
-    if cost is not None:
-        floor = task.floor(cost)
-        floors = {
-            "floor_per_frame": floor.tolist(),
-            "recall_floor": task.recall_floor(cost) if batch.predictable.any() else None,
-            "last_frame_floor": floor[-1].item(),
-        }
+    new_frame = new_frame_kl(task, evaluation, batch)
     with frozen(experiment):
         bound = importance_weighted_bound(
             experiment.guide, batch.frames, batch.controls, num_particles=particles
         ).mean()
     return {
         **evaluation.summary(batch.predictable),
-        "frame_cost": None if cost is None else cost.mean,
-        **floors,
+        "new_frame_kl": None if new_frame is None else new_frame.mean,
+        **_oracle(task, new_frame, bool(batch.predictable.any())),
         "particles": particles,
-        "negative_iw_bound_per_frame": -bound.item() / len(batch.frames),
-        "negative_iw_bound_per_sequence": -bound.item(),
-        **_success(experiment, batch),
+        "negative_iwae_bound_per_frame": -bound.item() / len(batch.frames),
+        "negative_iwae_bound_per_sequence": -bound.item(),
+        **_recall_accuracy(experiment, batch),
     }
 
 
-def frame_cost(task: Task, evaluation: Evaluation, batch: Sequences) -> FrameCost | None:
-    """What a frame costs of which the past tells nothing; None if there is none in the batch."""
+def new_frame_kl(task: Task, evaluation: Evaluation, batch: Sequences) -> NewFrameKL | None:
+    """KL of the frames of which the past tells nothing; None if there are none in the batch."""
     mean, by_class = evaluation.new_frame_kl(batch.labels, task.new_frames(batch))
-    return None if mean is None else FrameCost(mean, by_class)
+    return None if mean is None else NewFrameKL(mean, by_class)
 
 
 def generate(
@@ -90,14 +83,17 @@ def generate(
     sample: bool = False,
     seed: int = EVALUATION_SEED,
 ) -> Tensor:
-    """The batch as the model goes on with it after its first frames: ``(T, B, C, H, W)``.
+    """The batch as the model goes on with it after its first frames.
 
     Args:
         experiment: with its trained model.
-        batch: sequences of T frames.
-        num_given: how many of these are given; all others are generated.
+        batch: B sequences of T frames.
+        num_given: the number of frames given; all others are generated.
         sample: generate samples rather than means.
         seed: of the generation; by default that of all evaluations.
+
+    Returns:
+        The frames given, and those generated: ``(T, B, C, H, W)``.
     """
     if num_given >= len(batch.frames):
         return batch.frames
@@ -112,22 +108,34 @@ def generate(
         )
 
 
-def _success(experiment: Experiment, batch: Sequences) -> dict[str, Any]:
+def _oracle(task: Task, new_frame: NewFrameKL | None, recalls: bool) -> dict[str, Any]:
+    """The KL of a perfect memory; ``recalls``: whether any frame is predictable."""
+    if new_frame is None:
+        return dict.fromkeys(("oracle_kl_per_frame", "recall_oracle_kl", "last_frame_oracle_kl"))
+    kl = task.oracle_kl(new_frame)  # (T,)
+    return {
+        "oracle_kl_per_frame": kl.tolist(),
+        "recall_oracle_kl": task.recall_oracle_kl(new_frame) if recalls else None,
+        "last_frame_oracle_kl": kl[-1].item(),
+    }
+
+
+def _recall_accuracy(experiment: Experiment, batch: Sequences) -> dict[str, Any]:
     task = experiment.test_task
     output = generate(experiment, batch, task.num_given)
     accuracy = None
-    if not task.answers:
+    if not task.target_classes:
         score = nearest_image_score(output, batch.repeats, task.num_given)
     else:
         training, held_out = (cast(ImageTask, t) for t in (experiment.training_task, task))
         classifier = train_classifier(*training.images)
-        accuracy = classifier.accuracy(*held_out.images, task.answers)
+        accuracy = classifier.accuracy(*held_out.images, task.target_classes)
         generated = torch.arange(len(output), device=output.device) >= task.num_given
         judged = batch.predictable & generated.unsqueeze(1)
-        score = class_score(output, batch.labels, classifier, task.answers, judged)
+        score = class_score(output, batch.labels, classifier, task.target_classes, judged)
     return {
-        "success": score.share,
-        "success_chance": score.chance,
-        "success_frames": score.num_frames,
+        "recall_accuracy": score.accuracy,
+        "recall_accuracy_chance": score.chance,
+        "recall_accuracy_frames": score.num_frames,
         "classifier_accuracy": accuracy,
     }

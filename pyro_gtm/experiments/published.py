@@ -1,8 +1,8 @@
 """The results that the paper plots, to be put beside one's own.
 
 Source: Gemici et al. 2017 (arXiv 1702.04649v2), Figures 4 to 17, read off the plots in
-``published.csv``: to about 0.5 nats for a KL and 1 nat for a bound. Where the paper's curves cannot
-be told apart (parity recall), all memories have the same value.
+``published.csv``: to about 0.5 nats for a KL and 1 nat for a negative ELBO.  Where the paper's
+curves cannot be told apart (parity recall), all memories have the same value.
 """
 
 from __future__ import annotations
@@ -24,25 +24,24 @@ MEASURED_ON = {
 """The data that the paper's values can be put beside; for other tasks that of MNIST."""
 
 DENSITIES = ("rotation_3d",)
-"""Tasks whose published bounds are of an unknown likelihood and size of frame."""
+"""Tasks whose published ELBOs are of an unknown likelihood and size of frame."""
 
 
 class Published(NamedTuple):
-    """The end of one curve of the paper's.
-
-    Attributes:
-        updates: gradient steps that had been taken.
-        last_frame_kl: KL of the last frame, nats; of rotation_3d the mean of the second turn.
-        negative_elbo_per_frame: nats a frame; None where it cannot be compared with any other.
-    """
+    """The end of one curve of the paper's."""
 
     updates: int
+    """Gradient steps that had been taken."""
+
     last_frame_kl: float
+    """KL of the last frame, in nats; of rotation_3d the mean of the second turn."""
+
     negative_elbo_per_frame: float | None
+    """In nats; None where it cannot be compared with any other."""
 
 
 def published_results(task: Task, data: str) -> dict[str, Published]:
-    """What the paper plots for this very task on such data, by memory; empty if it has nothing.
+    """Results that the paper plots for this very task on such data, by memory; empty without any.
 
     Args:
         task: at its size.
@@ -57,7 +56,7 @@ def published_results(task: Task, data: str) -> dict[str, Published]:
         fits = all(row[column] == str(value) for column, value in setting.items())
         if row["task"] != task.name or not fits:
             continue
-        bound = None if task.name in DENSITIES else float(row["negative_bound_per_frame"])
+        bound = None if task.name in DENSITIES else float(row["negative_elbo_per_frame"])
         for memory in MEMORIES if row["memory"] == ALL else (row["memory"],):
             results[memory] = Published(int(row["updates"]), float(row["last_frame_kl"]), bound)
     return results

@@ -1,4 +1,4 @@
-"""What a run shows when it is done: its figures and its table."""
+"""Report of a trained run: its figures and its table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.build import Experiment, frozen
-from pyro_gtm.experiments.metrics import frame_cost, generate
+from pyro_gtm.experiments.metrics import generate, new_frame_kl
 from pyro_gtm.experiments.run import Run
 from pyro_gtm.handlers import record_memory
 from pyro_gtm.infer.generation import reconstruct
@@ -25,11 +25,14 @@ __all__ = [
 SHOWN_SEQUENCES = 3
 
 ATTENTION = ("read_weights", "write_weights")
-"""What a memory with slots must record for its figure."""
+"""Details that a memory with slots must record for its figure."""
 
 
 def draw_figures(run: Run) -> list[Path]:
     """Draw all figures of a trained run into its folder.
+
+    Args:
+        run: with its trained model.
 
     Returns:
         The paths of ``training.png`` and of those of :func:`draw_evaluation`.
@@ -48,10 +51,14 @@ def draw_figures(run: Run) -> list[Path]:
 
 
 def draw_evaluation(experiment: Experiment, batch: Sequences) -> dict[str, Figure]:
-    """The figures of a trained model on some sequences, by name.
+    """Figures of a trained model on some sequences, by name.
+
+    Args:
+        experiment: with its trained model.
+        batch: B sequences.
 
     Returns:
-        ``kl_per_frame``, with the floor of the task; those of :func:`draw_sequences`; and
+        ``kl_per_frame``, with the oracle KL of the task; those of :func:`draw_sequences`; and
         ``attention`` for a memory that attends: averaged over sequences for one that does so by
         position; for one that records what it writes too, in the first sequence.
     """
@@ -59,13 +66,13 @@ def draw_evaluation(experiment: Experiment, batch: Sequences) -> dict[str, Figur
     with record_memory() as tape:
         evaluation = experiment.evaluate(batch)
     kl, name = evaluation.kl, experiment.config.memory  # (T, B)
-    cost = frame_cost(experiment.test_task, evaluation, batch)
+    new_frame = new_frame_kl(experiment.test_task, evaluation, batch)
     figures = {
         "kl_per_frame": plotting.kl_per_frame(
             {name: kl.mean(1)},
             recalled,
             spread={name: kl.std(1)} if kl.shape[1] > 1 else None,
-            floor=None if cost is None else experiment.test_task.floor(cost),
+            oracle_kl=None if new_frame is None else experiment.test_task.oracle_kl(new_frame),
         ),
         **draw_sequences(experiment, batch, experiment.test_task.num_given),
     }
@@ -91,7 +98,15 @@ def draw_sequences(
     sample: bool = False,
     seed: int = 0,
 ) -> dict[str, Figure]:
-    """Sequences as given, as reconstructed, and as generated after the first ``num_given`` frames.
+    """Figures of sequences as given, as reconstructed and as generated.
+
+    Args:
+        experiment: with its trained model.
+        batch: B sequences.
+        num_given: the number of frames given; all others are generated.
+        num_sequences: the number of sequences shown, at most.
+        sample: generate samples rather than means.
+        seed: of the reconstruction and the generation.
 
     Returns:
         ``frames``, rows of frames, and what the task has of its own: ``map`` for a walk on a map,
@@ -120,18 +135,18 @@ def draw_sequences(
 
 
 def summary_table(summary: dict[str, Any]) -> str:
-    """The figures worth reading first, as aligned text."""
+    """The metrics worth reading first, as aligned text."""
     rows = [
-        ("negative bound", f"{summary['negative_elbo_per_frame']:.2f} nats a frame"),
+        ("negative ELBO", f"{summary['negative_elbo_per_frame']:.2f} nats a frame"),
         ("", f"{summary['negative_elbo_per_sequence']:.1f} nats a sequence"),
         (
-            f"with {summary['particles']} particle{'s' if summary['particles'] > 1 else ''}",
-            f"{summary['negative_iw_bound_per_frame']:.2f} nats a frame",
+            f"negative IWAE bound (K={summary['particles']})",
+            f"{summary['negative_iwae_bound_per_frame']:.2f} nats a frame",
         ),
-        ("KL of a new frame", _nats(summary["frame_cost"], "nats")),
-        ("recall KL", _beside_floor(summary, "recall_kl", "recall_floor", "nats a frame")),
-        ("last-frame KL", _beside_floor(summary, "last_frame_kl", "last_frame_floor", "nats")),
-        ("success", _success(summary)),
+        ("KL of a new frame", _nats(summary["new_frame_kl"], "nats")),
+        ("recall KL", _beside_oracle(summary, "recall_kl", "recall_oracle_kl", "nats a frame")),
+        ("last-frame KL", _beside_oracle(summary, "last_frame_kl", "last_frame_oracle_kl", "nats")),
+        ("recall accuracy", _recall_accuracy(summary)),
         ("parameters", f"{summary['parameters']:,}"),
     ]
     if summary.get("steps_per_second") is not None:
@@ -141,28 +156,26 @@ def summary_table(summary: dict[str, Any]) -> str:
         f"{summary['task']}, {summary['memory']} memory, {summary['num_steps']:,} steps, "
         f"seed {summary['seed']}; held-out sequences of {len(summary['kl_per_frame'])} frames"
     )
-    return "\n".join([title, *(f"  {name:<24}{value}" for name, value in rows)])
+    return "\n".join([title, *(f"  {name:<28}{value}" for name, value in rows)])
 
 
-def _beside_floor(summary: dict[str, Any], figure: str, floor: str, unit: str) -> str:
-    text = _nats(summary[figure], unit)
-    return text if summary[floor] is None else f"{text} (floor {summary[floor]:.2f})"
+def _beside_oracle(summary: dict[str, Any], metric: str, oracle: str, unit: str) -> str:
+    text = _nats(summary[metric], unit)
+    return text if summary[oracle] is None else f"{text} (oracle KL {summary[oracle]:.2f})"
 
 
 def _nats(value: float | None, unit: str) -> str:
     return "none" if value is None else f"{value:.2f} {unit}"
 
 
-def _success(summary: dict[str, Any]) -> str:
-    if summary["success"] is None:
+def _recall_accuracy(summary: dict[str, Any]) -> str:
+    if summary["recall_accuracy"] is None:
         return "cannot be judged in these sequences"
     accuracy = summary["classifier_accuracy"]
     what = (
         "show the right image again"
         if accuracy is None
-        else f"are read as of the right class (by a classifier right in {accuracy:.1%})"
+        else f"are read as of the right class (by a classifier of accuracy {accuracy:.1%})"
     )
-    return (
-        f"{summary['success']:.1%} of {summary['success_frames']:,} generated frames {what}; "
-        f"by chance {summary['success_chance']:.1%}"
-    )
+    share = f"{summary['recall_accuracy']:.1%} of {summary['recall_accuracy_frames']:,}"
+    return f"{share} generated frames {what}; chance is {summary['recall_accuracy_chance']:.1%}"

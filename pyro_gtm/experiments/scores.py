@@ -1,4 +1,4 @@
-"""How often a generated frame is the right one, and how often a guess would be."""
+"""Recall accuracy: the share of generated frames that are right, beside the level of guessing."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["Score", "class_score", "nearest_image_score"]
 
 
 class Score(NamedTuple):
-    """The share of generated frames that are right, beside what knowing nothing gives."""
+    """Accuracy of generated frames, beside that of guessing."""
 
-    share: float | None
-    """Of the frames judged, how many are right; None where there are none."""
+    accuracy: float | None
+    """The share of the frames judged that are right; None where there are none."""
 
     chance: float | None
-    """The share for a model that knows nothing of the sequence; None where there are none."""
+    """The accuracy of a model that knows nothing of the sequence; None where there are none."""
 
     num_frames: int
-    """How many frames were judged."""
+    """The number of frames judged."""
 
 
 @torch.no_grad()
 def nearest_image_score(output: Tensor, repeats: Tensor, num_given: int) -> Score:
-    """How often a frame that repeats an earlier one is nearest to that one.
+    """The share of frames repeating an earlier one that are nearest to that one.
 
     Every generated frame t is judged that shows the frame of step ``repeats[t]`` again.  Its
     candidates are the earlier frames of its sequence, as they stand in ``output``, that were shown
@@ -48,22 +48,25 @@ def nearest_image_score(output: Tensor, repeats: Tensor, num_given: int) -> Scor
 
     Args:
         output: the first ``num_given`` frames as given, the rest generated: ``(T, B, *event)``.
-        repeats: the step whose frame is shown again, -1 for a new frame: whole numbers, ``(T, B)``.
-        num_given: how many frames are given.
+        repeats: the step whose frame is shown again, -1 for a new frame: ``(T, B)`` of int64.
+        num_given: the number of frames given.
 
     Raises:
-        ValueError: shapes that do not fit, frames that are not finite, or a repeat of a frame that
-            is not an earlier, new one.
+        ValueError: shapes do not fit, frames are not finite, or a frame is repeated that is not an
+            earlier, new one.
     """
-    _check_steps("nearest_image_score", output, repeats=repeats)
+    _check_steps(output, repeats=repeats)
     if not output.isfinite().all():
-        raise ValueError("nearest_image_score: output must be finite, and holds NaN or infinity")
+        raise ValueError("output: got NaN or infinity, must be finite")
     steps = torch.arange(len(output), device=output.device)
     is_new = (repeats == -1).T  # (B, T), as all that follow, with a T more for the candidates
     right = repeats.T.long().clamp(min=0)
-    if not (is_new | ((right < steps) & is_new.gather(1, right) & (repeats.T >= 0))).all():
+    fits = is_new | ((right < steps) & is_new.gather(1, right) & (repeats.T >= 0))
+    if not fits.all():
+        sequence, step = (~fits).nonzero()[0].tolist()
         raise ValueError(
-            "nearest_image_score: repeats must be -1, or an earlier step at which repeats is -1"
+            f"repeats: got {repeats[step, sequence].item()} at step {step} of sequence {sequence}, "
+            "must be -1 or an earlier step at which it is -1"
         )
 
     frames = output.flatten(2).transpose(0, 1)  # (B, T, pixels)
@@ -85,35 +88,35 @@ def nearest_image_score(output: Tensor, repeats: Tensor, num_given: int) -> Scor
 
 
 def class_score(
-    output: Tensor, wanted: Tensor, classifier: Classifier, classes: Sequence[int], judged: Tensor
+    output: Tensor, target: Tensor, classifier: Classifier, classes: Sequence[int], judged: Tensor
 ) -> Score:
-    """How often a frame is read as the class that is wanted.
+    """The share of frames that are read as of the right class.
 
     The reading is the likeliest of ``classes``, so that an image of none of them, a blur say, is
-    read as one all the same.  Chance is therefore the share of the class that is wanted most often:
-    no model that knows nothing of the sequence gets more, in expectation, and one that always shows
-    that class gets just that.  It is 1 / len(classes) where all are wanted equally often, and no
-    less anywhere.  How often the classifier itself is right limits the share from above.
+    read as one all the same.  Chance is therefore the share of the most frequent class: no model
+    that knows nothing of the sequence gets more, in expectation, and one that always shows that
+    class gets just that.  It is 1 / len(classes) where all are equally frequent, and no less
+    anywhere.  The accuracy of the classifier itself limits that of the frames from above.
 
     Args:
         output: frames, ``(T, B, C, H, W)``.
-        wanted: the class that each ought to have, int64, ``(T, B)``; any value where not judged.
-        classifier: what reads them.
-        classes: those that can be wanted.
-        judged: which frames count, bool, ``(T, B)``.
+        target: the right class of each, any value where not judged: ``(T, B)`` of int64.
+        classifier: reads the frames.
+        classes: the possible targets.
+        judged: the frames that count: ``(T, B)`` of bool.
 
     Raises:
-        ValueError: shapes that do not fit, or a class that is wanted and not one of ``classes``.
+        ValueError: shapes do not fit, or a target is not one of ``classes``.
     """
-    _check_steps("class_score", output, wanted=wanted, judged=judged)
-    wanted = wanted[judged]  # (frames judged,)
-    by_class = wanted.unsqueeze(1) == torch.tensor(list(classes), device=wanted.device)
+    _check_steps(output, target=target, judged=judged)
+    target = target[judged]  # (frames judged,)
+    by_class = target.unsqueeze(1) == torch.tensor(list(classes), device=target.device)
     if not by_class.any(1).all():
         raise ValueError(
-            f"class_score: wanted must be one of the classes {tuple(classes)} in every frame "
-            f"judged, got {sorted(set(wanted.tolist()))}"
+            f"target: got the classes {sorted(set(target.tolist()))} in frames judged, must be "
+            f"among {tuple(classes)}"
         )
-    right = classifier.read(output[judged], classes) == wanted
+    right = classifier.read(output[judged], classes) == target
     return _score(right.double(), by_class.double().mean(0).max())
 
 
@@ -123,16 +126,18 @@ def _share(of: Tensor, among: Tensor) -> Tensor:
 
 
 def _score(right: Tensor, chance: Tensor) -> Score:
-    """From how right each frame is, ``(frames judged,)``, and the chance of all."""
+    """Score of frames that are right to some share each, ``(frames judged,)``."""
     if len(right) == 0:
         return Score(None, None, 0)
     return Score(right.mean().item(), chance.item(), len(right))
 
 
-def _check_steps(function: str, output: Tensor, **given: Tensor) -> None:
+def _check_steps(output: Tensor, **given: Tensor) -> None:
+    if output.dim() < 3:
+        raise ValueError(f"output: got shape {tuple(output.shape)}, must be (T, B, *event)")
     for name, tensor in given.items():
-        if output.dim() < 3 or tensor.shape != output.shape[:2]:
+        if tensor.shape != output.shape[:2]:
             raise ValueError(
-                f"{function}: {name} must have the shape (T, B) of output, which is (T, B, *event)"
-                f"; got {tuple(tensor.shape)} and {tuple(output.shape)}"
+                f"{name}: got shape {tuple(tensor.shape)}, must be {tuple(output.shape[:2])}, the "
+                "(T, B) of output"
             )

@@ -68,16 +68,16 @@ FIGURES = (
     "recall_kl",
     "last_frame_kl",
     "negative_elbo_per_frame",
-    "negative_iw_bound_per_frame",
-    "success",
+    "negative_iwae_bound_per_frame",
+    "recall_accuracy",
 )
 """What is compared, by its name in a run's summary: the mean over seeds, and its spread."""
 
 BESIDE = (
-    "frame_cost",
-    "recall_floor",
-    "last_frame_floor",
-    "success_chance",
+    "new_frame_kl",
+    "recall_oracle_kl",
+    "last_frame_oracle_kl",
+    "recall_accuracy_chance",
     "classifier_accuracy",
 )
 """What is put beside it, by its name in a run's summary: the mean over seeds."""
@@ -98,22 +98,22 @@ class Result:
     num_steps: int
     parameters: int
     seeds: int
-    frame_cost: float | None
+    new_frame_kl: float | None
     """KL of a frame of which the past tells nothing: what a recall KL is to be held against."""
     recall_kl: float | None
     recall_kl_spread: float | None
-    recall_floor: float | None
+    recall_oracle_kl: float | None
     last_frame_kl: float
     last_frame_kl_spread: float | None
-    last_frame_floor: float | None
+    last_frame_oracle_kl: float | None
     negative_elbo_per_frame: float
     negative_elbo_per_frame_spread: float | None
-    negative_iw_bound_per_frame: float
-    negative_iw_bound_per_frame_spread: float | None
-    success: float | None
+    negative_iwae_bound_per_frame: float
+    negative_iwae_bound_per_frame_spread: float | None
+    recall_accuracy: float | None
     """Share of generated frames that are right, see :func:`pyro_gtm.experiments.metrics.assess`."""
-    success_spread: float | None
-    success_chance: float | None
+    recall_accuracy_spread: float | None
+    recall_accuracy_chance: float | None
     classifier_accuracy: float | None
     published_last_frame_kl: float | None
     published_negative_elbo_per_frame: float | None
@@ -350,14 +350,14 @@ class Comparison:
                 rows = [json.loads(line) for line in text.splitlines()]
                 tests = [row for row in rows if row["split"] == "test"]
                 curves.setdefault(config.memory, []).append(tests)
-                if summary["floor_per_frame"] is not None:
-                    floors.append(summary["floor_per_frame"])
+                if summary["oracle_kl_per_frame"] is not None:
+                    floors.append(summary["oracle_kl_per_frame"])
                 predictable, data = summary["predictable_by_frame"], config.data
         published = published_results(self.tasks[name], data)
         return plotting.memories_compared(
             curves,
             torch.tensor(predictable),  # the same for all, as they are judged on the same sequences
-            floor=torch.tensor(floors).mean(0) if floors else None,
+            oracle_kl=torch.tensor(floors).mean(0) if floors else None,
             published={m: result._asdict() for m, result in published.items() if m in curves},
         )
 
@@ -394,19 +394,24 @@ def markdown_report(results: Sequence[Result]) -> str:
         cells = [
             f"{result.task} ({result.data})",
             result.memory,
-            _with_spread(result.frame_cost),
-            _beside(_with_spread(result.recall_kl, result.recall_kl_spread), result.recall_floor),
+            _with_spread(result.new_frame_kl),
+            _beside(
+                _with_spread(result.recall_kl, result.recall_kl_spread), result.recall_oracle_kl
+            ),
             _beside(
                 _with_spread(result.last_frame_kl, result.last_frame_kl_spread),
-                result.last_frame_floor,
+                result.last_frame_oracle_kl,
             ),
             _as_published(result.published_last_frame_kl),
             _with_spread(result.negative_elbo_per_frame, result.negative_elbo_per_frame_spread),
             _with_spread(
-                result.negative_iw_bound_per_frame, result.negative_iw_bound_per_frame_spread
+                result.negative_iwae_bound_per_frame, result.negative_iwae_bound_per_frame_spread
             ),
             _as_published(result.published_negative_elbo_per_frame),
-            _beside(_with_spread(result.success, result.success_spread), result.success_chance),
+            _beside(
+                _with_spread(result.recall_accuracy, result.recall_accuracy_spread),
+                result.recall_accuracy_chance,
+            ),
             str(result.seeds),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -474,7 +479,7 @@ def _read_summary(folder: Path) -> Row | None:
         summary = json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
         return None
-    needed = {"num_steps", "floor_per_frame", "predictable_by_frame", *FIGURES, *BESIDE}
+    needed = {"num_steps", "oracle_kl_per_frame", "predictable_by_frame", *FIGURES, *BESIDE}
     known = isinstance(summary, dict) and needed <= summary.keys()
     return summary if known else None
 

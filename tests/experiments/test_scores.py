@@ -36,8 +36,8 @@ def along(path, images):
 
 
 def plain_score(output, repeats, num_given):
-    """Frame by frame: shares and chances of those judged."""
-    shares, chances = [], []
+    """Frame by frame: accuracies and chances of those judged."""
+    accuracies, chances = [], []
     num_steps, batch_size = repeats.shape
     for t in range(num_given, num_steps):
         for b in range(batch_size):
@@ -55,12 +55,9 @@ def plain_score(output, repeats, num_given):
                 for s in candidates
             }
             nearest = {s for s in candidates if far[s] == min(far.values())}
-            shares.append(len(nearest & as_good) / len(nearest))
+            accuracies.append(len(nearest & as_good) / len(nearest))
             chances.append(len(as_good) / len(candidates))
-    return shares, chances
-
-
-# ---------------------------------------------------------------------- the nearest image
+    return accuracies, chances
 
 
 @pytest.mark.parametrize("num_given", [1, 4, 9])
@@ -69,11 +66,11 @@ def test_equals_a_plain_loop(num_given, values):
     """Frames of three pixels with few values: full of equal images and of ties."""
     _, repeats = walk(12, 40, cells=6)
     output = torch.randint(values, (12, 40, 1, 1, 3)).float()
-    shares, chances = plain_score(output, repeats, num_given)
-    assert sum(1 for share in shares if share not in (0, 1)) > 0
+    accuracies, chances = plain_score(output, repeats, num_given)
+    assert sum(1 for accuracy in accuracies if accuracy not in (0, 1)) > 0
     score = nearest_image_score(output, repeats, num_given)
-    assert score.num_frames == len(shares)
-    assert score.share == pytest.approx(sum(shares) / len(shares))
+    assert score.num_frames == len(accuracies)
+    assert score.accuracy == pytest.approx(sum(accuracies) / len(accuracies))
     assert score.chance == pytest.approx(sum(chances) / len(chances))
 
 
@@ -85,7 +82,7 @@ def test_copies_are_right(noise):
     output = along(path, images)
     output[10:] += noise * torch.rand(10, 50, 1, 6, 6)
     score = nearest_image_score(output, repeats, num_given=10)
-    assert score.share == 1.0
+    assert score.accuracy == 1.0
     assert score.chance < 0.5
     assert score.num_frames == (repeats[10:] >= 0).sum()
 
@@ -107,10 +104,10 @@ def test_a_tie_counts_for_its_share():
     """Between what was made up, however equal, and between given images that differ."""
     blank = torch.zeros(5, 1, 1, 2, 2)
     repeats = torch.tensor([-1, -1, -1, -1, 2]).unsqueeze(1)
-    assert nearest_image_score(blank, repeats, 1).share == pytest.approx(1 / 3)
+    assert nearest_image_score(blank, repeats, 1).accuracy == pytest.approx(1 / 3)
     left, top = torch.tensor([[1.0, 0], [1, 0]]), torch.tensor([[1.0, 1], [0, 0]])
     output = torch.stack([left, top, (left + top) / 2])[:, None, None]
-    assert nearest_image_score(output, recall(2, 1, 1), 2).share == pytest.approx(1 / 2)
+    assert nearest_image_score(output, recall(2, 1, 1), 2).accuracy == pytest.approx(1 / 2)
 
 
 def test_given_frames_are_not_judged():
@@ -123,7 +120,7 @@ def test_given_frames_are_not_judged():
 def assert_at_chance(score, num_independent):
     """Within four standard errors of as many independent frames."""
     error = math.sqrt(score.chance * (1 - score.chance) / num_independent)
-    assert abs(score.share - score.chance) < 4 * error
+    assert abs(score.accuracy - score.chance) < 4 * error
     assert 4 * error < 0.3 * score.chance
 
 
@@ -157,30 +154,30 @@ def test_an_untrained_model_is_at_chance(memory_name, sample, make_model, make_f
     ids=["itself", "a repeat", "later", "below -1", "the first"],
 )
 def test_repeats_of_no_earlier_new_frame_are_refused(repeats):
-    with pytest.raises(ValueError, match="repeats must be -1, or an earlier step"):
+    with pytest.raises(
+        ValueError, match=r"repeats: got -?\d at step \d of sequence 0, must be -1 or an"
+    ):
         nearest_image_score(torch.rand(4, 1, 1, 2, 2), torch.tensor(repeats).unsqueeze(1), 2)
 
 
 def test_frames_that_are_no_numbers_are_refused():
     output = torch.rand(9, 5, 1, 2, 2)
     output[7, 2, 0, 1, 1] = math.nan
-    with pytest.raises(ValueError, match="output must be finite"):
+    with pytest.raises(ValueError, match="output: got NaN or infinity"):
         nearest_image_score(output, recall(6, 3, 5), 6)
 
 
 @pytest.mark.parametrize("shape", [(5, 9), (9, 1), (9,), (9, 5, 1)])
 def test_shapes_that_do_not_fit_are_refused(shape):
     output, other = torch.rand(9, 5, 1, 2, 2), torch.zeros(shape, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"repeats must have the shape \(T, B\) of output"):
+    with pytest.raises(ValueError, match=r"repeats: got shape \(.*\), must be \(9, 5\)"):
         nearest_image_score(output, other, 6)
-    with pytest.raises(ValueError, match=r"wanted must have the shape \(T, B\) of output"):
+    with pytest.raises(ValueError, match=r"target: got shape \(.*\), must be \(9, 5\)"):
         class_score(output, other, PIXELS, (0, 1), torch.ones(9, 5, dtype=torch.bool))
-    wanted = torch.zeros(9, 5, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"judged must have the shape \(T, B\) of output"):
-        class_score(output, wanted, PIXELS, (0, 1), other.bool())
+    target = torch.zeros(9, 5, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"judged: got shape \(.*\), must be \(9, 5\)"):
+        class_score(output, target, PIXELS, (0, 1), other.bool())
 
-
-# ---------------------------------------------------------------------- the class
 
 PIXELS = Classifier(nn.Flatten(-3), (1, 5, 5), 25)
 """The class of an image is the number of its brightest pixel."""
@@ -192,32 +189,32 @@ def images_of(classes):
 
 
 def test_only_frames_judged_count():
-    wanted = torch.randint(2, (6, 30))
+    target = torch.randint(2, (6, 30))
     judged = torch.rand(6, 30) < 0.4
-    shown = torch.where(judged, wanted, 1 - wanted)
-    score = class_score(images_of(shown), wanted, PIXELS, (0, 1), judged)
-    assert score.share == 1.0 and score.num_frames == judged.sum()
-    assert class_score(images_of(1 - shown), wanted, PIXELS, (0, 1), judged).share == 0.0
+    shown = torch.where(judged, target, 1 - target)
+    score = class_score(images_of(shown), target, PIXELS, (0, 1), judged)
+    assert score.accuracy == 1.0 and score.num_frames == judged.sum()
+    assert class_score(images_of(1 - shown), target, PIXELS, (0, 1), judged).accuracy == 0.0
 
 
-def test_share_is_that_of_right_readings():
-    wanted, shown = torch.tensor([[4, 4, 7, 9]]), torch.tensor([[4, 7, 7, 7]])
+def test_accuracy_is_the_share_of_right_readings():
+    target, shown = torch.tensor([[4, 4, 7, 9]]), torch.tensor([[4, 7, 7, 7]])
     judged = torch.tensor([[True, True, True, False]])
-    score = class_score(images_of(shown), wanted, PIXELS, (4, 7), judged)
+    score = class_score(images_of(shown), target, PIXELS, (4, 7), judged)
     assert score == Score(pytest.approx(2 / 3), pytest.approx(2 / 3), 3)
 
 
 def test_chance_is_what_the_best_constant_answer_gets():
-    """More than one in two, where one class is wanted more often."""
-    wanted = (torch.rand(10, 200) < 0.3).long()
+    """More than one in two, where one class is more frequent."""
+    target = (torch.rand(10, 200) < 0.3).long()
     judged = torch.ones(10, 200, dtype=torch.bool)
     scores = [
-        class_score(images_of(torch.full_like(wanted, c)), wanted, PIXELS, (0, 1), judged)
+        class_score(images_of(torch.full_like(target, c)), target, PIXELS, (0, 1), judged)
         for c in (0, 1)
     ]
-    assert scores[0].chance == scores[1].chance == scores[0].share
-    assert scores[0].share == pytest.approx(0.7, abs=0.04)
-    assert scores[1].share == pytest.approx(1 - scores[0].share)
+    assert scores[0].chance == scores[1].chance == scores[0].accuracy
+    assert scores[0].accuracy == pytest.approx(0.7, abs=0.04)
+    assert scores[1].accuracy == pytest.approx(1 - scores[0].accuracy)
 
 
 @pytest.mark.parametrize("sample", [False, True])
@@ -225,23 +222,23 @@ def test_an_untrained_models_classes_are_at_chance(memory_name, sample, make_mod
     """Whatever it shows is read as one of the two."""
     pair, listed = make_model(memory_name), make_frames(3, 3000)
     output = gtm.continue_frames(*pair, listed, num_steps=4, sample=sample)
-    wanted = torch.randint(2, (4, 3000))
+    target = torch.randint(2, (4, 3000))
     judged = (torch.arange(4) >= 3).unsqueeze(1).expand(4, 3000)
-    score = class_score(output, wanted, PIXELS, (0, 1), judged)
+    score = class_score(output, target, PIXELS, (0, 1), judged)
     assert score.num_frames == 3000
     assert score.chance == pytest.approx(0.5, abs=0.04)
     assert_at_chance(score, 3000)
 
 
 def test_nothing_judged_is_no_number():
-    wanted, judged = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.bool)
-    assert class_score(images_of(wanted), wanted, PIXELS, (0, 1), judged) == Score(None, None, 0)
+    target, judged = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.bool)
+    assert class_score(images_of(target), target, PIXELS, (0, 1), judged) == Score(None, None, 0)
 
 
-def test_a_wanted_class_that_is_none_of_those_given_is_refused():
-    wanted = torch.tensor([[0, 1, 5]])
+def test_a_target_that_is_none_of_those_given_is_refused():
+    target = torch.tensor([[0, 1, 5]])
     judged = torch.tensor([[True, True, True]])
-    with pytest.raises(ValueError, match=r"one of the classes \(0, 1\).*\[0, 1, 5\]"):
-        class_score(images_of(wanted), wanted, PIXELS, (0, 1), judged)
+    with pytest.raises(ValueError, match=r"target: got the classes \[0, 1, 5\] .* among \(0, 1\)"):
+        class_score(images_of(target), target, PIXELS, (0, 1), judged)
     judged[0, 2] = False
-    assert class_score(images_of(wanted), wanted, PIXELS, (0, 1), judged).share == 1.0
+    assert class_score(images_of(target), target, PIXELS, (0, 1), judged).accuracy == 1.0

@@ -140,7 +140,7 @@ def test_tables_and_figures_are_written(trained):
     assert table == markdown_report(comparison.results()) + "\n"
     ntm, _ = comparison.results()
     recall = f"{ntm.recall_kl:.2f} ± {ntm.recall_kl_spread:.2f} (0.00)"
-    assert f"| perfect_recall (digits) | ntm | {ntm.frame_cost:.2f} | {recall} |" in table
+    assert f"| perfect_recall (digits) | ntm | {ntm.new_frame_kl:.2f} | {recall} |" in table
     assert table.startswith("8 steps, held-out sequences") and "*In the paper*" not in table
     assert (trained / "perfect_recall.png").read_bytes().startswith(PNG)
 
@@ -150,8 +150,10 @@ def test_one_seed_has_no_spread_and_nothing_predictable_no_recall_kl(trained):
     assert (result.seeds, result.recall_kl_spread) == (1, None)
     figures = f"| {result.recall_kl:.2f} (0.00) | {result.last_frame_kl:.2f} (0.00) |"
     assert figures in markdown_report([result])
-    nothing = replace(result, recall_kl=None, recall_floor=None, last_frame_kl=3.0, success=None)
-    nothing = replace(nothing, success_chance=None)
+    nothing = replace(
+        result, recall_kl=None, recall_oracle_kl=None, last_frame_kl=3.0, recall_accuracy=None
+    )
+    nothing = replace(nothing, recall_accuracy_chance=None)
     assert "| – | 3.00 (0.00) | – |" in markdown_report([nothing])
     assert markdown_report([nothing]).endswith("| – | – | 1 |")
 
@@ -164,7 +166,7 @@ def test_the_papers_values_stand_beside_ours_where_it_has_them(trained):
     beside = comparison_module._over_seeds([summary], published)
     assert beside.published_updates == 1_000_000
     bound = f"{result.negative_elbo_per_frame:.2f}"
-    tighter = f"{result.negative_iw_bound_per_frame:.2f}"
+    tighter = f"{result.negative_iwae_bound_per_frame:.2f}"
     assert f"(0.00) | 8 | {bound} | {tighter} | 82.8 |" in markdown_report([beside])
     assert "after 1,000,000 updates" in markdown_report([beside])
 
@@ -297,7 +299,7 @@ def test_what_is_no_run_is_refused(tmp_path):
         (lambda: [tiny(), tiny()], "a task, memory and seed twice"),
         (lambda: [tiny(), tiny("nope")], "memory must be one of .*'nope'"),
         (lambda: [tiny(), tiny("ntm", memory_options={"slots": 0})], "slots"),
-        (lambda: [tiny(), tiny(task_options={"recall_length": 9}, seed=1)], "recall_length=9"),
+        (lambda: [tiny(), tiny(task_options={"recall_length": 9}, seed=1)], "recall_length: got 9"),
         (lambda: [tiny(device="nonsense")], "device must be"),
     ],
 )

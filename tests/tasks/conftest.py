@@ -31,5 +31,5 @@ def digits(oracles: ModuleType) -> ImageSet:
 
 @pytest.fixture(params=[0, -3, True, 2.5, 5.0, "8", None], ids=repr)
 def no_count(request: pytest.FixtureRequest) -> Any:
-    """What is no whole number of at least 1."""
+    """A value that is no positive integer."""
     return request.param

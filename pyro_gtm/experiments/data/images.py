@@ -19,28 +19,26 @@ BINARISATIONS = ("threshold", "sampled", "none")
 
 
 class MissingDataError(RuntimeError):
-    """The data cannot be had: one sentence saying how to get it."""
+    """The data cannot be had; the message says how to get it."""
 
 
 class ImageSet(NamedTuple):
-    """Labelled images on one device.
-
-    Attributes:
-        images: float, (N, C, H, W), intensities in [0, 1].
-        labels: int64, (N,), the class of each image.
-    """
+    """Labelled images on one device."""
 
     images: Tensor
+    """Intensities in [0, 1]: ``(N, C, H, W)`` of float."""
+
     labels: Tensor
+    """The class of each image: ``(N,)`` of int64."""
 
     @property
     def event_shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of one image."""
+        """The shape ``(C, H, W)`` of one image."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
     def to(self, device: torch.device | str) -> ImageSet:
-        """The same set with both tensors on `device`."""
+        """The same set with both tensors on ``device``."""
         return ImageSet(self.images.to(device), self.labels.to(device))
 
 
@@ -52,16 +50,20 @@ class ImageSplits(NamedTuple):
 
 
 def with_shifts(images: ImageSet, radius: int) -> ImageSet:
-    """Every image in all its shifts of up to `radius` pixels each way: (2 radius + 1)^2 N images.
+    """Every image in all its shifts, (2 radius + 1)^2 N of them.
 
     Ink that leaves at one side does not come back at the other.  The images keep their order
     within a shift, and the unshifted ones come first.
 
+    Args:
+        images: N images, ``(N, C, H, W)``.
+        radius: the most pixels that an image is shifted each way, at least 0.
+
     Raises:
-        ValueError: a negative radius.
+        ValueError: ``radius`` is negative.
     """
     if radius < 0:
-        raise ValueError(f"radius={radius} must be at least 0.")
+        raise ValueError(f"radius: got {radius}, must be a non-negative integer")
     height, width = images.images.shape[-2:]
     padded = torch.nn.functional.pad(images.images, (radius,) * 4)
     offsets = sorted(product(range(-radius, radius + 1), repeat=2), key=lambda at: at != (0, 0))
@@ -75,29 +77,28 @@ def with_shifts(images: ImageSet, radius: int) -> ImageSet:
 def prepare(
     images_uint8: npt.NDArray[np.uint8], labels: npt.NDArray[Any], binarise: str, seed: int
 ) -> ImageSet:
-    """Turn grey levels 0..255 into an `ImageSet` on the CPU.
+    """Turn grey levels 0..255 into an :class:`ImageSet` on the CPU.
 
     Args:
-        images_uint8: (N, H, W), or (N, C, H, W), uint8.
-        labels: (N,), whole numbers.
-        binarise: "threshold" makes a pixel 1 where its level is at least 128 (intensity 0.5);
-            "sampled" draws each pixel once from a Bernoulli of its intensity, level / 255;
-            "none" keeps the intensity.
-        seed: fixes the draws of "sampled"; the other two modes draw nothing.
+        images_uint8: ``(N, H, W)``, or ``(N, C, H, W)``, of uint8.
+        labels: ``(N,)`` of integers.
+        binarise: ``"threshold"`` makes a pixel 1 where its level is at least 128 (intensity 0.5);
+            ``"sampled"`` draws each pixel once from a Bernoulli of its intensity, level / 255;
+            ``"none"`` keeps the intensity.
+        seed: fixes the draws of ``"sampled"``; the other two modes draw nothing.
 
     Raises:
-        ValueError: an unknown `binarise`, levels that are not uint8, a shape that is neither of
-            the two, or as many labels as there are not images.
+        ValueError: ``binarise`` is unknown, levels are not uint8, or a shape does not fit.
     """
     if images_uint8.dtype != np.uint8 or images_uint8.ndim not in (3, 4):
         raise ValueError(
-            f"images_uint8 is {images_uint8.dtype} of shape {images_uint8.shape}, and must be "
-            "uint8 of shape (N, H, W) or (N, C, H, W)."
+            f"images_uint8: got {images_uint8.dtype} of shape {images_uint8.shape}, must be "
+            "uint8 of shape (N, H, W) or (N, C, H, W)"
         )
     if labels.shape != images_uint8.shape[:1]:
         raise ValueError(
-            f"labels has shape {labels.shape}, and must have shape {images_uint8.shape[:1]}: "
-            "one label for each image."
+            f"labels: got shape {labels.shape}, must be {images_uint8.shape[:1]}, a label for "
+            "each image"
         )
     levels = torch.tensor(images_uint8)
     if levels.ndim == 3:
@@ -113,5 +114,5 @@ def prepare(
         images = levels.float().div_(255)
     else:
         allowed = ", ".join(map(repr, BINARISATIONS))
-        raise ValueError(f"binarise={binarise!r} is not known: it must be one of {allowed}.")
+        raise ValueError(f"binarise: got {binarise!r}, must be one of {allowed}")
     return ImageSet(images, torch.tensor(labels, dtype=torch.int64))

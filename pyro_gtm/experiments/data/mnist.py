@@ -27,7 +27,7 @@ FOLDERS = (".", "raw", TORCHVISION_FOLDER)
 
 
 class IdxFile(NamedTuple):
-    """A published file: its plain name, the MD5 of its content and that of its .gz download."""
+    """A published file, with the MD5 of its content and that of its .gz download."""
 
     name: str
     md5: str
@@ -64,13 +64,13 @@ def load_mnist(
     binarise: str = "threshold",
     seed: int = 0,
 ) -> ImageSplits:
-    """MNIST with its published split, each image (1, 28, 28).
+    """MNIST with its published split, each image ``(1, 28, 28)``.
 
     Args:
         data_dir: the folder DIR; the files may lie in DIR, DIR/raw or DIR/MNIST/raw.
-        download: fetch the files that are missing into DIR/MNIST/raw (needs `pooch`).
-        binarise: see `prepare`.
-        seed: fixes the draws of `binarise="sampled"`.
+        download: fetch the files that are missing into DIR/MNIST/raw (needs ``pooch``).
+        binarise: see :func:`prepare`.
+        seed: fixes the draws of ``binarise="sampled"``.
 
     Raises:
         MissingDataError: a file is missing, damaged, or cannot be fetched.

@@ -52,7 +52,7 @@ PARTS = (
     Part("images_evaluation", "6b91aef0f799c5bb55b94e3f2daec811", 20, 659),  # to be judged on
 )
 
-# The whole set in one file, with its MD5: an array `images` of all characters, those of the first
+# The whole set in one file, with its MD5: an array ``images`` of all characters, those of the first
 # part first, and their drawings. The first is ready, the second has one bit for each pixel.
 PACKED = {
     "omniglot_28.npz": "c7b6f5a61da15fdc942044da0d5a755c",  # uint8 (1623, 20, 28, 28), 255 = ink
@@ -66,7 +66,7 @@ def load_omniglot(
     binarise: str = "threshold",
     seed: int = 0,
 ) -> ImageSplits:
-    """Omniglot with its published split by alphabet, each image (1, 28, 28), ink 1 on paper 0.
+    """Omniglot with its published split by alphabet, each ``(1, 28, 28)``, ink 1 on paper 0.
 
     964 characters of 30 alphabets train and 659 of 20 other alphabets test, each drawn by 20
     people: 19,280 and 13,180 images. A label is the number of a character in the whole set, 0 to
@@ -75,18 +75,18 @@ def load_omniglot(
 
     Looked for in DIR, DIR/omniglot-py and DIR/omniglot, quickest first: omniglot_28.npz; then
     omniglot_105_bits.npz; then each of images_background and images_evaluation, first its .zip
-    and then its folder, `<alphabet>/<character>/<drawing>.png` inside. Files are checked against
+    and then its folder, ``<alphabet>/<character>/<drawing>.png`` inside.  Files are checked against
     their MD5, folders by the number of their images. The small background sets of the one-shot
     experiments are no substitute for the whole and are not looked for.
 
-    With the threshold of `prepare`, level 128, 9 % of the pixels are ink and no binary image is
-    in both parts.
+    With the threshold of :func:`prepare`, level 128, 9 % of the pixels are ink and no binary image
+    is in both parts.
 
     Args:
         data_dir: the folder DIR.
-        download: fetch the archives that are missing into DIR/omniglot-py (needs `pooch`).
-        binarise: see `prepare`.
-        seed: fixes the draws of `binarise="sampled"`.
+        download: fetch the archives that are missing into DIR/omniglot-py (needs ``pooch``).
+        binarise: see :func:`prepare`.
+        seed: fixes the draws of ``binarise="sampled"``.
 
     Raises:
         MissingDataError: a part is missing, damaged, or cannot be fetched.
@@ -114,7 +114,7 @@ def _find(name: str, root: Path) -> Path | None:
 
 
 def _read_packed(root: Path) -> npt.NDArray[np.uint8] | None:
-    """(1623, 20, 28, 28) from an .npz file, if there is one."""
+    """All drawings from an .npz file, if there is one: ``(1623, 20, 28, 28)``."""
     for name, md5 in PACKED.items():
         if (path := _find(name, root)) is None:
             continue
@@ -149,7 +149,7 @@ def _read(path: Path, md5: str) -> bytes:
 
 
 def _read_part(part: Part, path: Path) -> npt.NDArray[np.uint8]:
-    """(characters, 20, 28, 28) from a .zip or from a folder."""
+    """The drawings in a .zip or a folder: ``(characters, 20, 28, 28)``."""
     if path.is_dir():
         files = {file.relative_to(path.parent).as_posix(): file for file in path.glob("*/*/*.png")}
         drawings = {name: file.read_bytes() for name, file in files.items()}
@@ -179,7 +179,7 @@ def _read_part(part: Part, path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _ink(file: Path, content: bytes) -> npt.NDArray[np.bool_]:
-    """Where a PNG file, black on white, is black: (105, 105)."""
+    """The black pixels of a PNG file, black on white: ``(105, 105)``."""
     damaged = MissingDataError(
         f"{file} is no drawing of {DRAWN_SIDE} x {DRAWN_SIDE} pixels: "
         "delete the folder of its set and fetch the set with `--download`."
@@ -195,11 +195,11 @@ def _ink(file: Path, content: bytes) -> npt.NDArray[np.bool_]:
 
 
 def _reduce(ink: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Levels 0..255, (..., 28, 28), of ink 0 or 1, (..., 105, 105).
+    """Levels 0..255, ``(..., 28, 28)``, of ink 0 or 1, ``(..., 105, 105)``.
 
-    The mean over a box of 105 / 28 = 3.75 pixels each way, as Pillow's `Image.BOX` has it: a pixel
-    belongs wholly to the box that its centre lies in, so that boxes are 3 or 4 pixels wide, and
-    levels are rounded, halves up, after the rows and again after the columns. Weighting the pixels
+    The mean over a box of 105 / 28 = 3.75 pixels each way, as Pillow's ``Image.BOX`` has it: a
+    pixel belongs wholly to the box that its centre lies in, so that boxes are 3 or 4 pixels wide,
+    and levels are rounded, halves up, after the rows and again after the columns.  Weighting pixels
     on the border of two boxes by their shares would be more exact and give other images.
     """
     rows = np.floor(ink.astype(np.float32) @ (255 * BOXES) / WIDTHS + 0.5)  # (..., 105, 28)

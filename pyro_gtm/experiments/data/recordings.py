@@ -1,7 +1,7 @@
 """Turns on the spot recorded from an environment, in place of the rooms that are drawn here.
 
-`examples/record_rooms.py` makes such recordings.  A split is one .npz file, `train.npz` or
-`test.npz`, of four arrays::
+``examples/record_rooms.py`` makes such recordings.  A split is one .npz file, ``train.npz`` or
+``test.npz``, of four arrays::
 
     frames           uint8, (N, T, H, W, 3): N sequences of T frames, H = W
     degrees          float: the angle from a frame to the next
@@ -32,20 +32,20 @@ from pyro_gtm.internals.checks import check_positive
 FIELDS = ("frames", "degrees", "field_of_view", "environment")
 
 UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError)
-"""What comes of a file that is damaged or of another kind."""
+"""Errors of reading a file that is damaged or of another kind."""
 
 
 class Recordings:
-    """Recorded turns on one device; stands in for `Rooms`.
+    """Recorded turns on one device, in place of :class:`Rooms`.
 
     Args:
-        frames: uint8, (N, T, H, W, 3), H = W.
+        frames: N sequences of T frames, ``(N, T, size, size, 3)`` of uint8.
         degrees: the angle from a frame to the next, above 0 and below 360.
-        environment: what was recorded.
+        environment: the name of what was recorded.
         field_of_view: the degrees that a frame shows across, above 0 and at most 180.
 
     Raises:
-        ValueError: frames or angles that are not so.
+        ValueError: the frames or an angle are not so.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Recordings:
         square = frames.ndim == 5 and frames.shape[2] == frames.shape[3] and frames.shape[4] == 3
         if frames.dtype != torch.uint8 or not square or not frames.numel():
             raise ValueError(
-                f"frames is {frames.dtype} of shape {tuple(frames.shape)}, and must be uint8 of "
-                "shape (N, T, size, size, 3) with no size 0."
+                f"frames: got {frames.dtype} of shape {tuple(frames.shape)}, must be uint8 of "
+                "shape (N, T, size, size, 3) with no dimension 0"
             )
         if not 0 < degrees < 360:
-            raise ValueError(f"degrees={degrees} must be above 0 and below 360.")
+            raise ValueError(f"degrees: got {degrees}, must be above 0 and below 360")
         if not 0 < field_of_view <= 180:
-            raise ValueError(f"field_of_view={field_of_view} must be above 0 and at most 180.")
+            raise ValueError(f"field_of_view: got {field_of_view}, must be above 0 and at most 180")
         self.frames = frames
         self.degrees = float(degrees)
         self.environment = environment
@@ -68,32 +68,36 @@ class Recordings:
 
     @property
     def device(self) -> torch.device:
-        """Where the recordings lie, and so where sequences are drawn."""
+        """The device of the recordings, on which sequences are drawn."""
         return self.frames.device
 
     def to(self, device: torch.device | str) -> Recordings:
-        """The same recordings on `device`."""
+        """The same recordings on ``device``."""
         return Recordings(
             self.frames.to(device), self.degrees, self.environment, self.field_of_view
         )
 
     def check(self, num_frames: int, *, degrees: float, size: int) -> None:
-        """Refuse, with a ValueError, a turn that was not recorded."""
+        """Refuse a turn that was not recorded.
+
+        Raises:
+            ValueError: it was not.
+        """
         _, recorded_steps, recorded_size, _, _ = self.frames.shape
         if num_frames > recorded_steps:
             raise ValueError(
-                f"num_frames={num_frames} must be at most {recorded_steps}, the frames of each "
-                f"sequence recorded from {self.environment}."
+                f"num_frames: got {num_frames}, must be at most {recorded_steps}, the length of "
+                f"the sequences recorded from {self.environment}"
             )
         if size != recorded_size:
             raise ValueError(
-                f"size={size} must be {recorded_size}, the size of the frames recorded from "
-                f"{self.environment}."
+                f"size: got {size}, must be {recorded_size}, the size of the frames recorded from "
+                f"{self.environment}"
             )
         if not math.isclose(degrees, self.degrees, rel_tol=0, abs_tol=1e-6):
             raise ValueError(
-                f"degrees={degrees} must be {self.degrees}, the angle between the frames recorded "
-                f"from {self.environment}."
+                f"degrees: got {degrees}, must be {self.degrees}, the angle between the frames "
+                f"recorded from {self.environment}"
             )
 
     def turn(
@@ -105,21 +109,21 @@ class Recordings:
         size: int,
         generator: torch.Generator | None = None,
     ) -> Turn:
-        """The first frames of `batch_size` sequences, uniform with replacement.
+        """The first frames of ``batch_size`` sequences, uniform with replacement.
 
         Args:
             num_frames: T, at most as many as were recorded.
             batch_size: B, at least 1.
             degrees: the angle from a frame to the next; must be the recorded one.
             size: pixels of a frame, across and from top to bottom; must be the recorded ones.
-            generator: the source of randomness, on the device of the recordings; the global one of
-                that device if None.
+            generator: of random numbers, on the device of the recordings; the global one of that
+                device if None.
 
         Returns:
             Frames, and headings that count from the first frame, as no others were recorded.
 
         Raises:
-            ValueError: a turn that was not recorded, or a number below 1.
+            ValueError: the turn was not recorded, or a number is below 1.
         """
         check_positive("Recordings.turn", num_frames=num_frames, batch_size=batch_size, size=size)
         self.check(num_frames, degrees=degrees, size=size)
@@ -141,10 +145,11 @@ class RecordingSplits(NamedTuple):
 
 
 def load_recordings(data_dir: str | os.PathLike[str]) -> RecordingSplits:
-    """The recordings in the folder `data_dir`, on the CPU.
+    """The recordings in the folder ``data_dir``, on the CPU.
 
     Raises:
-        MissingDataError: `train.npz` or `test.npz` is missing, damaged, or holds something else.
+        MissingDataError: ``train.npz`` or ``test.npz`` is missing, damaged, or holds something
+            else.
     """
     folder = Path(data_dir).expanduser()
     return RecordingSplits(_load(folder / "train.npz"), _load(folder / "test.npz"))
@@ -157,10 +162,14 @@ def save_recordings(
     environment: str,
     field_of_view: float = 90.0,
 ) -> None:
-    """Write one split for `load_recordings`; the arguments are those of `Recordings`.
+    """Write one split for :func:`load_recordings`.
+
+    Args:
+        path: the file.
+        frames: as in :class:`Recordings`, as all that follow.
 
     Raises:
-        ValueError: `Recordings` would refuse them.
+        ValueError: :class:`Recordings` would refuse them.
     """
     Recordings(torch.tensor(frames), degrees, environment, field_of_view)
     archive = io.BytesIO()

@@ -48,38 +48,36 @@ NUMBERS = SKY + SLOPE_LEVELS
 
 
 class Turn(NamedTuple):
-    """What is seen while turning on the spot, T steps of B sequences.
-
-    Attributes:
-        frames: float, (T, B, 3, size, size), intensities in [0, 1].
-        heading: float, (T, B), degrees anticlockwise, not reduced to one turn.
-    """
+    """The view while turning on the spot, T steps of B sequences."""
 
     frames: Tensor
+    """Intensities in [0, 1]: ``(T, B, 3, size, size)`` of float."""
+
     heading: Tensor
+    """Degrees anticlockwise, not reduced to one turn: ``(T, B)`` of double."""
 
 
 class Scenes(NamedTuple):
-    """B rooms, and where the camera stands in each.
-
-    Attributes:
-        extent: float, (B, 2), from wall to wall along x and along y; a wall is 1 high.
-        camera: float, (B, 2), its place, between (0, 0) and `extent`.
-        panorama: int64, (B, COLUMNS, LEVELS), the number that each cell is painted with.
-        colours: float, (B, 3, NUMBERS), the red, green and blue that each number stands for.
-    """
+    """B rooms, with the place of the camera in each."""
 
     extent: Tensor
+    """From wall to wall along x and along y, a wall being 1 high: ``(B, 2)`` of float."""
+
     camera: Tensor
+    """Its place, between (0, 0) and ``extent``: ``(B, 2)`` of float."""
+
     panorama: Tensor
+    """The number that each cell is painted with: ``(B, COLUMNS, LEVELS)`` of int64."""
+
     colours: Tensor
+    """The red, green and blue that each number stands for: ``(B, 3, NUMBERS)`` of float."""
 
 
 class Rooms:
     """A source of random rooms; no two sequences show the same one.
 
     Args:
-        device: where rooms are drawn and seen.
+        device: on which rooms are drawn and seen.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -87,14 +85,18 @@ class Rooms:
         self.field_of_view = FIELD_OF_VIEW
 
     def to(self, device: torch.device | str) -> Rooms:
-        """The same source on `device`."""
+        """The same source on ``device``."""
         return Rooms(device)
 
     def check(self, num_frames: int, *, degrees: float, size: int) -> None:
-        """Refuse, with a ValueError, a turn that cannot be seen."""
+        """Refuse a turn that cannot be seen.
+
+        Raises:
+            ValueError: it cannot be.
+        """
         check_positive("Rooms", num_frames=num_frames, size=size)
         if not math.isfinite(degrees):
-            raise ValueError(f"Rooms: degrees must be finite, got {degrees}")
+            raise ValueError(f"degrees: got {degrees}, must be finite")
 
     def turn(
         self,
@@ -105,18 +107,19 @@ class Rooms:
         size: int,
         generator: torch.Generator | None = None,
     ) -> Turn:
-        """Stand in `batch_size` new rooms, and turn left in each from a random heading.
+        """Stand in ``batch_size`` new rooms, and turn left in each from a random heading.
 
         Args:
             num_frames: T, at least 1.
             batch_size: B, at least 1.
             degrees: the angle from a frame to the next; a negative one turns right.
             size: pixels of a frame, across and from top to bottom.
-            generator: the source of randomness, on the device of the rooms; the global one of
-                that device if None.
+            generator: of random numbers, on the device of the rooms; the global one of that device
+                if None.
 
         Raises:
-            ValueError: a number of steps, sequences or pixels below 1, or an infinite angle.
+            ValueError: a number of steps, sequences or pixels is below 1, or the angle is not
+                finite.
         """
         check_positive("Rooms", batch_size=batch_size)
         self.check(num_frames, degrees=degrees, size=size)
@@ -128,13 +131,15 @@ class Rooms:
         return Turn(render(scenes, heading, size), heading)
 
 
-# ----------------------------------------------------------------------------------- seeing a room
-
-
 def render(scenes: Scenes, heading: Tensor, size: int) -> Tensor:
-    """What the cameras see: frames (T, B, 3, size, size), for headings (T, B) in degrees.
+    """The view of each camera: ``(T, B, 3, size, size)``.
 
     A pixel has the colour of the one point that the ray through its centre meets.
+
+    Args:
+        scenes: B rooms.
+        heading: in degrees, ``(T, B)``.
+        size: pixels of a frame, across and from top to bottom.
     """
     across = _pixel_centres(size, heading.device)  # rightwards, and downwards just as well
     distance, column = _meet_walls(scenes, heading, across)  # (T, B, size) each
@@ -161,18 +166,18 @@ def render(scenes: Scenes, heading: Tensor, size: int) -> Tensor:
 
 
 def _pixel_centres(size: int, device: torch.device) -> Tensor:
-    """(size,): where pixels lie on the picture plane, at distance 1 before the camera."""
+    """Places of pixels on the picture plane, at distance 1 before the camera: ``(size,)``."""
     edge = math.tan(math.radians(FIELD_OF_VIEW / 2))
     pixel = torch.arange(size, device=device, dtype=torch.float32)
     return ((pixel + 0.5) * (2 / size) - 1) * edge
 
 
 def _meet_walls(scenes: Scenes, heading: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the rays of each column of pixels meet a wall.
+    """The points at which the rays of each column of pixels meet a wall.
 
     Returns:
-        The distance of that point, not along the ray but straight ahead, and its column of the
-        panorama: (T, B, size) each.
+        The distance of each, not along the ray but straight ahead, and its column of the panorama:
+        ``(T, B, size)`` each.
     """
     radians = heading.remainder(360).deg2rad().unsqueeze(2)  # (T, B, 1)
     cos, sin = radians.cos().float(), radians.sin().float()
@@ -197,9 +202,6 @@ def _meet_walls(scenes: Scenes, heading: Tensor, across: Tensor) -> tuple[Tensor
     return distance, WALL_COLUMNS * wall + strip
 
 
-# --------------------------------------------------------------------------------- drawing a room
-
-
 class _Dice(NamedTuple):
     """Uniform random numbers from one generator."""
 
@@ -213,20 +215,20 @@ class _Dice(NamedTuple):
         return least + (most - least) * numbers
 
     def whole(self, least: int, most: int, *shape: int) -> Tensor:
-        """From `least` to `most`, both of them included."""
+        """Integers from ``least`` to ``most``, both of them included."""
         return torch.randint(
             least, most + 1, shape, generator=self.generator, device=self.device, dtype=torch.int8
         )
 
     def upto(self, number: int) -> Tensor:
-        """0, 1, ..., number - 1: of the same type as what `whole` returns."""
+        """0, 1, ..., number - 1: of the same type as those of ``whole``."""
         return torch.arange(number, device=self.device, dtype=torch.int8)
 
 
 def draw_scenes(
     batch_size: int, generator: torch.Generator | None, device: torch.device | str
 ) -> Scenes:
-    """Draw `batch_size` independent rooms, the camera anywhere at least MARGIN from the walls."""
+    """Draw ``batch_size`` independent rooms, the camera anywhere at least MARGIN from the walls."""
     dice = _Dice(generator, device)
     extent = dice.real(LEAST_EXTENT, MOST_EXTENT, batch_size, 2)
     camera = MARGIN + (extent - 2 * MARGIN) * dice.real(0, 1, batch_size, 2)
@@ -236,7 +238,7 @@ def draw_scenes(
 
 
 def _paint_floor(extent: Tensor, camera: Tensor, dice: _Dice) -> Tensor:
-    """(B, COLUMNS, SLOPE_LEVELS): tiles of two kinds, or one kind only."""
+    """Tiles of two kinds, or one kind only: ``(B, COLUMNS, SLOPE_LEVELS)``."""
     along = (dice.upto(WALL_COLUMNS).float() + 0.5) / WALL_COLUMNS
     back, near, far = along.flip(0), torch.zeros_like(along), torch.ones_like(along)
     x, y = torch.cat([far, back, near, along]), torch.cat([along, far, back, near])
@@ -256,7 +258,7 @@ def _paint_floor(extent: Tensor, camera: Tensor, dice: _Dice) -> Tensor:
 
 
 def _paint_walls(batch_size: int, dice: _Dice) -> Tensor:
-    """(B, COLUMNS, WALL_LEVELS): on each wall a wallpaper, and on most a picture."""
+    """On each wall a wallpaper, and on most a picture: ``(B, COLUMNS, WALL_LEVELS)``."""
     papers = _wallpapers(dice)
     paper = papers[dice.whole(0, len(papers) - 1, batch_size, 4).int()]  # (B, 4, columns, levels)
 
@@ -277,7 +279,7 @@ def _paint_walls(batch_size: int, dice: _Dice) -> Tensor:
 
 
 def _wallpapers(dice: _Dice) -> Tensor:
-    """(papers, WALL_COLUMNS, WALL_LEVELS): patterns of a wall's two numbers, 0 and 1."""
+    """Patterns of a wall's two numbers, 0 and 1: ``(papers, WALL_COLUMNS, WALL_LEVELS)``."""
     u = dice.upto(WALL_COLUMNS).unsqueeze(1).expand(-1, WALL_LEVELS)
     v = dice.upto(WALL_LEVELS).expand(WALL_COLUMNS, -1)
     course = v // 8
@@ -297,7 +299,7 @@ def _wallpapers(dice: _Dice) -> Tensor:
 
 
 def _paint_sky(batch_size: int, dice: _Dice) -> Tensor:
-    """(B, COLUMNS, SLOPE_LEVELS): a sky that changes upwards; before most, a skyline."""
+    """A sky that changes upwards, and before most a skyline: ``(B, COLUMNS, SLOPE_LEVELS)``."""
     width = 4  # columns
     blocks = COLUMNS // width
     height = dice.whole(0, 11, batch_size, blocks) * (dice.real(0, 1, batch_size, 1) < 0.7)
@@ -308,7 +310,7 @@ def _paint_sky(batch_size: int, dice: _Dice) -> Tensor:
 
 
 def _mix_colours(batch_size: int, dice: _Dice) -> Tensor:
-    """(B, 3, NUMBERS): walls of one room far apart in hue, everything else as it comes."""
+    """Walls of one room far apart in hue, everything else as it comes: ``(B, 3, NUMBERS)``."""
     one, four = (batch_size, 1), (batch_size, 4)
 
     # Walls: two colours of one hue, a frame, four fields.
@@ -347,7 +349,7 @@ def _mix_colours(batch_size: int, dice: _Dice) -> Tensor:
 
 
 def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """Red, green and blue (B, 3, ...) from hue in turns, saturation and value (B, ...)."""
+    """Red, green and blue, ``(B, 3, ...)``, of hue in turns, saturation, value, ``(B, ...)``."""
     channels = []
     for offset in (5, 3, 1):
         k = (offset + 6 * hue) % 6

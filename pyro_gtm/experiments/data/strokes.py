@@ -6,7 +6,7 @@ stretches and moves the whole. Everything follows from (seed, class), so that th
 classes as one asks for, and those of training and test never meet.
 
 Made up here: one-shot recall needs characters never seen in training, for which the paper (figures
-7, 8 and 25) has Omniglot; see `load_omniglot`.
+7, 8 and 25) has Omniglot; see :func:`load_omniglot`.
 """
 
 from __future__ import annotations
@@ -56,21 +56,21 @@ def load_strokes(
     test_classes: int = 240,
     drawings: int = 20,
 ) -> ImageSplits:
-    """Characters to learn from and other characters to be judged on, each image (1, 28, 28).
+    """Characters to learn from and other characters to be judged on, each ``(1, 28, 28)``.
 
-    Labels are class numbers: 0 to train_classes - 1 train, the next `test_classes` test. The
-    drawings of a class follow one another. As many training classes and drawings as Omniglot has
-    by default; 11 % of the pixels are ink with the threshold of `prepare`, level 128.
+    Labels are class numbers: 0 to train_classes - 1 train, the next ``test_classes`` test.  The
+    drawings of a class follow one another.  As many training classes and drawings as Omniglot has
+    by default; 11 % of the pixels are ink with the threshold of :func:`prepare`, level 128.
 
     Args:
-        binarise: see `prepare`.
-        seed: fixes the characters, their drawings and the draws of `binarise="sampled"`.
+        binarise: see :func:`prepare`.
+        seed: fixes the characters, their drawings and the draws of ``binarise="sampled"``.
         train_classes: the number of characters to learn from.
         test_classes: the number of characters to be judged on.
         drawings: the number of images of each.
 
     Raises:
-        ValueError: a number that is not positive, a negative seed or an unknown `binarise`.
+        ValueError: a number is not positive, the seed negative or ``binarise`` unknown.
     """
     check_positive("load_strokes", train_classes=train_classes, test_classes=test_classes)
     classes = np.arange(train_classes + test_classes)
@@ -83,29 +83,33 @@ def load_strokes(
 def draw_characters(
     classes: npt.ArrayLike, drawings: int = 20, seed: int = 0
 ) -> npt.NDArray[np.uint8]:
-    """Grey pictures of the characters `classes`: (len(classes), drawings, 28, 28), 255 = ink.
+    """Grey pictures of characters.
 
     Drawing d of class c is the same picture whatever other classes and however many drawings are
     asked for.
 
     Args:
-        classes: whole numbers of at least 0, in any order: a range, a list or an array, (C,).
+        classes: non-negative integers in any order, a range, a list or an array: ``(C,)``.
         drawings: the number of pictures of each class.
         seed: another seed, other characters.
 
+    Returns:
+        ``(C, drawings, 28, 28)`` of uint8, 255 being ink.
+
     Raises:
-        ValueError: no class, classes that are not such numbers, no drawing, or a negative seed.
+        ValueError: there is no class, classes are not such numbers, there is no drawing, or the
+            seed is negative.
     """
     numbers = np.asarray(classes)
     is_list = numbers.ndim == 1 and numbers.size > 0 and numbers.dtype.kind in "iu"
     if not is_list or numbers.min() < 0:
         raise ValueError(
-            f"classes={classes!r} must be a list of at least one class, "
-            "each a whole number of at least 0."
+            f"classes: got {classes!r}, must be a collection of non-negative integers, and not "
+            "empty"
         )
     check_positive("draw_characters", drawings=drawings)
     if seed < 0:
-        raise ValueError(f"seed={seed} must be at least 0.")
+        raise ValueError(f"seed: got {seed}, must be a non-negative integer")
     groups = np.split(numbers, range(CHARACTERS_AT_ONCE, len(numbers), CHARACTERS_AT_ONCE))
     return np.concatenate([_draw(group, drawings, seed) for group in groups])
 
@@ -117,9 +121,6 @@ def _draw(classes: npt.NDArray[Any], drawings: int, seed: int) -> npt.NDArray[np
     # Drawings lead, so that the first are the same however many follow.
     shake = [generator.standard_normal((drawings, NUM_SHAKES)) for generator in generators]
     return _ink(*_write(strokes, np.stack(shake)), strokes.owner)
-
-
-# ------------------------------------------------------------------------- what a class is: strokes
 
 
 class _Paths(NamedTuple):
@@ -151,7 +152,7 @@ def _paths() -> _Paths:
 
 
 def _extensions(path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """`path` and every stroke that begins with it, each in one direction only.
+    """``path`` and every stroke that begins with it, each in one direction only.
 
     A stroke turns by a right angle at most, and passes a node once; but four edges may close.
     """
@@ -197,7 +198,7 @@ NUM_TRAITS = 5 + MAX_STROKES + NODES.size  # of a class, each uniform in [0, 1)
 
 
 def _design(traits: FloatArray) -> _Strokes:
-    """The strokes of C characters from their traits, (C, NUM_TRAITS)."""
+    """The strokes of C characters from their traits, ``(C, NUM_TRAITS)``."""
     count, width, height, roundness, size = traits[:, :5].T
     choices, bends = np.split(traits[:, 5:], [MAX_STROKES], axis=1)
     limit = STROKE_COUNTS[(count * len(STROKE_COUNTS)).astype(int)]
@@ -227,7 +228,7 @@ def _design(traits: FloatArray) -> _Strokes:
 def _choose(
     choices: FloatArray, limit: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Which path each stroke takes, and whether it is written: both (C, MAX_STROKES).
+    """The path of each stroke, and whether it is written: ``(C, MAX_STROKES)`` each.
 
     No two strokes of a character share an edge, and each shares at most two nodes with the others.
     """
@@ -255,7 +256,7 @@ def _choose(
 def _bases() -> tuple[FloatArray, FloatArray]:
     """From the nodes of a stroke to SAMPLES points of the polygon and of the smooth curve.
 
-    Both (MAX_NODES + 1, SAMPLES, MAX_NODES), the first axis being the number of nodes. The curve
+    Both are ``(MAX_NODES + 1, SAMPLES, MAX_NODES)``, by the number of nodes.  The curve
     is the Catmull-Rom spline: cubic pieces through all nodes, along the chord of the nodes beside.
     """
     polygons = np.zeros((MAX_NODES + 1, SAMPLES, MAX_NODES))
@@ -273,17 +274,18 @@ def _bases() -> tuple[FloatArray, FloatArray]:
     return polygons, splines
 
 
-# -------------------------------------------------------------- what a drawing is: a hand and a pen
-
 NUM_SHAKES = 7 + MAX_STROKES * (1 + MAX_NODES) * 2  # of a drawing, each standard normal
 
 
 def _write(strokes: _Strokes, shakes: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Curves in pixels from the corner, (K, D, SAMPLES, 2), and ink for each drawing, (C, D).
+    """Curves in pixels from the corner, and the ink of each drawing.
 
     Args:
         strokes: of C characters, K in all.
-        shakes: (C, D, NUM_SHAKES).
+        shakes: ``(C, D, NUM_SHAKES)``.
+
+    Returns:
+        ``(K, D, SAMPLES, 2)`` and ``(C, D)``.
     """
     slant, move, pressure, rest = np.split(shakes, [4, 6, 7], axis=-1)
     num_classes, drawings = shakes.shape[:2]
@@ -303,10 +305,15 @@ def _write(strokes: _Strokes, shakes: FloatArray) -> tuple[FloatArray, FloatArra
 def _ink(
     curves: FloatArray, ink: FloatArray, owner: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint8]:
-    """The grey levels (C, D, 28, 28) of curves (K, D, SAMPLES, 2) written with `ink`, (C, D).
+    """The grey levels of curves as written: ``(C, D, 28, 28)`` of uint8.
 
     Each piece of a curve leaves its length in pixels, shared by the four pixels around its middle;
     the nib then spreads it.
+
+    Args:
+        curves: K strokes in D drawings each, ``(K, D, SAMPLES, 2)``.
+        ink: of each drawing of C characters, ``(C, D)``.
+        owner: the character of each stroke, ``(K,)``.
     """
     num_classes, drawings = ink.shape
     length = np.hypot(*np.moveaxis(np.diff(curves, axis=2), -1, 0))  # (K, D, SAMPLES - 1)

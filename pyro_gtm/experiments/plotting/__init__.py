@@ -4,14 +4,14 @@ Six are the figures of Gemici et al. 2017 (arXiv 1702.04649): learning curves an
 frame (Figure 4), memories side by side in the paper's three panels (Figures 4 to 17), sequences
 beside what a model makes of them (Figures 19 to 27), the cells of a map as they were shown at each
 visit (Figure 15), and the second turn of a view under the first (Figure 28).  Two show a memory at
-work: where a positional memory looks, and what a memory with slots writes and reads.  One shows
-what becomes of recall when the memory is interfered with.
+work: the read weights by lag of a positional memory, and the writes and reads of a memory with
+slots.  One shows recall under interventions on the memory.
 
 - Arrays are NumPy arrays or torch tensors on any device; time comes first; frames and steps are
-  counted from 0; bounds and KL divergences are in nats.
+  counted from 0; ELBOs and KL divergences are in nats.
 - ``predictable`` says which frames a perfect memory can predict from those before: bool, or the
-  share of sequences, in [0, 1], in which that is so.  Such frames are the recall phase, and are
-  marked in one colour in every figure.  ``floor`` says how low their KL can be, in nats.
+  share of sequences, in [0, 1], in which they are.  Such frames are the recall phase, and are
+  marked in one colour in every figure.  ``oracle_kl`` is the KL of a perfect memory.
 - Every function returns a :class:`matplotlib.figure.Figure` that no global state knows of: it needs
   no display and no closing.  A wrong shape raises a ValueError that names the argument.
 

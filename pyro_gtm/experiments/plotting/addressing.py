@@ -1,4 +1,4 @@
-"""What a memory with slots writes, keeps and reads."""
+"""Writes, contents and reads of a memory with slots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
-from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_array, as_share, is_graded
+from pyro_gtm.experiments.plotting.arrays import (
+    Array,
+    ArrayLike,
+    as_array,
+    as_share,
+    importance_of_frames,
+    when_recalled,
+)
 from pyro_gtm.experiments.plotting.style import (
     GREEN,
     GREY,
@@ -41,13 +48,12 @@ Lines = list[tuple[str, Array]]
 
 
 def memory_over_time(details: Mapping[str, ArrayLike], predictable: ArrayLike) -> Figure:
-    """What a memory with slots writes, keeps and reads in one sequence.
+    """Writes, contents and reads of a memory with slots in one sequence.
 
-    On the left what is written, and what else is known of the slots; then a column for each head
+    On the left are the writes, and what else is known of the slots; then a column for each head
     that reads.  Each has a map of the slots and below it the same reads by *what the slots hold*:
-    the frame whose latent was written there.  A recall from l frames before is a line of slope one
-    that starts from frame 0 at x = l, whatever slots it takes.  Above the dotted stair nothing was
-    written yet.
+    the frame whose latent was written there.  A recall at lag l is a line of slope one that starts
+    from frame 0 at x = l, whatever slots it takes.  Above the dotted stair nothing was written yet.
 
     Which frame a slot holds is a bookkeeping and no exact attribution: each step takes over the
     share w of a slot that its write weights name and leaves 1 - w of what was there, whatever the
@@ -78,16 +84,15 @@ def memory_over_time(details: Mapping[str, ArrayLike], predictable: ArrayLike) -
     Raises:
         ValueError: weights are missing or a shape of theirs does not fit.
     """
-    name = "memory_over_time"
     arrays = {key: as_array(value) for key, value in details.items()}
-    reads, writes = (_weights(name, key, arrays) for key in ("read_weights", "write_weights"))
+    reads, writes = (_weights(key, arrays) for key in ("read_weights", "write_weights"))
     num_frames, heads, slots = reads.shape
     if writes.shape[::2] != reads.shape[::2]:
         raise ValueError(
-            f"{name}: write_weights must be (T, H, N) = ({num_frames}, any, {slots}) like "
-            f"read_weights, got {writes.shape}"
+            f"details['write_weights']: got shape {writes.shape}, must be (T, H, N) = "
+            f"({num_frames}, any, {slots}) like read_weights"
         )
-    share = as_share(name, predictable, num_frames)
+    share = as_share(predictable, num_frames)
     taken_over = 1 - (1 - writes.clip(0, 1)).prod(1)  # (T, N)
     origins = _frames_read(reads, taken_over)  # (T, R, T)
 
@@ -131,8 +136,8 @@ def memory_over_time(details: Mapping[str, ArrayLike], predictable: ArrayLike) -
                 share,
                 height,
             )
-            where = _where_it_reads(origins[:, head], share)
-            panels[0].set_title(f"head {head + 1}: {where}", pad=22)
+            finding = _finding_of_head(origins[:, head], share)
+            panels[0].set_title(f"head {head + 1}: {finding}", pad=22)
             panels[1].stairs(  # nothing can be read before it is written
                 np.arange(num_frames) - 0.5,
                 np.arange(num_frames + 1) - 0.5,
@@ -149,17 +154,17 @@ def memory_over_time(details: Mapping[str, ArrayLike], predictable: ArrayLike) -
     return figure
 
 
-def _weights(function: str, key: str, arrays: Mapping[str, Array]) -> Array:
+def _weights(key: str, arrays: Mapping[str, Array]) -> Array:
     letters = "(T, R, N)" if key == "read_weights" else "(T, H, N)"
     if key not in arrays:
-        raise ValueError(f"{function}: details must have {key}, {letters}")
+        raise ValueError(f"details: got no {key!r}, must have those, {letters}")
     if arrays[key].ndim != 3 or 0 in arrays[key].shape:
-        raise ValueError(f"{function}: {key} must be {letters}, got {arrays[key].shape}")
+        raise ValueError(f"details[{key!r}]: got shape {arrays[key].shape}, must be {letters}")
     return arrays[key].astype(float)
 
 
 def _frames_read(reads: Array, taken_over: Array) -> Array:
-    """How much of each read comes from each frame's latent.
+    """Shares of the frames' latents in each read.
 
     Args:
         reads: ``(T, R, N)``.
@@ -203,7 +208,7 @@ def _mixtures(arrays: Mapping[str, Array], num_frames: int) -> dict[str, Array]:
 
 
 def _by_column(values: Mapping[str, Array], heads: int, write_heads: int) -> list[Lines]:
-    """What belongs on the left, and what to each head that reads; from ``(T, K)`` each."""
+    """Curves of the left column, and of each head that reads; from ``(T, K)`` each."""
     columns: list[Lines] = [[] for _ in range(heads + 1)]
     for label, curves in values.items():
         count = curves.shape[1]
@@ -308,42 +313,41 @@ def _from_0_to_1(axes: Axes) -> None:
     )
 
 
-def _by_steps_ago(origins: Array, share: Array) -> tuple[int, float]:
-    """From how many steps ago most is read in the recall phase (throughout, if there is none).
+def _most_read_lag(origins: Array, share: Array) -> tuple[int, float]:
+    """The lag at which most is read in the recall phase (throughout, if there is none).
 
-    Shapes ``(T, T)`` and ``(T,)``.  Returns the number of steps and the mean share of the reads.
+    Args:
+        origins: the share of each frame in the reads of one head, ``(T, T)``.
+        share: the recall phase, ``(T,)``.
+
+    Returns:
+        The lag, and its mean share of the reads.
     """
     num_frames = len(origins)
-    importance = share / share.sum() if share.any() else np.full(num_frames, 1 / num_frames)
+    importance = importance_of_frames(share)
     means = [0.0] + [
-        float(importance[ago:] @ np.diagonal(origins, -ago)) for ago in range(1, num_frames)
+        float(importance[lag:] @ np.diagonal(origins, -lag)) for lag in range(1, num_frames)
     ]
-    ago = int(np.argmax(means))
-    return ago, means[ago]
+    lag = int(np.argmax(means))
+    return lag, means[lag]
 
 
-def _when(share: Array) -> str:
-    if not share.any():
-        return "throughout"
-    return "where predictable" if is_graded(share) else "in recall"
-
-
-def _where_it_reads(origins: Array, share: Array) -> str:
-    """What a head reads, in words; shapes ``(T, T)`` and ``(T,)``."""
-    ago, mean = _by_steps_ago(origins, share)
+def _finding_of_head(origins: Array, share: Array) -> str:
+    """The reads of a head in words; shapes ``(T, T)`` and ``(T,)``."""
+    lag, mean = _most_read_lag(origins, share)
+    when = when_recalled(share)
     if not origins[share > 0 if share.any() else slice(None)].any():
-        return f"reads nothing\nwritten, {_when(share)}"
+        return f"reads nothing\nwritten, {when}"
     if mean < 0.5:
-        return f"no fixed lag\n{_when(share)}, at most {mean:.2f}"
-    return f"{ago} step{'s' if ago > 1 else ''} back\n{_when(share)}, share {mean:.2f}"
+        return f"no fixed lag\n{when}, at most {mean:.2f}"
+    return f"lag {lag}\n{when}, share {mean:.2f}"
 
 
 def _finding(origins: Array, share: Array) -> str:
-    """What the head reads that finds most, in words; shapes ``(T, R, T)`` and ``(T,)``."""
-    heads = [_by_steps_ago(origins[:, head], share) for head in range(origins.shape[1])]
-    ago, mean = max(heads, key=lambda found: found[1])
-    when = _when(share).capitalize()
+    """The reads of the head that finds most, in words; shapes ``(T, R, T)`` and ``(T,)``."""
+    heads = [_most_read_lag(origins[:, head], share) for head in range(origins.shape[1])]
+    lag, mean = max(heads, key=lambda found: found[1])
+    when = when_recalled(share).capitalize()
     if mean < 0.5:
-        return f"{when}, no head reads what was written a fixed number of steps before"
-    steps = f"{ago} step{'s' if ago > 1 else ''}"
-    return f"{when}, {mean:.2f} of what the best head reads is the frame of {steps} before"
+        return f"{when}, no head reads at a fixed lag"
+    return f"{when}, {mean:.2f} of what the best head reads is the frame at lag {lag}"

@@ -1,4 +1,4 @@
-"""What the figures take: arrays of either kind, and the recall phase as shares."""
+"""Arguments of the figures: arrays of either kind, and the recall phase as shares."""
 
 from __future__ import annotations
 
@@ -15,45 +15,58 @@ ArrayLike: TypeAlias = Array | Tensor
 
 
 def as_array(value: ArrayLike) -> Array:
-    """A NumPy array of whatever holds numbers, a tensor with gradients on a GPU included."""
+    """A NumPy array of anything that holds numbers, a tensor with gradients on a GPU included."""
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
     return np.asarray(value)
 
 
-def as_share(function: str, predictable: ArrayLike, num_frames: int | None = None) -> Array:
+def as_share(predictable: ArrayLike, num_frames: int | None = None) -> Array:
     """``predictable`` as shares, ``(T,)`` of float."""
     array = as_array(predictable).astype(float)
     expected = "(T,)" if num_frames is None else f"(T,) = ({num_frames},)"
     if array.ndim != 1 or not len(array) or num_frames not in (None, len(array)):
-        raise ValueError(f"{function}: predictable must be {expected}, got {array.shape}")
+        raise ValueError(f"predictable: got shape {array.shape}, must be {expected}")
     if not np.all((array >= 0) & (array <= 1)):
-        raise ValueError(f"{function}: predictable must be bool or shares from 0 to 1")
+        raise ValueError(
+            f"predictable: got values from {array.min():g} to {array.max():g}, must be bool or "
+            "shares from 0 to 1"
+        )
     return array
 
 
-def as_shaped(function: str, argument: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
+def as_shaped(argument: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
     """A NumPy array that has this shape."""
     array = as_array(value)
     if array.shape != shape:
-        raise ValueError(f"{function}: {argument} must have the shape {shape}, got {array.shape}")
+        raise ValueError(f"{argument}: got shape {array.shape}, must be {shape}")
     return array
 
 
-def as_whole_numbers(
-    function: str, argument: str, value: ArrayLike, shape: tuple[int, ...], least: int
-) -> Array:
+def as_integers(argument: str, value: ArrayLike, shape: tuple[int, ...], least: int) -> Array:
     """A NumPy array of integers from ``least`` on, of this shape."""
-    array = as_shaped(function, argument, value, shape)
+    array = as_shaped(argument, value, shape)
     if array.dtype.kind not in "iu" or array.min() < least:
         got = f"{array.min()}" if array.dtype.kind in "iu" else f"{array.dtype}"
-        raise ValueError(f"{function}: {argument} must be integers from {least} on, got {got}")
+        raise ValueError(f"{argument}: got {got}, must be integers from {least} on")
     return array
+
+
+def when_recalled(share: Array) -> str:
+    """The recall phase in words, or all frames where there is none."""
+    if not share.any():
+        return "throughout"
+    return "where predictable" if is_graded(share) else "in recall"
+
+
+def importance_of_frames(share: Array) -> Array:
+    """Weights that average over the recall phase, or over all frames where there is none."""
+    return share / share.sum() if share.any() else np.full(len(share), 1 / len(share))
 
 
 def is_graded(share: Array) -> bool:
-    """Whether a frame is predictable in some sequences and not in others."""
+    """True if a frame is predictable in some sequences and not in others."""
     return bool(np.any((share > 0) & (share < 1)))
 
 

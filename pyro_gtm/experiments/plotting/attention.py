@@ -1,4 +1,4 @@
-"""Where a positional memory looks."""
+"""Read weights by lag of a positional memory."""
 
 from __future__ import annotations
 
@@ -8,42 +8,48 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_array, as_share, is_graded
+from pyro_gtm.experiments.plotting.arrays import (
+    Array,
+    ArrayLike,
+    as_array,
+    as_share,
+    importance_of_frames,
+    when_recalled,
+)
 from pyro_gtm.experiments.plotting.style import BLUE, GREY, STYLE, TICKS, frame_axis, mark_recall
 
 
 def attention_over_time(
     read_weights: ArrayLike, predictable: ArrayLike, gates: ArrayLike | None = None
 ) -> Figure:
-    """How far back each head of a positional memory looks, frame by frame, in one sequence.
+    """Read weights by lag of each head of a positional memory, frame by frame, in one sequence.
 
-    Slot 0 holds the latest latent and is drawn as 1 step ago; slots no latent can have reached in T
+    Slot 0 holds the latest latent and is drawn at lag 1; slots no latent can have reached in T
     steps are not drawn.  Above the dotted line nothing was written yet.
 
     Args:
         read_weights: the attention, each row a distribution over slots, ``(T, R, L)``; as recorded
             by ``record_memory`` under ``read_weights``, for one sequence or averaged over many.
         predictable: the recall phase, ``(T,)`` of bool or share.
-        gates: how much of each element read is let through, in [0, 1], ``(T, R, W)``; their mean
-            over W is drawn below the attention.
+        gates: the share of each element read that is let through, ``(T, R, W)``; their mean over W
+            is drawn below the attention.
 
     Raises:
         ValueError: a shape does not fit.
     """
-    name = "attention_over_time"
     weights = as_array(read_weights)
     if weights.ndim != 3 or 0 in weights.shape:
-        raise ValueError(f"{name}: read_weights must be (T, R, L), got {weights.shape}")
+        raise ValueError(f"read_weights: got shape {weights.shape}, must be (T, R, L)")
     num_frames, heads, slots = weights.shape
-    share = as_share(name, predictable, num_frames)
+    share = as_share(predictable, num_frames)
     weights = weights[:, :, : min(slots, num_frames)]
     openness: Array | None = None
     if gates is not None:
         openness = as_array(gates)
         if openness.ndim != 3 or openness.shape[:2] != (num_frames, heads) or 0 in openness.shape:
             raise ValueError(
-                f"{name}: gates must be (T, R, W) = ({num_frames}, {heads}, any), "
-                f"got {openness.shape}"
+                f"gates: got shape {openness.shape}, must be (T, R, W) = "
+                f"({num_frames}, {heads}, any)"
             )
         openness = openness.mean(-1)  # (T, R)
 
@@ -74,11 +80,9 @@ def attention_over_time(
                     bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
                 )
             gate = None if openness is None else openness[:, head]
-            axes.set_title(
-                f"head {head + 1}: {_where_it_looks(weights[:, head], share, gate)}", pad=22
-            )
+            axes.set_title(f"head {head + 1}: {_finding(weights[:, head], share, gate)}", pad=22)
             if column == 0:
-                axes.set_ylabel("steps ago")
+                axes.set_ylabel("lag (steps)")
             if gate is None:
                 frame_axis(axes, num_frames)
                 continue
@@ -95,7 +99,7 @@ def attention_over_time(
 
 
 def _attention_panel(axes: Axes, weights: Array, share: Array) -> AxesImage:
-    """The weights ``(T, slots)`` of one head, upwards in steps ago."""
+    """The weights ``(T, slots)`` of one head, upwards by lag."""
     num_frames, slots = weights.shape
     image = axes.imshow(
         weights.T,
@@ -127,23 +131,12 @@ def _gate_panel(axes: Axes, gate: Array, share: Array) -> None:
     axes.tick_params(**TICKS)
 
 
-def _where_it_looks(weights: Array, share: Array, gate: Array | None) -> str:
-    """What a head does in the recall phase (or throughout, if there is none), in words.
-
-    Shapes ``(T, slots)``, ``(T,)``, ``(T,)``.
-    """
-    when = (
-        "throughout"
-        if not share.any()
-        else "where predictable"
-        if is_graded(share)
-        else "in recall"
-    )
-    importance = share / share.sum() if share.any() else np.full(len(share), 1 / len(share))
+def _finding(weights: Array, share: Array, gate: Array | None) -> str:
+    """The reads of a head in words; shapes ``(T, slots)``, ``(T,)``, ``(T,)``."""
+    when, importance = when_recalled(share), importance_of_frames(share)
     mean = importance @ weights  # (slots,)
     slot = int(mean.argmax())
     opened = "" if gate is None else f", gate {importance @ gate:.2f}"
     if mean[slot] < 0.5:
         return f"no fixed lag {when}\nmean weight at most {mean[slot]:.2f}{opened}"
-    steps = f"{slot + 1} step{'s' if slot else ''} back"
-    return f"{steps} {when}\nmean weight {mean[slot]:.2f}{opened}"
+    return f"lag {slot + 1} {when}\nmean weight {mean[slot]:.2f}{opened}"

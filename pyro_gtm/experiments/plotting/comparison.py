@@ -17,22 +17,23 @@ from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_array, as_
 from pyro_gtm.experiments.plotting.style import (
     BLACK,
     BLUE,
-    FLOOR,
-    FLOOR_LABEL,
     GREEN,
     GREY,
+    ORACLE_LABEL,
+    ORACLE_LOOK,
     ORANGE,
     PURPLE,
     SKY,
     STYLE,
     TICKS,
     VERMILION,
-    draw_floor,
+    draw_oracle_kl,
     frame_axis,
+    integer_ticks,
     limits_without_fall,
     mark_recall,
     number,
-    whole_numbers,
+    say_off_scale,
     y_from_zero,
 )
 
@@ -64,13 +65,13 @@ OTHER_LOOKS: list[Look] = [
 def memories_compared(
     evaluations: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
     predictable: ArrayLike,
-    floor: ArrayLike | None = None,
+    oracle_kl: ArrayLike | None = None,
     published: Mapping[str, Mapping[str, float | None]] | None = None,
 ) -> Figure:
-    """KL of each frame; last-frame KL, and negative bound a frame, against the training step.
+    """KL of each frame; last-frame KL, and negative ELBO per frame, against the training step.
 
     Lines are means over the seeds, bands reach from the least to the greatest of them.  The panel
-    of the bound ends above where the curves are after the first tenth of the steps, and says so if
+    of the ELBO ends above where the curves are after the first tenth of the steps, and says so if
     that leaves something out.
 
     Published values stand beside their panel in a strip of their own, hollow, each memory in the
@@ -84,25 +85,25 @@ def memories_compared(
             run, with ``step``, ``kl_per_frame`` (T values), ``last_frame_kl`` and
             ``negative_elbo_per_frame``.  Of several seeds, only the steps that all have are drawn.
         predictable: the recall phase, ``(T,)`` of bool or share.
-        floor: the least KL of each frame that a perfect memory could have, in nats, ``(T,)``; of
-            runs that have each their own, the mean, as the figure says.
+        oracle_kl: the KL of each frame for a perfect memory, in nats, ``(T,)``; of runs that have
+            each their own, the mean, as the figure says.
         published: for each memory the paper's ``last_frame_kl`` and ``negative_elbo_per_frame``, in
-            nats, None where it is not to be shown, and ``updates``, after how many steps these
-            were.  Memories that ``evaluations`` lacks are left out.
+            nats, None where it is not to be shown, and ``updates``, the number of steps before.
+            Memories that ``evaluations`` lacks are left out.
 
     Raises:
         ValueError: a memory has no rows, a row lacks one of these, or a shape does not fit.
     """
-    name = "memories_compared"
     if not evaluations:
-        raise ValueError(f"{name}: evaluations is empty, so nothing can be drawn")
-    share = as_share(name, predictable)
-    lines = {memory: _by_step(name, memory, s, len(share)) for memory, s in evaluations.items()}
-    least = [] if floor is None else [as_shaped(name, "floor", floor, share.shape)]
-    paper = _of_paper(name, published or {}, evaluations)
+        raise ValueError("evaluations: got none, must have at least one memory")
+    share = as_share(predictable)
+    lines = {memory: _by_step(memory, s, len(share)) for memory, s in evaluations.items()}
+    oracles = [] if oracle_kl is None else [as_shaped("oracle_kl", oracle_kl, share.shape)]
+    paper = _of_paper(published or {}, evaluations)
     looks = _looks(lines)
     with mpl.rc_context(STYLE):
-        width = 12.5 + 0.6 * len(least) + STRIP * sum(len(values) > 0 for values in paper.values())
+        strips = sum(len(values) > 0 for values in paper.values())
+        width = 12.5 + 0.6 * len(oracles) + STRIP * strips
         figure = Figure(figsize=(width, 3.9), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr,call-arg]
         frames, last, bound = figure.subplots(1, 3)
@@ -111,28 +112,28 @@ def memories_compared(
             _band(frames, np.arange(len(share)), values["kl_per_frame"][:, -1], look)
             _band(last, steps, values["last_frame_kl"], look)
             _band(bound, steps, values["negative_elbo_per_frame"], look)
-        for curve in least:
-            draw_floor(frames, curve)
-            last.axhline(curve[-1], label=FLOOR_LABEL, gid="floor", **FLOOR)
+        for curve in oracles:
+            draw_oracle_kl(frames, curve)
+            last.axhline(curve[-1], label=ORACLE_LABEL, gid="oracle_kl", **ORACLE_LOOK)
         mark_recall(frames, share)
         frames.set_title(f"KL of each frame, {_when(steps[-1] for steps, _ in lines.values())}")
         frames.set_ylabel("KL (nats)")
         kls = (values["kl_per_frame"][:, -1].max(0) for _, values in lines.values())
-        y_from_zero(frames, *kls, *least)
+        y_from_zero(frames, *kls, *oracles)
         frame_axis(frames, len(share))
 
         last.set_title("Last-frame KL")
         last.set_ylabel("KL (nats)")
         kls = (values["last_frame_kl"].max(0) for _, values in lines.values())
-        y_from_zero(last, *kls, *(curve[-1:] for curve in least))
-        bound.set_title("Negative bound")
-        bound.set_ylabel("negative bound (nats a frame)")
+        y_from_zero(last, *kls, *(curve[-1:] for curve in oracles))
+        bound.set_title("Negative ELBO")
+        bound.set_ylabel("negative ELBO (nats per frame)")
         bounds = [(steps, values["negative_elbo_per_frame"]) for steps, values in lines.values()]
         _leave_out_the_fall(bound, bounds)
         for axes in (last, bound):
             axes.set_xlabel("training step")
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-            axes.xaxis.set_major_locator(whole_numbers(6))
+            axes.xaxis.set_major_locator(integer_ticks(6))
             axes.ticklabel_format(axis="y", useOffset=False)
             axes.tick_params(**TICKS)
         for axes, panel in ((last, PANELS[1]), (bound, PANELS[2])):
@@ -144,27 +145,27 @@ def memories_compared(
         handles, labels = frames.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", title="memory")
         note = _note([len(seeds) for seeds in evaluations.values()])
-        if floor is not None:
-            note += "  Floor: mean over these runs, each of which has its own."
+        if oracle_kl is not None:
+            note += "  Oracle KL: mean over these runs, each of which has its own."
         figure.supxlabel(note, fontsize=8, color=GREY, x=0.01, ha="left")
     return figure
 
 
 def _by_step(
-    function: str, memory: str, seeds: Sequence[Sequence[Mapping[str, Any]]], num_frames: int
+    memory: str, seeds: Sequence[Sequence[Mapping[str, Any]]], num_frames: int
 ) -> tuple[Array, dict[str, Array]]:
-    """The steps all seeds have, ``(S,)``, and each figure at them, ``(seeds, S, ...)``."""
+    """The steps all seeds have, ``(S,)``, and each metric at them, ``(seeds, S, ...)``."""
     where = f"evaluations[{memory!r}]"
     if not seeds or not all(len(rows) for rows in seeds):
-        raise ValueError(f"{function}: {where} has a seed without evaluations, or no seeds")
+        raise ValueError(f"{where}: got no seeds or one without rows, must have some")
     shapes = {"step": (), "kl_per_frame": (num_frames,), **dict.fromkeys(PANELS[1:], ())}
     tables = []
     for seed, rows in enumerate(seeds):
-        arrays = [_checked(f"{function}: {where}[{seed}]", row, shapes) for row in rows]
+        arrays = [_checked(f"{where}[{seed}]", row, shapes) for row in rows]
         tables.append({int(row["step"]): row for row in arrays})
     steps = sorted(set.intersection(*(set(table) for table in tables)))
     if not steps:
-        raise ValueError(f"{function}: the seeds of {where} were evaluated at different steps")
+        raise ValueError(f"{where}: got seeds without a common step, must have at least one")
     return np.array(steps), {
         panel: np.array([[table[step][panel] for step in steps] for table in tables])
         for panel in PANELS
@@ -177,35 +178,37 @@ def _checked(
     arrays = {}
     for panel, shape in shapes.items():
         if panel not in row:
-            raise ValueError(f"{where} has a row without {panel!r}")
+            raise ValueError(f"{where}: got a row without {panel!r}, must have {', '.join(shapes)}")
         try:
             arrays[panel] = as_array(row[panel]).astype(float)
         except (TypeError, ValueError) as error:  # text, say, or rows of unequal length
-            raise ValueError(f"{where}: {panel} must be numbers, got {row[panel]!r}") from error
+            raise ValueError(f"{where}[{panel!r}]: got {row[panel]!r}, must be numbers") from error
         if (got := arrays[panel].shape) != shape:
-            raise ValueError(f"{where}: {panel} must have the shape {shape}, got {got}")
+            raise ValueError(f"{where}[{panel!r}]: got shape {got}, must be {shape}")
     return arrays
 
 
 def _of_paper(
-    function: str, published: Mapping[str, Mapping[str, float | None]], memories: Iterable[str]
+    published: Mapping[str, Mapping[str, float | None]], memories: Iterable[str]
 ) -> dict[str, dict[str, tuple[float, int]]]:
-    """For each panel each memory's value, where there is one, and after how many updates."""
+    """Each memory's value for each panel, where there is one, with the number of updates before."""
     panels: dict[str, dict[str, tuple[float, int]]] = {panel: {} for panel in PANELS[1:]}
     for memory, row in published.items():
-        where = f"{function}: published[{memory!r}]"
+        where = f"published[{memory!r}]"
         for key in (*panels, "updates"):
             if key not in row:
-                raise ValueError(f"{where} lacks {key!r}")
+                raise ValueError(f"{where}: got no {key!r}, must have {', '.join(panels)}, updates")
         updates = row["updates"]
         if not isinstance(updates, Integral) or updates < 1:
-            raise ValueError(f"{where}: updates must be an integer of at least 1, got {updates!r}")
+            raise ValueError(f"{where}['updates']: got {updates!r}, must be a positive integer")
         for panel in panels:
             value = row[panel]
             if value is None:
                 continue
             if not isinstance(value, Real) or not np.isfinite(value):
-                raise ValueError(f"{where}: {panel} must be a finite number or None, got {value!r}")
+                raise ValueError(
+                    f"{where}[{panel!r}]: got {value!r}, must be a finite number or None"
+                )
             panels[panel][memory] = float(value), int(updates)
     return {
         panel: {memory: values[memory] for memory in memories if memory in values}
@@ -224,7 +227,7 @@ def _when(last_steps: Iterable[int]) -> str:
 
 
 def _note(seeds: Sequence[int]) -> str:
-    """What lines and bands are, by how many seeds each memory has."""
+    """The meaning of lines and bands, by the number of seeds of each memory."""
     least, most = min(seeds), max(seeds)
     if most == 1:
         return "Held-out sequences.  Line: one seed."
@@ -259,16 +262,7 @@ def _leave_out_the_fall(axes: Axes, curves: Sequence[tuple[Array, Array]]) -> No
 def _say_what_is_off_scale(axes: Axes, curves: Sequence[tuple[Array, Array]]) -> None:
     values = np.concatenate([v.ravel() for _, v in curves])
     if np.any(values[np.isfinite(values)] > axes.get_ylim()[1]):
-        axes.annotate(
-            "↑ the first steps are off scale",
-            (1.0, 1.0),
-            xycoords="axes fraction",
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color=GREY,
-        )
+        say_off_scale(axes, "the first steps are off scale")
 
 
 def _paper_strip(

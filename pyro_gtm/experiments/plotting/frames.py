@@ -20,10 +20,10 @@ from pyro_gtm.experiments.plotting.style import RECALL_FILL, STYLE, VERMILION
 GAP, MARGIN = 0.03, 0.15
 """Between frames, and round the sheet."""
 LABEL, NUMBER = 8.5, 7.5
-"""Font sizes of what names a row, and of what stands above a frame."""
+"""Font sizes of the name of a row, and of the text above a frame."""
 
 Key = tuple[str, dict[str, Any]]
-"""What a mark means, and the looks of the mark."""
+"""The meaning of a mark, and its looks."""
 
 RECALLED: Key = ("recall phase", {"facecolor": RECALL_FILL, "edgecolor": "none"})
 GIVEN: Key = ("given, not generated", {"facecolor": "#C9C9C9", "edgecolor": "none"})
@@ -32,41 +32,33 @@ GENERATED: Key = ("generated", GENERATED_LOOK)
 SWATCH, KEY_HEIGHT = 0.22, 0.24
 
 
-def shape_of(
-    function: str, argument: str, frames: ArrayLike, channels: tuple[int, ...]
-) -> tuple[int, ...]:
+def shape_of(argument: str, frames: ArrayLike, channels: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of ``(T, B, C, H, W)``, C one of ``channels``."""
     shape = tuple(frames.shape)
     if len(shape) != 5 or 0 in shape or shape[2] not in channels:
         allowed = " or ".join(str(number) for number in channels)
         raise ValueError(
-            f"{function}: {argument} must be (T, B, C, H, W) with C = {allowed}, got {shape}"
+            f"{argument}: got shape {shape}, must be (T, B, C, H, W) with C = {allowed}"
         )
     return shape
 
 
-def check_numbers(function: str, num_frames: int, num_given: int, num_sequences: int) -> None:
+def check_numbers(num_frames: int, num_given: int, num_sequences: int) -> None:
     if num_sequences < 1:
-        raise ValueError(f"{function}: num_sequences must be at least 1, got {num_sequences}")
+        raise ValueError(f"num_sequences: got {num_sequences}, must be a positive integer")
     if not 0 <= num_given <= num_frames:
-        raise ValueError(
-            f"{function}: num_given must be from 0 to T = {num_frames}, got {num_given}"
-        )
+        raise ValueError(f"num_given: got {num_given}, must be from 0 to T = {num_frames}")
 
 
 def intensities(
-    function: str, argument: str, frames: ArrayLike, shape: tuple[int, ...], num_sequences: int
+    argument: str, frames: ArrayLike, shape: tuple[int, ...], num_sequences: int
 ) -> Array:
     """The first sequences of ``(T, B, C, H, W)``, as floats; copies no more than these."""
     if tuple(frames.shape) != shape:
-        raise ValueError(
-            f"{function}: {argument} must have the shape {shape}, got {tuple(frames.shape)}"
-        )
+        raise ValueError(f"{argument}: got shape {tuple(frames.shape)}, must be {shape}")
     pixels = as_array(frames[:, :num_sequences])
     if pixels.dtype.kind not in "fb":
-        raise ValueError(
-            f"{function}: {argument} must hold floats in [0, 1] or bools, got {pixels.dtype}"
-        )
+        raise ValueError(f"{argument}: got {pixels.dtype}, must be floats in [0, 1] or bools")
     return pixels.astype(np.float32) if pixels.dtype.itemsize < 4 else pixels
 
 

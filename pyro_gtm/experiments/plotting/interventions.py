@@ -1,4 +1,4 @@
-"""What becomes of recall when the memory is interfered with."""
+"""Recall under interventions on the memory."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_array, as_share, is_graded
+from pyro_gtm.experiments.plotting.arrays import (
+    Array,
+    ArrayLike,
+    as_array,
+    as_shaped,
+    as_share,
+    is_graded,
+)
+from pyro_gtm.experiments.plotting.frames import GENERATED_LOOK, show_frame
 from pyro_gtm.experiments.plotting.style import (
     STYLE,
-    VERMILION,
     frame_axis,
     mark_recall,
     nats,
-    y_from_zero,
+    y_of_kl,
 )
 
 
@@ -36,32 +42,26 @@ def recall_under_interventions(
         rows: for each label the frames of one sequence, floats in [0, 1] (values outside are
             clipped) or bools, ``(T, C, H, W)``, C 1 (grey) or 3 (RGB).
         predictable: the recall phase, ``(T,)`` of bool or share.
-        num_given: for rows that were generated, by their labels, how many frames were given before;
-            those are faded and the others outlined.
+        num_given: for rows that were generated, by their labels, the number of frames given
+            before; those are faded and the others outlined.
 
     Raises:
         ValueError: a shape does not fit, there is no curve or no row, or ``num_given`` has a label
             that ``rows`` lacks or a number that is not from 0 to T.
     """
-    name = "recall_under_interventions"
-    share = as_share(name, predictable)
+    share = as_share(predictable)
     num_frames = len(share)
     if not curves or not rows:
-        raise ValueError(f"{name}: {'rows' if curves else 'curves'} is empty")
-    lines = {label: as_array(curve) for label, curve in curves.items()}
-    for label, curve in lines.items():
-        if curve.shape != share.shape:
-            raise ValueError(
-                f"{name}: curves[{label!r}] must be (T,) = {share.shape}, got {curve.shape}"
-            )
-    strips = {label: _frames(name, label, frames, num_frames) for label, frames in rows.items()}
+        raise ValueError(f"{'rows' if curves else 'curves'}: got none, must have at least one")
+    lines = {label: as_shaped(f"curves[{label!r}]", c, share.shape) for label, c in curves.items()}
+    strips = {label: _frames(label, frames, num_frames) for label, frames in rows.items()}
     starts = dict(num_given or {})
     for label, start in starts.items():
         if label not in strips:
-            raise ValueError(f"{name}: num_given has {label!r}, which rows does not have")
+            raise ValueError(f"num_given: got {label!r}, must have labels of rows only")
         if not 0 <= start <= num_frames:
             raise ValueError(
-                f"{name}: num_given[{label!r}] must be from 0 to T = {num_frames}, got {start}"
+                f"num_given[{label!r}]: got {start}, must be from 0 to T = {num_frames}"
             )
 
     width = min(max(0.42 * num_frames, 5.0), 13.0)
@@ -77,20 +77,23 @@ def recall_under_interventions(
             mean = f": {nats(means[label])} in recall" if means else ""
             above.plot(np.arange(num_frames), curve, label=label + mean)
         mark_recall(above, share)
-        _kl_axis(above, lines)
+        above.set_ylabel("KL (nats)")
+        y_of_kl(above, *lines.values())
         above.set_title(_finding(means), pad=18)
         above.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         _strips(below, strips, starts)
         mark_recall(below, share, labelled=False)
         for axes in (above, below):
             frame_axis(axes, num_frames)
+        if any(start < num_frames for start in starts.values()):
+            below.set_xlabel("frame (faded: given, outlined: generated)")
         below.tick_params(axis="y", length=0)
         above.tick_params(labelbottom=False)
         above.set_xlabel("")
     return figure
 
 
-def _frames(function: str, label: str, value: ArrayLike, num_frames: int) -> Array:
+def _frames(label: str, value: ArrayLike, num_frames: int) -> Array:
     """``(T, C, H, W)`` as floats."""
     frames = as_array(value)
     if (
@@ -101,8 +104,8 @@ def _frames(function: str, label: str, value: ArrayLike, num_frames: int) -> Arr
         or frames.dtype.kind not in "fb"
     ):
         raise ValueError(
-            f"{function}: rows[{label!r}] must be floats or bools ({num_frames}, C, H, W) with "
-            f"C = 1 or 3, got {frames.shape} of {frames.dtype}"
+            f"rows[{label!r}]: got {frames.dtype} of shape {frames.shape}, must be floats or bools "
+            f"of ({num_frames}, C, H, W) with C = 1 or 3"
         )
     return frames.astype(np.float32)
 
@@ -113,16 +116,11 @@ def _strips(axes: Axes, strips: Mapping[str, Array], starts: Mapping[str, int]) 
     for row, (label, frames) in enumerate(strips.items()):
         start = starts.get(label, len(frames))
         for t, frame in enumerate(frames):
-            pixels = frame[0] if len(frame) == 1 else np.clip(np.moveaxis(frame, 0, -1), 0, 1)
-            axes.imshow(
-                pixels,
-                cmap="gray",
-                vmin=0,
-                vmax=1,
-                extent=(t - edge, t + edge, row + edge, row - edge),
+            show_frame(
+                axes,
+                frame,
+                (t - edge, row - edge, 2 * edge, 2 * edge),
                 alpha=0.3 if label in starts and t < start else 1.0,
-                interpolation="nearest",
-                aspect="auto",
                 zorder=1,  # the ground of the recall phase has 0
                 gid=f"{label}/{t}",
             )
@@ -132,29 +130,14 @@ def _strips(axes: Axes, strips: Mapping[str, Array], starts: Mapping[str, int]) 
                     (start - edge, row - edge),
                     len(frames) - 1 - start + 2 * edge,
                     2 * edge,
-                    fill=False,
-                    edgecolor=VERMILION,
-                    linewidth=1.6,
                     zorder=2,
+                    **GENERATED_LOOK,
                 )
             )
     axes.set_yticks(range(len(strips)), list(strips))
     axes.set_ylim(len(strips) - 0.5, -0.5)
     axes.spines["left"].set_visible(False)
     axes.spines["bottom"].set_visible(False)
-
-
-def _kl_axis(axes: Axes, lines: Mapping[str, Array]) -> None:
-    """A logarithmic y axis where the values span a factor of ten or more, else one from 0."""
-    axes.set_ylabel("KL (nats)")
-    values = np.concatenate(list(lines.values()))
-    values = values[np.isfinite(values)]
-    if len(values) and values.min() > 0 and values.max() >= 10 * values.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    else:
-        y_from_zero(axes, values)
 
 
 def _recall_means(lines: Mapping[str, Array], share: Array) -> dict[str, float]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_shaped, as_share, is_graded
 from pyro_gtm.experiments.plotting.style import (
     STYLE,
-    draw_floor,
+    draw_oracle_kl,
     frame_axis,
     mark_recall,
     nats,
@@ -23,33 +23,30 @@ def kl_per_frame(
     curves: Mapping[str, ArrayLike],
     predictable: ArrayLike,
     spread: Mapping[str, ArrayLike] | None = None,
-    floor: ArrayLike | None = None,
+    oracle_kl: ArrayLike | None = None,
 ) -> Figure:
     """KL[q(z_t) ‖ p(z_t)] of each frame, in nats: the error of a model's prediction.
 
     Args:
         curves: for each name (a memory, say) the KL of each frame, ``(T,)``.
         predictable: the recall phase, ``(T,)`` of bool or share.
-        spread: for some of the names half the height of a band round the curve, in nats, ``(T,)``;
-            of what (runs, sequences) is for the caller to say.
-        floor: the least KL of each frame that a perfect memory could have, in nats, ``(T,)``.
+        spread: for some of the names half the height of a band round the curve, in nats, ``(T,)``,
+            such as the standard deviation over sequences.
+        oracle_kl: the KL of each frame for a perfect memory, in nats, ``(T,)``.
 
     Raises:
         ValueError: a shape does not fit, or ``spread`` has a name that ``curves`` lacks.
     """
-    name = "kl_per_frame"
     if not curves:
-        raise ValueError(f"{name}: curves is empty, so nothing can be drawn")
-    share = as_share(name, predictable)
-    lines = {
-        label: as_shaped(name, f"curves[{label!r}]", c, share.shape) for label, c in curves.items()
-    }
+        raise ValueError("curves: got none, must have at least one")
+    share = as_share(predictable)
+    lines = {label: as_shaped(f"curves[{label!r}]", c, share.shape) for label, c in curves.items()}
     bands = {}
     for label, band in (spread or {}).items():
         if label not in lines:
-            raise ValueError(f"{name}: spread has {label!r}, which curves does not have")
-        bands[label] = as_shaped(name, f"spread[{label!r}]", band, share.shape)
-    least = [] if floor is None else [as_shaped(name, "floor", floor, share.shape)]
+            raise ValueError(f"spread: got {label!r}, must have names of curves only")
+        bands[label] = as_shaped(f"spread[{label!r}]", band, share.shape)
+    oracles = [] if oracle_kl is None else [as_shaped("oracle_kl", oracle_kl, share.shape)]
 
     num_frames = len(share)
     with mpl.rc_context(STYLE):
@@ -66,15 +63,15 @@ def kl_per_frame(
                     alpha=0.18,
                     linewidth=0,
                 )
-        for curve in least:
-            draw_floor(axes, curve)
+        for curve in oracles:
+            draw_oracle_kl(axes, curve)
         mark_recall(axes, share)
         axes.set_title(_kl_title(lines, share), pad=18)
         axes.set_ylabel("KL (nats)")
         tops = (lines[label] + bands[label] for label in bands)
-        y_from_zero(axes, *lines.values(), *least, *tops)
+        y_from_zero(axes, *lines.values(), *oracles, *tops)
         frame_axis(axes, num_frames)
-        if len(lines) + len(least) > 1:
+        if len(lines) + len(oracles) > 1:
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 

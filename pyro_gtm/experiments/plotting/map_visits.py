@@ -1,4 +1,4 @@
-"""A walk through a map: whether a model shows a cell as it showed it before."""
+"""A walk through a map: the visits to each cell, one over the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_whole_numbers
+from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_integers
 from pyro_gtm.experiments.plotting.frames import (
     KEY_HEIGHT,
     LABEL,
@@ -85,32 +85,29 @@ def map_visits(
     Source: Gemici et al. 2017, Figure 15.
 
     Args:
-        frames: what was shown at each step, the first ``num_given`` as given and the others
-            generated; floats in [0, 1] (values outside are clipped) or bools, ``(T, B, 1, H, W)``.
+        frames: the frame of each step, the first ``num_given`` as given and the others generated;
+            floats in [0, 1] (values outside are clipped) or bools, ``(T, B, 1, H, W)``.
         row: of the cell at each step, counted from 0 at the top, integers ``(T, B)``.
         column: of the cell at each step, counted from 0 at the left, integers ``(T, B)``.
-        num_given: n, how many frames were given before generation, 0 <= n <= T.
-        num_sequences: how many sequences are shown, at most; the first ones of the batch.
+        num_given: the number of frames given before generation, 0 to T.
+        num_sequences: the number of sequences shown, at most; the first ones of the batch.
         size: rows and columns of the map; by default as many as any path of the batch reaches.
 
     Raises:
         ValueError: a shape, a type or a number does not fit.
     """
-    name = "map_visits"
-    shape = shape_of(name, "frames", frames, (1,))
+    shape = shape_of("frames", frames, (1,))
     num_frames, batch_size = shape[:2]
-    check_numbers(name, num_frames, num_given, num_sequences)
-    rows = as_whole_numbers(name, "row", row, shape[:2], 0)
-    columns = as_whole_numbers(name, "column", column, shape[:2], 0)
+    check_numbers(num_frames, num_given, num_sequences)
+    rows = as_integers("row", row, shape[:2], 0)
+    columns = as_integers("column", column, shape[:2], 0)
     reached = int(rows.max()) + 1, int(columns.max()) + 1
     if size is None:
         size = reached
     elif size[0] < reached[0] or size[1] < reached[1]:
-        raise ValueError(
-            f"{name}: size must be at least {reached}, which is what the paths reach, got {size}"
-        )
+        raise ValueError(f"size: got {size}, must be at least {reached}, which the paths reach")
     num_sequences = min(num_sequences, batch_size)
-    pixels = intensities(name, "frames", frames, shape, num_sequences)[:, :, 0].clip(0, 1)
+    pixels = intensities("frames", frames, shape, num_sequences)[:, :, 0].clip(0, 1)
     walks = [_visits(rows[:, b], columns[:, b]) for b in range(num_sequences)]
 
     width = max(CELL, *(_width_of(steps, num_given) for walk in walks for steps in walk.values()))
@@ -173,7 +170,7 @@ def _overlay(shown: Array) -> Array:
 
 
 def _words(steps: list[int], num_given: int) -> list[tuple[str, str, str]]:
-    """What stands above a cell: texts, their colours and weights."""
+    """The texts above a cell, with their colours and weights."""
     words = [
         (f"{step}", colour, "bold" if step >= num_given else "normal")
         for step, colour in zip(steps, COLOURS_OF_STEPS, strict=False)

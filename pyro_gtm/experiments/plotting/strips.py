@@ -1,4 +1,4 @@
-"""Sequences beside what a model makes of them, as rows of frames."""
+"""Sequences beside their reconstruction and generation, as rows of frames."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def frame_strips(
     ``row/sequence/frame``, every note ``note/sequence/frame``.
 
     Args:
-        given: the sequences, floats in [0, 1] (values outside
-            are clipped) or bools, ``(T, B, C, H, W)``, C 1 (grey) or 3 (RGB).
+        given: the sequences, floats in [0, 1] (values outside are clipped) or bools,
+            ``(T, B, C, H, W)``, C 1 (grey) or 3 (RGB).
         reconstructed: the means of p(x_t | z_t, Ψ_t) with z_t from the posterior; same shape.
         generated: the first ``num_given`` frames as given, the others generated; same shape.
         predictable: the recall phase, ``(T,)`` of bool or share, where any share above 0 is marked,
             or of each sequence its own, ``(T, B)`` of bool.
-        num_given: n, how many frames were given before generation, 0 <= n <= T.
-        num_sequences: how many sequences are shown, at most; the first ones of the batch.
+        num_given: the number of frames given before generation, 0 to T.
+        num_sequences: the number of sequences shown, at most; the first ones of the batch.
         notes: a few letters on each frame, T rows of B, shown above the frame as given: the digit
             it shows, say, and for parity recall which digit that calls for.  A note may have
             several lines, and may be empty.
@@ -74,12 +74,11 @@ def frame_strips(
     Raises:
         ValueError: a shape, a type or a number does not fit.
     """
-    name = "frame_strips"
-    shape = shape_of(name, "given", given, (1, 3))
+    shape = shape_of("given", given, (1, 3))
     num_frames, batch_size = shape[:2]
-    check_numbers(name, num_frames, num_given, num_sequences)
+    check_numbers(num_frames, num_given, num_sequences)
     rows = {
-        label: intensities(name, label, frames, shape, num_sequences)
+        label: intensities(label, frames, shape, num_sequences)
         for label, frames in (
             ("given", given),
             ("reconstructed", reconstructed),
@@ -87,8 +86,8 @@ def frame_strips(
         )
     }
     num_sequences = min(num_sequences, batch_size)
-    recalls = _recall_of_each(name, predictable, num_frames, batch_size)[:, :num_sequences]
-    texts = [] if notes is None else _checked(name, notes, num_frames, batch_size)
+    recalls = _recall_of_each(predictable, num_frames, batch_size)[:, :num_sequences]
+    texts = [] if notes is None else _checked(notes, num_frames, batch_size)
     texts = [row[:num_sequences] for row in texts]
 
     widest = max((text_width(n, NUMBER, "bold") for row in texts for n in row), default=0.0)
@@ -134,35 +133,31 @@ class _Block(NamedTuple):
     lefts: list[float]
     """Of each frame."""
     side: float
-    """How far notes may reach beyond a frame, left and right."""
+    """The most that notes may reach beyond a frame, left and right."""
     top: float
     row_tops: list[float]
     height: float
     """Of a frame."""
 
 
-def _recall_of_each(
-    function: str, predictable: ArrayLike, num_frames: int, batch_size: int
-) -> Array:
-    """Which frames of each sequence are in the recall phase: bool, ``(T, B)``."""
+def _recall_of_each(predictable: ArrayLike, num_frames: int, batch_size: int) -> Array:
+    """The recall phase of each sequence: ``(T, B)`` of bool."""
     if predictable.ndim == 2:
-        return as_shaped(function, "predictable", predictable, (num_frames, batch_size)) > 0
-    share = as_share(function, predictable, num_frames)
+        return as_shaped("predictable", predictable, (num_frames, batch_size)) > 0
+    share = as_share(predictable, num_frames)
     return np.repeat(share[:, None] > 0, batch_size, axis=1)
 
 
 def _checked(
-    function: str, notes: Sequence[Sequence[str]], num_frames: int, batch_size: int
+    notes: Sequence[Sequence[str]], num_frames: int, batch_size: int
 ) -> Sequence[Sequence[str]]:
     if len(notes) != num_frames or any(len(row) != batch_size for row in notes):
         got = f"{len(notes)} rows of {sorted({len(row) for row in notes})}"
-        raise ValueError(
-            f"{function}: notes must be T = {num_frames} rows of B = {batch_size}, got {got}"
-        )
+        raise ValueError(f"notes: got {got}, must be T = {num_frames} rows of B = {batch_size}")
     for row in notes:
         for note in row:
             if not isinstance(note, str):
-                raise ValueError(f"{function}: notes must hold strings, got {note!r}")
+                raise ValueError(f"notes: got {note!r}, must be strings")
     return notes
 
 
@@ -173,7 +168,7 @@ def _key(num_frames: int, num_given: int, any_recall: bool) -> list[Key]:
 
 
 def _frame_lefts(recall: Array, side: float) -> list[float]:
-    """Where each frame of a line begins, with a gap round the recall phase."""
+    """The left edge of each frame of a line, with a gap round the recall phase."""
     lefts = [ROW_LABEL + side]
     for before, after in itertools.pairwise(recall):
         gap = GAP + 2 * side + (PHASE_GAP if before != after else 0.0)

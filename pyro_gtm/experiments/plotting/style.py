@@ -1,4 +1,4 @@
-"""How all figures look: colours, settings, axes, and the mark of the recall phase."""
+"""Looks of all figures: colours, settings, axes, and the mark of the recall phase."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.rcsetup import cycler
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from pyro_gtm.experiments.plotting.arrays import Array, is_graded, runs_of
 
@@ -26,8 +26,8 @@ GREY = "#6B6B6B"
 RECALL_FILL = "#FBEBC8"
 RECALL_TEXT = "#8A5A00"
 
-FLOOR_LABEL = "perfect memory\n(new frames: their mean)"
-FLOOR: dict[str, Any] = {"color": GREY, "linestyle": "--", "marker": "None", "zorder": 2.5}
+ORACLE_LABEL = "oracle KL: perfect memory,\nnew frames at their mean"
+ORACLE_LOOK: dict[str, Any] = {"color": GREY, "linestyle": "--", "marker": "None", "zorder": 2.5}
 """Drawn over the curves, which otherwise hide it where they reach it."""
 
 STYLE: Any = {  # mypy would have each key a literal
@@ -89,13 +89,15 @@ def mark_recall(axes: Axes, share: Array, filled: bool = True, labelled: bool = 
 def frame_axis(axes: Axes, num_frames: int) -> None:
     axes.set_xlim(-0.5, num_frames - 0.5)
     axes.set_xlabel("frame")
-    axes.xaxis.set_major_locator(whole_numbers(8))
+    axes.xaxis.set_major_locator(integer_ticks(8))
     axes.tick_params(**TICKS)
 
 
-def draw_floor(axes: Axes, floor: Array) -> None:
-    """The least KL of each frame that a perfect memory could have, ``(T,)``."""
-    axes.plot(np.arange(len(floor)), floor, label=FLOOR_LABEL, gid="floor", **FLOOR)
+def draw_oracle_kl(axes: Axes, oracle_kl: Array) -> None:
+    """The KL of each frame for a perfect memory, ``(T,)``."""
+    axes.plot(
+        np.arange(len(oracle_kl)), oracle_kl, label=ORACLE_LABEL, gid="oracle_kl", **ORACLE_LOOK
+    )
 
 
 def y_from_zero(axes: Axes, *values: Array) -> None:
@@ -107,7 +109,27 @@ def y_from_zero(axes: Axes, *values: Array) -> None:
         axes.set_ylim(min(1.08 * finite.min(), -0.03 * top), top)  # room for a marker at 0
 
 
-def whole_numbers(most: int) -> MaxNLocator:
+def y_of_kl(axes: Axes, *values: Array) -> None:
+    """A logarithmic y axis where the values span a factor of ten or more, else one from 0."""
+    finite = np.concatenate(values)
+    finite = finite[np.isfinite(finite)]
+    if len(finite) and finite.min() > 0 and finite.max() >= 10 * finite.min():
+        _plain_log_axis(axes, finite.min(), finite.max())
+    else:
+        y_from_zero(axes, finite)
+
+
+def _plain_log_axis(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic y axis with ticks at 1, 2, 5 or 1, 3 or 1 alone, written as plain numbers."""
+    decades = np.log10(high / low)
+    subs = (1, 2, 5) if decades < 2 else (1, 3) if decades < 4 else (1,)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def integer_ticks(most: int) -> MaxNLocator:
     return MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
 
 
@@ -115,7 +137,7 @@ def limits_without_fall(values: Array, later: Array) -> tuple[float, float] | No
     """Limits of a y axis that a first fall of hundreds of nats does not flatten.
 
     Args:
-        values: a bound in nats a frame, ``(n,)``.
+        values: negative ELBOs in nats per frame, ``(n,)``.
         later: those of them after the first steps, ``(m,)``.
 
     Returns:
@@ -129,6 +151,20 @@ def limits_without_fall(values: Array, later: Array) -> tuple[float, float] | No
         return None
     room = max(0.08 * (high - low), 0.1)
     return low - room, high + room
+
+
+def say_off_scale(axes: Axes, what: str) -> None:
+    """A small line above the axes, at the right, on what lies beyond their upper limit."""
+    axes.annotate(
+        f"↑ {what}",
+        (1.0, 1.0),
+        xycoords="axes fraction",
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=GREY,
+    )
 
 
 def number(value: float) -> str:

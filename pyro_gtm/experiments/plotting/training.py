@@ -1,4 +1,4 @@
-"""Learning curves: the bound, and the KL of what a perfect memory can predict."""
+"""Learning curves: the negative ELBO, and the KL of frames that can be recalled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter
 
 from pyro_gtm.experiments.plotting.arrays import Array
 from pyro_gtm.experiments.plotting.style import (
@@ -20,17 +20,18 @@ from pyro_gtm.experiments.plotting.style import (
     STYLE,
     TICKS,
     VERMILION,
+    integer_ticks,
     limits_without_fall,
     nats,
-    whole_numbers,
-    y_from_zero,
+    say_off_scale,
+    y_of_kl,
 )
 
 
 def training_curves(
     metrics: Sequence[Mapping[str, float]], evaluations: Sequence[Mapping[str, float]]
 ) -> Figure:
-    """The negative bound and the recall KL, in nats, against the training step.
+    """The negative ELBO and the recall KL, in nats, against the training step.
 
     The left panel ends above where the curves are after the first tenth of the steps, and says so
     if that leaves something out.  The right panel has a logarithmic axis where its values span a
@@ -44,14 +45,11 @@ def training_curves(
     Raises:
         ValueError: a row lacks one of these, or there are no rows at all.
     """
-    name = "training_curves"
     if not metrics and not evaluations:
-        raise ValueError(f"{name}: metrics and evaluations are both empty, so nothing can be drawn")
+        raise ValueError("metrics, evaluations: got no rows, must have at least one")
     bound = "negative_elbo_per_frame"
-    trained = _columns(name, "metrics", metrics, ("step", bound))
-    held_out = _columns(
-        name, "evaluations", evaluations, ("step", bound, "recall_kl", "last_frame_kl")
-    )
+    trained = _columns("metrics", metrics, ("step", bound))
+    held_out = _columns("evaluations", evaluations, ("step", bound, "recall_kl", "last_frame_kl"))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 3.5), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.12)  # type: ignore[union-attr,call-arg]
@@ -61,20 +59,23 @@ def training_curves(
         for axes in (left, right):
             axes.set_xlabel("training step")
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-            axes.xaxis.set_major_locator(whole_numbers(6))
+            axes.xaxis.set_major_locator(integer_ticks(6))
             axes.tick_params(**TICKS)
+            axes.set_title(axes.get_title("left"), pad=18)  # above what is off scale
         right.set_xlim(left.get_xlim())
     return figure
 
 
 def _columns(
-    function: str, argument: str, rows: Sequence[Mapping[str, float]], keys: Sequence[str]
+    argument: str, rows: Sequence[Mapping[str, float]], keys: Sequence[str]
 ) -> dict[str, Array]:
     """Each key's values over the rows, ``(rows,)``."""
     for index, row in enumerate(rows):
         for key in keys:
             if key not in row:
-                raise ValueError(f"{function}: {argument}[{index}] lacks {key!r}")
+                raise ValueError(
+                    f"{argument}[{index}]: got no {key!r}, must have {', '.join(keys)}"
+                )
     return {key: np.array([row[key] for row in rows], dtype=float) for key in keys}
 
 
@@ -88,9 +89,9 @@ def _bound_panel(
     if len(held_out):
         axes.plot(held_out_at, held_out, color=BLUE, label="held-out", **_markers(len(held_out)))
     axes.set_title(
-        "Negative bound" + (_latest("held-out", held_out) or _latest("training", trained))
+        "Negative ELBO" + (_latest("held-out", held_out) or _latest("training", trained))
     )
-    axes.set_ylabel("negative bound (nats per frame)")
+    axes.set_ylabel("negative ELBO (nats per frame)")
     _leave_out_the_fall(
         axes, np.concatenate([trained_at, held_out_at]), np.concatenate([trained, held_out])
     )
@@ -116,12 +117,7 @@ def _recall_panel(axes: Axes, steps: Array, recall: Array, last: Array) -> None:
     axes.plot(
         steps, last, color=VERMILION, label="last frame", linestyle="--", **_markers(len(steps))
     )
-    values = np.concatenate([recall, last])
-    values = values[np.isfinite(values)]
-    if len(values) and values.min() > 0 and values.max() >= 10 * values.min():
-        _plain_log_axis(axes, values.min(), values.max())
-    else:
-        y_from_zero(axes, values)
+    y_of_kl(axes, recall, last)
     axes.legend(loc="best")
 
 
@@ -144,19 +140,4 @@ def _leave_out_the_fall(axes: Axes, steps: Array, values: Array) -> None:
     if limits is not None:
         axes.set_ylim(*limits)
         below = steps[values > limits[1]].max()
-        axes.set_title(
-            f"↑ off scale until step {EngFormatter(sep='')(below)}",
-            loc="right",
-            fontsize=8,
-            color=GREY,
-        )
-
-
-def _plain_log_axis(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic y axis with ticks at 1, 2, 5 or 1, 3 or 1 alone, written as plain numbers."""
-    decades = np.log10(high / low)
-    subs = (1, 2, 5) if decades < 2 else (1, 3) if decades < 4 else (1,)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+        say_off_scale(axes, f"off scale until step {EngFormatter(sep='')(below)}")

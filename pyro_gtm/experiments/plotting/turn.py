@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_whole_numbers
+from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_integers
 from pyro_gtm.experiments.plotting.frames import (
     GAP,
     GENERATED,
@@ -47,7 +47,7 @@ def turn(
     num_given: int,
     num_sequences: int = 2,
 ) -> Figure:
-    """What a model shows in its second turn on the spot, under what it saw in the first.
+    """The second turn on the spot, as it is and as generated, under the first.
 
     Each sequence has a row of its first turn, and below it two of each later turn: as it is and as
     generated.  Every frame stands under that of the first turn with the nearest heading; where two
@@ -65,27 +65,26 @@ def turn(
         generated: the first ``num_given`` frames as given, the others generated; same shape.
         repeats: for each frame after the first turn the step of the first turn with the nearest
             heading, -1 for those of the first turn; integers ``(T,)``.
-        num_given: n, how many frames were given before generation, 0 <= n <= T.
-        num_sequences: how many sequences are shown, at most; the first ones of the batch.
+        num_given: the number of frames given before generation, 0 to T.
+        num_sequences: the number of sequences shown, at most; the first ones of the batch.
 
     Raises:
         ValueError: a shape, a type or a number does not fit.
     """
-    name = "turn"
-    shape = shape_of(name, "truth", truth, (3,))
+    shape = shape_of("truth", truth, (3,))
     num_frames = shape[0]
-    check_numbers(name, num_frames, num_given, num_sequences)
+    check_numbers(num_frames, num_given, num_sequences)
     rows = {
-        label: intensities(name, label, frames, shape, num_sequences)
+        label: intensities(label, frames, shape, num_sequences)
         for label, frames in (("truth", truth), ("generated", generated))
     }
-    nearest = as_whole_numbers(name, "repeats", repeats, (num_frames,), -1)
+    nearest = as_integers("repeats", repeats, (num_frames,), -1)
     first_turn = int((nearest >= 0).argmax()) if (nearest >= 0).any() else num_frames
     later = nearest[first_turn:]
     if not first_turn or np.any(later < 0) or np.any(later >= first_turn):
         raise ValueError(
-            f"{name}: repeats must be -1 throughout the first turn and a step of it from then on, "
-            f"got {nearest.tolist()}"
+            f"repeats: got {nearest.tolist()}, must be -1 throughout the first turn and a step of "
+            "it from then on"
         )
     num_sequences = min(num_sequences, shape[1])
     places = _places(nearest, first_turn)
@@ -123,7 +122,7 @@ def turn(
 
 
 class _Places(NamedTuple):
-    """Where each frame stands, ``(T,)`` each."""
+    """Places of the frames, ``(T,)`` each."""
 
     turn: Array
     line: Array
@@ -136,7 +135,7 @@ def _places(nearest: Array, first_turn: int) -> _Places:
 
     Args:
         nearest: the step of the first turn with the nearest heading, ``(T,)``; -1 in it.
-        first_turn: how many frames that has.
+        first_turn: the number of its frames.
     """
     heading = np.where(nearest < 0, np.arange(len(nearest)), nearest)
     turn = np.cumsum(np.diff(heading, prepend=heading[0]) < 0)

@@ -82,18 +82,22 @@ def test_a_set_moves_as_a_whole() -> None:
 
 
 def test_unknown_binarisation_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"binarise='dither' .* 'threshold', 'sampled', 'none'"):
+    with pytest.raises(
+        ValueError, match=r"binarise: got 'dither', .* 'threshold', 'sampled', 'none'"
+    ):
         prepare(LEVELS, LABELS, "dither", seed=0)
 
 
 @pytest.mark.parametrize("levels", [LEVELS / 255.0, LEVELS[0]])
 def test_levels_of_another_kind_are_refused(levels: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"images_uint8 is .* must be uint8 of shape"):
+    with pytest.raises(ValueError, match=r"images_uint8: got .* must be uint8 of shape"):
         prepare(levels, LABELS, "none", seed=0)
 
 
 def test_every_image_needs_its_label() -> None:
-    with pytest.raises(ValueError, match="one label for each image"):
+    with pytest.raises(
+        ValueError, match=r"labels: got shape .*, must be \(\d,\), a label for each image"
+    ):
         prepare(LEVELS, LABELS[:3], "none", seed=0)
 
 
@@ -114,5 +118,5 @@ def test_no_shift_is_the_same_set() -> None:
 
 
 def test_a_negative_shift_is_refused() -> None:
-    with pytest.raises(ValueError, match="radius=-1"):
+    with pytest.raises(ValueError, match="radius: got -1"):
         with_shifts(ImageSet(torch.rand(1, 1, 2, 2), torch.tensor([0])), radius=-1)

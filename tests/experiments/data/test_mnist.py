@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -160,24 +159,6 @@ class TestTinyFiles:
         assert (tmp_path / "MNIST" / "raw" / f"{names[1]}.gz").is_file()
         load_mnist(tmp_path, download=True)  # all there now: nothing more is fetched
         assert fetched == names[1:]
-
-    @pytest.mark.parametrize("error", [OSError("no route"), ValueError("MD5 hash of ... differs")])
-    def test_a_failed_download_says_why(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-    ) -> None:
-        def retrieve(*args: Any, **kwargs: Any) -> str:
-            raise error
-
-        monkeypatch.setattr("pooch.retrieve", retrieve)
-        with pytest.raises(MissingDataError, match=f"could not be fetched .*{error}"):
-            load_mnist(tmp_path, download=True)
-
-    def test_download_without_pooch_says_what_to_install(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(sys.modules, "pooch", None)
-        with pytest.raises(MissingDataError, match=r"pip install 'pyro_gtm\[download\]'"):
-            load_mnist(tmp_path, download=True)
 
 
 def test_the_real_set(data_dir: Path) -> None:

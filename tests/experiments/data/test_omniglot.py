@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import sys
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -252,24 +251,6 @@ class TestTinySet:
     def test_download_fetches_nothing_where_the_set_is_packed(self, tmp_path: Path) -> None:
         write(tmp_path, LAYOUTS["bits"])
         assert len(load_omniglot(tmp_path, download=True).train.labels) == 60
-
-    @pytest.mark.parametrize("error", [OSError("no route"), ValueError("MD5 hash of ... differs")])
-    def test_a_failed_download_says_why(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-    ) -> None:
-        def retrieve(*args: Any, **kwargs: Any) -> str:
-            raise error
-
-        monkeypatch.setattr("pooch.retrieve", retrieve)
-        with pytest.raises(MissingDataError, match=f"could not be fetched .*{error}"):
-            load_omniglot(tmp_path, download=True)
-
-    def test_download_without_pooch_says_what_to_install(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(sys.modules, "pooch", None)
-        with pytest.raises(MissingDataError, match=r"pip install 'pyro_gtm\[download\]'"):
-            load_omniglot(tmp_path, download=True)
 
 
 @pytest.fixture

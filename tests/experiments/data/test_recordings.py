@@ -53,9 +53,6 @@ def which(frames: Tensor) -> list[int]:
     return found
 
 
-# ---------------------------------------------------------------------------- drawing
-
-
 @pytest.mark.parametrize("steps, batch_size", [(T, 4), (2, 1)])
 def test_sequences_are_as_they_were_recorded(
     recordings: Recordings, steps: int, batch_size: int
@@ -97,11 +94,11 @@ def test_recordings_are_drawn_where_they_lie(recordings: Recordings) -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"num_frames": T + 1}, "num_frames=6 must be at most 5, the frames of each"),
-        ({"size": 32}, "size=32 must be 6, the size of the frames recorded from somewhere"),
-        ({"degrees": 24}, "degrees=24 must be 24.5, the angle between the frames recorded from"),
-        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
-        ({"num_frames": 0}, "num_frames must be a whole number of at least 1, got 0"),
+        ({"num_frames": T + 1}, "num_frames: got 6, must be at most 5, the length of"),
+        ({"size": 32}, "size: got 32, must be 6, the size of the frames recorded from somewhere"),
+        ({"degrees": 24}, "degrees: got 24, must be 24.5, the angle between the frames"),
+        ({"batch_size": 0}, "batch_size.* got 0"),
+        ({"num_frames": 0}, "num_frames.* got 0"),
     ],
 )
 def test_turns_that_were_not_recorded_are_refused(
@@ -110,9 +107,6 @@ def test_turns_that_were_not_recorded_are_refused(
     asked = {"num_frames": T, "batch_size": 2, "degrees": DEGREES, "size": SIZE, **options}
     with pytest.raises(ValueError, match=message):
         recordings.turn(**asked)
-
-
-# ---------------------------------------------------------------------------- files
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
@@ -129,16 +123,16 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "frames, degrees, field_of_view, message",
     [
-        (LEVELS / 255, 24.5, 90, "frames is torch.float64 of shape .* must be uint8 of shape"),
+        (LEVELS / 255, 24.5, 90, "frames: got torch.float64 of shape .* must be uint8 of shape"),
         (LEVELS[0], 24.5, 90, "must be uint8 of shape"),
         (LEVELS[..., :2], 24.5, 90, "must be uint8 of shape"),
         (LEVELS[:, :, 1:], 24.5, 90, "must be uint8 of shape"),
-        (LEVELS[:0], 24.5, 90, "with no size 0"),
-        (LEVELS, 0, 90, "degrees=0 must be above 0 and below 360"),
-        (LEVELS, 360, 90, "degrees=360 must be above 0 and below 360"),
-        (LEVELS, float("nan"), 90, "degrees=nan must be above 0 and below 360"),
-        (LEVELS, 24.5, 0, "field_of_view=0 must be above 0 and at most 180"),
-        (LEVELS, 24.5, 181, "field_of_view=181 must be above 0 and at most 180"),
+        (LEVELS[:0], 24.5, 90, "with no dimension 0"),
+        (LEVELS, 0, 90, "degrees: got 0, must be above 0 and below 360"),
+        (LEVELS, 360, 90, "degrees: got 360, must be above 0 and below 360"),
+        (LEVELS, float("nan"), 90, "degrees: got nan, must be above 0 and below 360"),
+        (LEVELS, 24.5, 0, "field_of_view: got 0, must be above 0 and at most 180"),
+        (LEVELS, 24.5, 181, "field_of_view: got 181, must be above 0 and at most 180"),
     ],
 )
 def test_what_cannot_be_drawn_is_not_saved(
@@ -199,9 +193,6 @@ def test_archives_of_something_else_are_told(tmp_path: Path, content: dict[str, 
     np.savez(tmp_path / "train.npz", **content)
     with pytest.raises(MissingDataError, match=r"train.npz holds no recording: make it with"):
         load_recordings(tmp_path)
-
-
-# ---------------------------------------------------------------------------- recording
 
 
 @pytest.fixture

@@ -23,8 +23,6 @@ def turned(*headings: float, batch_size: int = 1) -> Tensor:
     return torch.tensor(headings, dtype=torch.float64).unsqueeze(1).expand(-1, batch_size)
 
 
-# ---------------------------------------------------------------------------- the ray tracer
-
 Point = tuple[float, float]
 
 
@@ -91,9 +89,6 @@ def test_frames_agree_with_a_ray_tracer(size: int, heading: float) -> None:
                         compared += 1
     off_horizon = size - size % 2  # the middle row of an odd number runs along an edge
     assert compared > 0.97 * 9 * size * off_horizon
-
-
-# ---------------------------------------------------------------------------- what is seen
 
 
 @pytest.fixture
@@ -164,9 +159,6 @@ def test_frames_are_intensities(num_frames: int, batch_size: int, size: int) -> 
     assert frames.shape == (num_frames, batch_size, 3, size, size)
     assert frames.dtype == torch.float32 and frames.is_contiguous()
     assert frames.min() >= 0 and frames.max() <= 1
-
-
-# ---------------------------------------------------------------------------- what is drawn
 
 
 @pytest.fixture(scope="module")
@@ -273,9 +265,6 @@ def test_no_room_comes_twice() -> None:
     assert len(torch.cat(frames, dim=1).flatten(2).unique(dim=1)[0]) == 32
 
 
-# ---------------------------------------------------------------------------- its arguments
-
-
 def test_seeds_reproduce_and_leave_the_global_state_alone() -> None:
     def draw(seed: int) -> Tensor:
         return Rooms().turn(2, 3, degrees=20, size=8, generator=seeded(seed)).frames
@@ -316,12 +305,12 @@ def test_a_gpu_sees_what_a_cpu_sees() -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"num_frames": 0}, "Rooms: num_frames must be a whole number of at least 1, got 0"),
-        ({"batch_size": 2.5}, "Rooms: batch_size must be a whole number of at least 1, got 2.5"),
-        ({"size": -4}, "Rooms: size must be a whole number of at least 1, got -4"),
-        ({"degrees": math.nan}, "Rooms: degrees must be finite, got nan"),
+        ({"num_frames": 0}, "num_frames.* got 0"),
+        ({"batch_size": 2.5}, "batch_size.* got 2.5"),
+        ({"size": -4}, "size.* got -4"),
+        ({"degrees": math.nan}, "degrees: got nan, must be finite"),
     ],
 )
 def test_impossible_turns_are_refused(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(ValueError, match=message):
         Rooms().turn(**{"num_frames": 2, "batch_size": 2, "degrees": 10, "size": 4, **options})

@@ -29,32 +29,36 @@ def test_what_a_task_has_by_default_needs_no_folder(name: str) -> None:
     splits = load_data(name, binarise="none")
     assert isinstance(splits.train, Rooms if name == "rooms" else ImageSet)
     assert type(splits.test) is type(splits.train)
-    with pytest.raises(ValueError, match=f"'{name}' .* data_dir='somewhere'"):
+    with pytest.raises(
+        ValueError, match=f"data_dir: got 'somewhere', must be left out .* '{name}'"
+    ):
         load_data(name, data_dir="somewhere", binarise="none")
-    with pytest.raises(ValueError, match=f"'{name}' .* download=True"):
+    with pytest.raises(ValueError, match=f"download: got True, must be left out .* '{name}'"):
         load_data(name, download=True, binarise="none")
 
 
 @pytest.mark.parametrize("name", FROM_FOLDERS)
 def test_what_is_read_needs_a_folder(name: str) -> None:
-    with pytest.raises(ValueError, match=f"'{name}' .*--data-dir DIR"):
+    with pytest.raises(ValueError, match=f"data_dir: got None, .*--data-dir DIR.* '{name}'"):
         load_data(name, binarise="none")
 
 
 def test_unknown_source_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'cifar' .* 'digits', 'mnist'"):
+    with pytest.raises(ValueError, match=r"name: got 'cifar', .* 'digits', 'mnist'"):
         load_data("cifar")
 
 
 @pytest.mark.parametrize("binarise", ["threshold", "sampled"])
 def test_colours_are_not_made_binary(binarise: str) -> None:
     for name, folder in (("rooms", None), ("recorded", "somewhere")):
-        with pytest.raises(ValueError, match=f"'{name}' .* binarise='{binarise}' .* 'none'"):
+        with pytest.raises(
+            ValueError, match=f"binarise: got '{binarise}', must be 'none' .* '{name}'"
+        ):
             load_data(name, folder, binarise=binarise)
 
 
 def test_recordings_cannot_be_fetched() -> None:
-    with pytest.raises(ValueError, match=r"record_rooms\.py"):
+    with pytest.raises(ValueError, match=r"download: got True, .*record_rooms\.py"):
         load_data("recorded", "somewhere", download=True, binarise="none")
 
 

@@ -54,20 +54,20 @@ def test_attention_holds_weights_and_gates(
     assert_reads_well(figure)
 
 
-def test_attention_title_says_how_far_back_a_head_looks(
+def test_attention_title_says_the_lag_of_a_head(
     recall_after: Callable[[int, int], np.ndarray],
 ) -> None:
     predictable = recall_after(10, 5)
     weights = np.full((15, 3, 12), 1 / 12)
-    weights[predictable, 1] = np.eye(12)[9]  # the slot of 10 steps ago
+    weights[predictable, 1] = np.eye(12)[9]  # lag 10
     weights[predictable, 2] = np.eye(12)[0]
     gates = np.full((15, 3, 2), 0.5)
     figure = attention_over_time(weights, predictable, gates)
     titles = [axes.get_title("left") for axes in figure.axes]
     assert [title for title in titles if title] == [
         "head 1: no fixed lag in recall\nmean weight at most 0.08, gate 0.50",
-        "head 2: 10 steps back in recall\nmean weight 1.00, gate 0.50",
-        "head 3: 1 step back in recall\nmean weight 1.00, gate 0.50",
+        "head 2: lag 10 in recall\nmean weight 1.00, gate 0.50",
+        "head 3: lag 1 in recall\nmean weight 1.00, gate 0.50",
     ]
 
 

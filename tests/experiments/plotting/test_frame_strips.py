@@ -146,5 +146,5 @@ def test_each_sequence_may_have_a_recall_phase_of_its_own() -> None:
     marked = {patch.get_gid() for patch in figure.axes[0].patches} - {None}
     recalled = {gid for gid in marked if gid.startswith("recall/")}
     assert recalled == {"recall/0/2-2", "recall/0/4-4", "recall/1/1-1", "recall/1/3-4"}
-    with pytest.raises(ValueError, match=r"predictable must have the shape \(5, 2\)"):
+    with pytest.raises(ValueError, match=r"predictable: got shape \(5, 1\), must be \(5, 2\)"):
         frame_strips(frames, frames, frames, own[:, :1], num_given=3)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_gtm.experiments.plotting import kl_per_frame
-from pyro_gtm.experiments.plotting.style import FLOOR_LABEL
+from pyro_gtm.experiments.plotting.style import ORACLE_LABEL
 
 LAYOUTS = [(0, 1), (1, 0), (10, 5), (50, 5)]  # (list_length, recall_length)
 
@@ -64,28 +64,30 @@ def test_every_run_of_shares_is_marked_as_deep_as_it_is(
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("level", [0.5, 40.0])
-def test_the_floor_is_drawn_and_named(
+def test_the_oracle_kl_is_drawn_and_named(
     layout: tuple[int, int],
     level: float,
     recall_after: Callable[[int, int], np.ndarray],
     assert_reads_well: Callable[[Figure], None],
 ) -> None:
     predictable = recall_after(*layout)
-    floor = np.where(predictable, 0.0, level)
-    figure = kl_per_frame({"dnc": np.full(len(predictable), 22.0)}, predictable, floor=floor)
+    oracle_kl = np.where(predictable, 0.0, level)
+    figure = kl_per_frame(
+        {"dnc": np.full(len(predictable), 22.0)}, predictable, oracle_kl=oracle_kl
+    )
     (axes,) = figure.axes
     curve, line = axes.lines
-    assert line.get_gid() == "floor"
+    assert line.get_gid() == "oracle_kl"
     assert line.get_linestyle() == "--"
-    assert np.array_equal(line.get_ydata(), floor)
+    assert np.array_equal(line.get_ydata(), oracle_kl)
     assert line.zorder > curve.zorder, "a curve that reaches it hides it"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["dnc", FLOOR_LABEL]
+    assert labels == ["dnc", ORACLE_LABEL]
     low, high = axes.get_ylim()
-    assert low < floor.min() and floor.max() < high
+    assert low < oracle_kl.min() and oracle_kl.max() < high
     assert_reads_well(figure)
 
 
-def test_one_curve_without_a_floor_needs_no_legend() -> None:
+def test_one_curve_without_an_oracle_needs_no_legend() -> None:
     (axes,) = kl_per_frame({"dnc": np.ones(3)}, np.zeros(3)).axes
     assert axes.get_legend() is None

@@ -126,7 +126,7 @@ def test_gates_stand_with_the_heads_they_belong_to(
 
 
 def recalling(num_frames: int, lag: int, strength: float = 1.0) -> Details:
-    """Each step writes a slot of its own; from frame ``lag`` on, head 2 reads as many steps back.
+    """Each step writes a slot of its own; from frame ``lag`` on, head 2 reads at that lag.
 
     In step t the latent of frame t - 1 is written.
     """
@@ -147,15 +147,12 @@ def test_titles_say_which_frame_is_read(
 ) -> None:
     """Whatever slots it is in, and however faintly it was written there."""
     figure = memory_over_time(recalling(15, lag, strength), recall_after(10, 5))
-    steps = "1 step" if lag == 1 else "10 steps"
-    assert (
-        finding(figure)
-        == f"In recall, 1.00 of what the best head reads is the frame of {steps} before"
-    )
+    expected = f"In recall, 1.00 of what the best head reads is the frame at lag {lag}"
+    assert finding(figure) == expected
     writing, first, second = titles(figure)
     assert writing == f"writing: the top slot\ngets {strength:.2f} on average"
     assert first == "head 1: no fixed lag\nin recall, at most 0.08"  # 1 / 13, one more each frame
-    assert second == f"head 2: {steps} back\nin recall, share 1.00"
+    assert second == f"head 2: lag {lag}\nin recall, share 1.00"
     origins = maps(figure)[-1]
     assert np.allclose(origins[:, 10:], np.eye(15)[:, 10 - lag : 15 - lag])
 

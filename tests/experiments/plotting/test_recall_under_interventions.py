@@ -44,7 +44,7 @@ def test_every_curve_and_frame_is_drawn(
         assert (image.get_alpha() < 1) == (label in NAMES and int(t) < given)
         ground = [patch for patch in below.patches if (patch.get_gid() or "").startswith("recall")]
         assert all(patch.get_zorder() < image.get_zorder() for patch in ground), "it hides frames"
-    outlines = [patch for patch in below.patches if not patch.get_fill()]
+    outlines = [patch for patch in below.patches if patch.get_facecolor()[3] == 0]
     assert len(outlines) == len(NAMES)
     for outline in outlines:
         assert isinstance(outline, Rectangle)
