@@ -41,8 +41,6 @@ SMOKE_RUNS = {
         "new/memory_growth.png",
     ),
     "benchmarks/guard.py": ("--memory vrnn --turns 1 --worse 9", "ok"),
-    "benchmarks/million_updates.py": ("--memory vrnn --preset debug -b 2 --updates 2", "plain SVI"),
-    "benchmarks/long_sequences.py": ("--memory vrnn -T 4 -b 2 --width 8 --turns 1", "0.0e+00"),
     "benchmarks/sequence_time.py": ("--task mnist_map -b 2 --turns 1", "%"),
     "benchmarks/step_time.py": (
         "--turns 1 -T 3 -b 2 --width 8",

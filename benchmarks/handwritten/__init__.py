@@ -5,6 +5,7 @@ options fixed.  What ``step_time.py`` holds the library against.
 """
 
 from handwritten.memories import MEMORIES
-from handwritten.model import Networks, negative_bound
+from handwritten.model import Networks, negative_elbo
+from handwritten.sizes import Sizes
 
-__all__ = ["MEMORIES", "Networks", "negative_bound"]
+__all__ = ["MEMORIES", "Networks", "Sizes", "negative_elbo"]

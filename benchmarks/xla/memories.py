@@ -15,20 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from handwritten.sizes import Sizes
 from xla.layers import Parameters, linear, lstm
 
 State = tuple[Array, ...]
 MARK = 16  # what words of the LRU memory and of the DNC have beside the latent
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Of one memory."""
-
-    latent: int
-    hidden: int
-    slots: int
-    heads: int
 
 
 @dataclass(frozen=True)
@@ -38,7 +29,7 @@ class VRNN:
     sizes: Sizes
 
     def start(self, parameters: Parameters, batch: int, dtype: Any) -> State:
-        zeros = jnp.zeros((batch, self.sizes.hidden), dtype)
+        zeros = jnp.zeros((batch, self.sizes.hidden_dim), dtype)
         return zeros, zeros
 
     def advance(self, parameters: Parameters, state: State, z: Array) -> tuple[Array, State]:
@@ -53,8 +44,8 @@ class Introspective:
     sizes: Sizes
 
     def start(self, parameters: Parameters, batch: int, dtype: Any) -> State:
-        zeros = jnp.zeros((batch, self.sizes.hidden), dtype)
-        return zeros, zeros, jnp.zeros((batch, self.sizes.slots, self.sizes.latent), dtype)
+        zeros = jnp.zeros((batch, self.sizes.hidden_dim), dtype)
+        return zeros, zeros, jnp.zeros((batch, self.sizes.slots, self.sizes.latent_dim), dtype)
 
     def advance(self, parameters: Parameters, state: State, z: Array) -> tuple[Array, State]:
         h, c, buffer = state
@@ -74,7 +65,7 @@ class Addressed:
 
     @property
     def word(self) -> int:
-        return self.sizes.latent + MARK
+        return self.sizes.latent_dim + MARK
 
     @property
     def parts(self) -> list[int]:
@@ -85,7 +76,7 @@ class Addressed:
         """Zeros for h, for what is one number a slot, and for the reads."""
         sizes = self.sizes
         return (
-            jnp.zeros((batch, sizes.hidden), dtype),
+            jnp.zeros((batch, sizes.hidden_dim), dtype),
             jnp.zeros((batch, sizes.slots), dtype),
             jnp.zeros((batch, sizes.heads, self.word), dtype),
         )
@@ -132,7 +123,7 @@ class NTM(Addressed):
 
     @property
     def word(self) -> int:
-        return self.sizes.latent
+        return self.sizes.latent_dim
 
     @property
     def parts(self) -> list[int]:
