@@ -1,7 +1,7 @@
 """How do time and peak memory of a memory grow with sequences, slots, heads and the batch?
 
     python benchmarks/memory_growth.py
-    python benchmarks/memory_growth.py --memory dnc --slots 64,128,256,512 --output runs/growth
+    python benchmarks/memory_growth.py --memory dnc --slots 64,128,256,512 --figure growth.png
 
 Measured is a sequence of T steps of a memory alone, forward and backward (to the weights and to the
 latents), on one CPU thread: no Pyro, no other networks.  One of the four sizes grows, the others
@@ -36,18 +36,11 @@ from typing import Any
 import click
 import torch
 
-from common.command_line import (
-    command,
-    memories_option,
-    output_option,
-    refusing_bad_input,
-    size_option,
-)
-from growth.curves import UNITS, curves_as_csv, curves_of, table
+from common.command_line import command, memories_option, refusing_bad_input, size_option
+from growth.curves import UNITS, curves_of, table
 from growth.figure import draw_growth
 from growth.sequences import build_run, measure, points_of
 from pyro_gtm.experiments import plotting
-from pyro_gtm.experiments.files import write_atomically
 
 
 class Growing(click.ParamType):
@@ -79,7 +72,12 @@ class Growing(click.ParamType):
 @size_option("--hidden-dim", default=128, help="Of the LSTM.")
 @size_option("--word-size", default=32, help="Of a slot.")
 @size_option("--turns", default=15, help="Of every measurement of time; the longest take fewer.")
-@output_option("memory_growth")
+@click.option(
+    "--figure",
+    "path",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Also draw it, to this file.",
+)
 def main(
     memories: list[str],
     num_steps: tuple[int, ...],
@@ -90,7 +88,7 @@ def main(
     hidden_dim: int,
     word_size: int,
     turns: int,
-    output: Path | None,
+    path: Path | None,
 ) -> None:
     """Measure memories as sequences, slots, heads and batch grow, on one CPU thread."""
     lists = {"num_steps": num_steps, "slots": slots, "heads": heads, "batch_size": batch_size}
@@ -100,8 +98,8 @@ def main(
     torch.manual_seed(0)
     with refusing_bad_input():
         runs = [build_run(point, **options) for point in points]
-        if output is not None:
-            output.mkdir(parents=True, exist_ok=True)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
 
     curves = curves_of(points, measure(runs, turns, report=click.echo))
     click.echo(
@@ -113,11 +111,9 @@ def main(
     for grown in grid:
         for measured in UNITS:
             click.echo("\n" + table(curves, grown, measured))
-    if output is not None:
-        numbers = curves_as_csv(curves, **options)
-        write_atomically(output / "memory_growth.csv", numbers)
-        plotting.save(draw_growth(curves, grid), output / "memory_growth.png")
-        click.echo(f"\nwrote {output / 'memory_growth.csv'} and {output / 'memory_growth.png'}")
+    if path is not None:
+        plotting.save(draw_growth(curves, grid), path)
+        click.echo(f"\nwrote {path}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -53,16 +52,6 @@ def device_option() -> Decorator:
             return pick_device(name)
 
     return click.option("--device", default="cpu", callback=find, help="auto, cpu, cuda, ...")
-
-
-def output_option(script: str) -> Decorator:
-    """A folder, which the script makes when all else is in order."""
-    return click.option(
-        "-o",
-        "--output",
-        type=click.Path(file_okay=False, writable=True, path_type=Path),
-        help=f"Folder for {script}.csv and {script}.png.",
-    )
 
 
 @contextmanager

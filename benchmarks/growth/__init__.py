@@ -1,6 +1,6 @@
 """What ``memory_growth.py`` is made of.
 
 - ``sequences``: what grows and how far; time and peak memory of a sequence.
-- ``curves``: measurements of one memory while one size grows, as table and CSV.
+- ``curves``: measurements of one memory while one size grows, and their table.
 - ``figure``: the same as a picture.
 """

@@ -1,11 +1,9 @@
-"""Measurements of one memory while one size grows, as table and CSV."""
+"""Measurements of one memory while one size grows, and their table."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 from typing import Literal, NamedTuple
 
@@ -61,35 +59,6 @@ def curves_of(points: Sequence[Point], costs: Sequence[Cost]) -> list[Curve]:
     measured = zip(points, costs, strict=True)
     groups = groupby(measured, key=lambda pair: (pair[0].memory, pair[0].grown))
     return [Curve(*key, *map(list, zip(*group, strict=True))) for key, group in groups]
-
-
-def curves_as_csv(curves: Iterable[Curve], **constants: int) -> bytes:
-    """One row a size; exponents are those of the step from the row before."""
-    rows: list[dict[str, object]] = []
-    for curve in curves:
-        exponents = [["", *curve.exponents(measured)] for measured in UNITS]
-        columns = zip(
-            curve.points, curve.shown("seconds"), curve.shown("bytes"), *exponents, strict=True
-        )
-        for point, ms, mib, of_time, of_memory in columns:
-            rows.append(
-                {"memory": curve.memory, "grown": curve.grown}
-                | {size: point.sizes.get(size) for size in GROWING}
-                | constants
-                | {
-                    "ms_a_sequence": ms,
-                    "ms_a_step": ms / point.sizes["num_steps"],
-                    "peak_mib": mib,
-                    "exponent_of_time": of_time,
-                    "exponent_of_memory": of_memory,
-                    "expected": curve.expected,
-                }
-            )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def table(curves: Sequence[Curve], grown: str, measured: Measured) -> str:

@@ -4,8 +4,7 @@ No Pyro, no handlers, nothing imported from ``pyro_gtm``; one batch dimension, n
 options fixed.  What ``step_time.py`` holds the library against.
 """
 
-from handwritten.memories import MEMORIES
+from handwritten.memories import MEMORIES, Sizes
 from handwritten.model import Networks, negative_elbo
-from handwritten.sizes import Sizes
 
 __all__ = ["MEMORIES", "Networks", "Sizes", "negative_elbo"]

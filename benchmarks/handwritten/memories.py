@@ -6,14 +6,26 @@ interface come in the same order there, so that weights can be copied.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from handwritten.sizes import Sizes
-
 State = tuple[Tensor, ...]
 MARK = 16  # what words of the LRU memory and of the DNC have beside the latent
+
+
+class Sizes(NamedTuple):
+    """Of the networks, here and in JAX."""
+
+    latent_dim: int
+    width: int
+    """Of the MLPs."""
+    hidden_dim: int
+    """Of the LSTM."""
+    slots: int
+    heads: int
 
 
 class VRNN(nn.Module):

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
-from handwritten.memories import MEMORIES
-from handwritten.sizes import Sizes
+from handwritten.memories import MEMORIES, Sizes
 
 Pair = tuple[Tensor, Tensor]  # location and scale
 

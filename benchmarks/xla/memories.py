@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from handwritten.sizes import Sizes
+from handwritten import Sizes
 from xla.layers import Parameters, linear, lstm
 
 State = tuple[Array, ...]

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 from click.testing import CliRunner
 
-PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "copy_task.py"
-SPEC = importlib.util.spec_from_file_location("copy_task", PATH)
-copy_task = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(copy_task)
+import copy_task
 
 BITS = 6
 
@@ -113,20 +106,18 @@ def test_training_ends_when_passed():
     assert curve.steps[-1] < 2000
 
 
-def test_command_leaves_numbers_and_a_figure(tmp_path):
-    folder = tmp_path / "a" / "b"
-    arguments = f"--memory vrnn -n 2 -b 2 --eval-every 1 --seed 4 --output {folder}"
+def test_command_shows_every_evaluation_and_a_table():
+    arguments = "--memory vrnn -n 2 -b 2 --eval-every 1 --seed 4"
     result = CliRunner().invoke(copy_task.main, arguments.split())
     assert result.exit_code == 0, result.output
-    with open(folder / "copy_task.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["memory"], row["seed"], row["step"]) for row in rows] == [
-        ("vrnn", "4", "0"),
-        ("vrnn", "4", "1"),
-        ("vrnn", "4", "2"),
+    first, second, *_, last = result.output.splitlines()
+    assert [line.split()[:3] for line in (first, second)] == [
+        ["vrnn", "step", "1"],
+        ["vrnn", "step", "2"],
     ]
-    assert all(0 <= float(row["bit_error"]) <= 1 for row in rows)
-    assert (folder / "copy_task.png").read_bytes().startswith(b"\x89PNG")
+    error = second.split()[-1]
+    assert 0 <= float(error) <= 1
+    assert last.split()[3:] == ["2", error, "no"]
 
 
 @pytest.mark.parametrize(
@@ -136,27 +127,15 @@ def test_command_leaves_numbers_and_a_figure(tmp_path):
         ("--num-steps 0", "0 is not in the range x>=1"),
         ("--max-length 0", "0 is not in the range x>=1"),
         ("--learning-rate 0", "0.0 is not in the range"),
-        ("--learning-rate nan", "--learning-rate must be a number"),
+        ("--learning-rate nan", "--learning-rate: nan is not a number"),
         ("--seed -1", "-1 is not in the range"),
-        ("--output taken", "'taken' is a file"),
-        ("--output taken/below", "taken/below cannot be used: Not a directory"),
     ],
 )
-def test_bad_values_are_refused_in_a_sentence(arguments, words, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("taken").touch()
+def test_bad_values_are_refused_in_a_sentence(arguments, words):
     result = CliRunner().invoke(copy_task.main, ["--memory", "vrnn", *arguments.split()])
     assert result.exit_code == 2
     assert words in result.output.splitlines()[-1]
     assert "bit error" not in result.output
-
-
-def test_a_perfect_curve_can_be_drawn():
-    """Zero has no place on a logarithmic axis."""
-    curve = copy_task.Curve("dnc", 10, [0, 100], [0.5, 0.0], 0.01)
-    figure = copy_task.draw_curves([curve], "title")
-    (line, _) = figure.axes[0].lines
-    assert line.get_ydata().tolist() == [0.5, 0.001]
 
 
 @pytest.mark.slow
@@ -174,4 +153,4 @@ def test_memories_copy_and_the_lstm_alone_does_not(name):
     if name == "vrnn":
         assert min(curve.errors) > 0.2
     else:
-        assert curve.passed, str(curve)
+        assert curve.passed, curve

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 
@@ -128,32 +127,20 @@ def test_a_table_has_the_last_exponent_beside_the_expected():
     assert memory.split() == ["dnc", "1.0", "2.0", "1.00", "to", "2"]
 
 
-def test_command_leaves_numbers_and_a_figure(tmp_path):
-    folder = tmp_path / "a" / "b"
-    result = CliRunner().invoke(memory_growth.main, [*TINY.split(), "--output", str(folder)])
+def test_command_leaves_a_table_for_each_size_and_a_figure(tmp_path):
+    path = tmp_path / "a" / "b.png"
+    result = CliRunner().invoke(memory_growth.main, [*TINY.split(), "--figure", str(path)])
     assert result.exit_code == 0, result.output
-    assert (folder / "memory_growth.png").read_bytes().startswith(b"\x89PNG")
-    with open(folder / "memory_growth.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    measured = {(row["memory"], row["grown"]) for row in rows}
-    own = {(name, grown) for name in gtm.memory_names() for grown in ("num_steps", "batch_size")}
-    assert own <= measured
-    assert ("dnc", "slots") in measured and ("vrnn", "slots") not in measured
-    of_dnc = [row for row in rows if (row["memory"], row["grown"]) == ("dnc", "slots")]
-    assert [(row["slots"], row["heads"], row["expected"]) for row in of_dnc] == [
-        ("2", "1", "to 2"),
-        ("4", "1", "to 2"),
+    assert path.read_bytes().startswith(b"\x89PNG")
+    tables = result.output.split("\n\n")[2:-1]
+    assert [text.splitlines()[0].split()[:3] for text in tables[2:4]] == [
+        ["slots", "N,", "ms"],
+        ["slots", "N,", "MiB"],
     ]
-    assert [row["exponent_of_memory"] == "" for row in of_dnc] == [True, False]
-    assert all(float(row["ms_a_sequence"]) > 0 and float(row["peak_mib"]) > 0 for row in rows)
-
-
-def test_a_memory_without_slots_has_no_table_of_them():
-    result = CliRunner().invoke(memory_growth.main, [*TINY.split(), "--memory", "vrnn"])
-    assert result.exit_code == 0, result.output
-    assert "steps T, ms" in result.output
-    assert "sequences B, MiB" in result.output
-    assert "slots N" not in result.output
+    assert len(tables) == 2 * len(sequences.GROWING)
+    rows = [line.split()[0] for line in tables[0].splitlines()[1:]]
+    assert rows == list(gtm.memory_names())
+    assert "vrnn" not in tables[2]
 
 
 def test_a_panel_for_each_size_and_cost_with_every_line_and_its_exponent():
@@ -188,8 +175,7 @@ def test_a_panel_for_each_size_and_cost_with_every_line_and_its_exponent():
         ("-T 1,two", "'1,two' must be growing positive integers"),
         ("--turns 0", "0 is not in the range x>=1"),
         ("--memory lru --heads 1,9", "slots must be at least heads=9"),
-        ("--output taken", "'taken' is a file"),
-        ("--output taken/below", "taken/below cannot be used: Not a directory"),
+        ("--figure taken/below.png", "taken cannot be used: File exists"),
     ],
 )
 def test_bad_values_are_refused_in_a_sentence(arguments, words, tmp_path, monkeypatch):
