@@ -6,20 +6,18 @@
     python benchmarks/step_time.py --device cuda --matmul-precision high
     python benchmarks/step_time.py -T 1000 -b 4 --contestant stacked --contestant "checkpointed, 32"
 
-Contestants, all with the same sizes of network, the same weights at first, the same batch, Adam and
-a gradient clip:
+Contestants, with the same sizes, weights at first, batches, Adam and gradient clip:
 
 - ``hand-written``: a plain PyTorch loop as a careful person writes it (``benchmarks/handwritten``):
-  encoder once before the loop, ``nn.LSTMCell``, memory, prior and posterior in it, decoder once
-  after it, the KL in closed form.  A test holds its loss and its gradients to be the library's.
+  encoder before the loop, ``nn.LSTMCell``, memory, prior and posterior in it, decoder after it, the
+  KL in closed form.  A test holds its loss and its gradients to be the library's.
 - ``XLA scan``: the same in JAX (``benchmarks/xla``), compiled to one program; held to be the same
   by a test.  It needs the extra ``benchmark``.
 - ``stacked``, ``per step``: this library's two site layouts; the first is what
-  ``examples/train.py`` trains.
-- ``bfloat16``: the first with ``--precision bfloat16``; ``captured``: on CUDA, as it is trained
-  there, its losses read after every step.  Run only where asked for: ``compiled, 5`` and the like,
-  with ``--compile-steps 5``, and ``checkpointed, 32``, with ``--checkpoint-every 32``, which is for
-  sequences of hundreds of steps.
+  ``examples/train.py`` trains.  ``bfloat16``: the first with ``--precision bfloat16``;
+  ``captured``: as it is trained on CUDA, its losses read after every step.  Only where asked for:
+  ``compiled, 5`` and the like, with ``--compile-steps 5``, and ``checkpointed, 32``, with
+  ``--checkpoint-every 32``, which is for sequences of hundreds of steps.
 - ``naive pair``: a Pyro model and guide as the tutorials teach them: two functions, each with its
   own loop, every network called in every step, ``pyro.optim.ClippedAdam``; once with Pyro's
   validation off and once with it on, which is Pyro's default.  Its memory is the hand-written one.
@@ -31,12 +29,12 @@ The contestants take turns, one step each, and wait for the device.  The table g
 - medians of the ratios to others' steps of the same turn;
 - the most memory that a step needs beside weights, moments and frames: in PyTorch what its
   allocator gives out (on the CPU by its profiler), in JAX what XLA planned when it compiled;
-- the time as a multiple of the *roofline*: the longer of the step's matrix products at the rate of
-  large float32 products on this machine, and its traffic at the rate of a large copy, both measured
-  first; ``contestants/roofline.py`` says what is counted.
+- the time as a multiple of the *roofline* (``contestants/roofline.py``): the longer of the step's
+  matrix products at the rate of large float32 products on this machine, and its traffic at the rate
+  of a large copy, both measured first.
 
-``--matmul-precision`` is for all.  With ``high`` or ``medium`` GPUs multiply in TensorFloat32 or
-bfloat16, and so may PyTorch on a CPU; XLA on a CPU stays with float32.
+With ``--matmul-precision high`` or ``medium`` GPUs multiply in TensorFloat32 or bfloat16, and so
+may PyTorch on a CPU; XLA on a CPU stays with float32.
 """
 
 from __future__ import annotations

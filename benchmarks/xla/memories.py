@@ -23,10 +23,12 @@ MARK = 16  # what words of the LRU memory and of the DNC have beside the latent
 
 
 @dataclass(frozen=True)
-class VRNN:
-    """An LSTM, which is all there is to it; slots and heads mean nothing."""
-
+class Memory:
     sizes: Sizes
+
+
+class VRNN(Memory):
+    """An LSTM, which is all there is to it; slots and heads mean nothing."""
 
     def start(self, parameters: Parameters, batch: int, dtype: Any) -> State:
         zeros = jnp.zeros((batch, self.sizes.hidden_dim), dtype)
@@ -37,11 +39,8 @@ class VRNN:
         return h, (h, c)
 
 
-@dataclass(frozen=True)
-class Introspective:
+class Introspective(Memory):
     """The last latents in a buffer, read by position."""
-
-    sizes: Sizes
 
     def start(self, parameters: Parameters, batch: int, dtype: Any) -> State:
         zeros = jnp.zeros((batch, self.sizes.hidden_dim), dtype)
@@ -57,11 +56,8 @@ class Introspective:
         return reads.reshape(len(h), -1), (h, c, buffer)
 
 
-@dataclass(frozen=True)
-class Addressed:
+class Addressed(Memory):
     """What the next three share: an LSTM that sees the last reads, and one interface."""
-
-    sizes: Sizes
 
     @property
     def word(self) -> int:
@@ -117,7 +113,6 @@ def comes_before(order: Array) -> Array:
     return (there < here) | ((there == here) & (slots < slots[:, None]))
 
 
-@dataclass(frozen=True)
 class NTM(Addressed):
     """Heads that look up by content and move by location; one of them writes."""
 
@@ -153,7 +148,6 @@ class NTM(Addressed):
         return context(reads, h), (h, c, memory, w, reads)
 
 
-@dataclass(frozen=True)
 class LRU(Addressed):
     """Look up by content; write where one has read, or to the slots used least."""
 
@@ -183,7 +177,6 @@ class LRU(Addressed):
         return context(reads, h), (h, c, memory, usage, read_w, reads)
 
 
-@dataclass(frozen=True)
 class DNC(Addressed):
     """Slots that are allocated when free, and linked in the order of writing."""
 

@@ -24,13 +24,8 @@ IN_PYTORCH = ["hand-written", "stacked", "per step", "bfloat16"]
 IN_PYTORCH += ["checkpointed, 32", "naive pair", "naive pair, validated"]
 
 
-def test_every_memory_of_the_library_has_a_counterpart():
-    ours = {
-        name
-        for name in gtm.memory_names()
-        if gtm.memory.registry.memory_class(name).__module__.startswith("pyro_gtm.")
-    }
-    assert set(MEMORIES) == ours
+def test_every_memory_of_the_library_has_a_counterpart(memory_name):
+    assert memory_name in MEMORIES
 
 
 @pytest.mark.usefixtures("float64")

@@ -66,10 +66,6 @@ def compiled(function, *arguments):
     return function.lower(*arguments).compile(compiler_options=FAST_TO_COMPILE)
 
 
-def test_every_hand_written_memory_has_a_counterpart():
-    assert xla.MEMORIES.keys() == handwritten.MEMORIES.keys()
-
-
 @pytest.mark.usefixtures("doubles")
 @pytest.mark.parametrize("name", handwritten.MEMORIES)
 def test_loss_and_gradients_equal_the_hand_written(name):
