@@ -129,7 +129,7 @@ def table(times: Mapping[str, list[float]], peaks: Mapping[str, int], least: flo
             for other in COLUMNS
         )
         lines.append(
-            f"{label:24}{1e3 * median:10.1f}{1 / median:10.1f}{MILLION * median / 3600:14.1f}"
+            f"{label:24}{1e3 * median:10.1f}{1 / median:10.2f}{MILLION * median / 3600:14.1f}"
             f"{ratios}{peaks[label] / 2**20:10.1f}{median / least:12.1f}"
         )
     return "\n".join(lines)

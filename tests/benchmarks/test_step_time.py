@@ -100,9 +100,9 @@ def test_numbers_of_a_row():
     header, first, second = step_time.table(times, peaks, least=0.25).splitlines()
     assert header == step_time.HEADER
     numbers = first.removeprefix("hand-written").split()
-    assert numbers == ["1000.0", "1.0", "277.8", "1.00", "-", "0.71", "1.0", "4.0"]
+    assert numbers == ["1000.0", "1.00", "277.8", "1.00", "-", "0.71", "1.0", "4.0"]
     numbers = second.removeprefix("stacked").split()
-    assert numbers == ["2000.0", "0.5", "555.6", "1.40", "-", "1.00", "3.0", "8.0"]
+    assert numbers == ["2000.0", "0.50", "555.6", "1.40", "-", "1.00", "3.0", "8.0"]
 
 
 def test_a_ratio_is_taken_turn_by_turn():
