@@ -26,7 +26,6 @@ from common.command_line import (
 )
 from pyro_gtm.experiments.build import Experiment, build_experiment
 from pyro_gtm.experiments.config import make_config
-from pyro_gtm.infer.evaluation import arguments
 from pyro_gtm.memory import memory_names
 from pyro_gtm.tasks import task_names
 
@@ -44,7 +43,7 @@ def times(experiment: Experiment, turns: int) -> list[list[float]]:
         begun = now()
         batch = experiment.draw()
         drawn = now()
-        experiment.svi.step(*arguments(*batch))
+        experiment.svi.step(*[part for part in batch if part is not None])
         if turn >= 0:
             seconds[0].append(drawn - begun)
             seconds[1].append(now() - drawn)

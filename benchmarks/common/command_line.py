@@ -10,9 +10,9 @@ from typing import Any
 import click
 import torch
 
-import pyro_gtm as gtm
 from pyro_gtm.experiments.build import pick_device
 from pyro_gtm.experiments.data import MissingDataError
+from pyro_gtm.memory import memory_names
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -42,7 +42,7 @@ def names_option(flag: str, parameter: str, names: Sequence[str], default: Any) 
 
 def memories_option(*default: str) -> Decorator:
     """Registered memories, by default all."""
-    names = gtm.memory_names()
+    names = memory_names()
     return names_option("--memory", "memories", names, default or names)
 
 

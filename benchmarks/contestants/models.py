@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import pyro_gtm as gtm
 from common.memories import build_memory
 from handwritten import Networks, Sizes
+from pyro_gtm.model.networks import MLPDecoder, MLPEncoder
 
 EVENT = (1, 28, 28)
 PIXELS = 784
@@ -42,8 +43,8 @@ def build_product(name: str, sizes: Sizes) -> Product:
     program = gtm.GenerativeTemporalModel(
         context_dim=memory.context_dim,
         latent_dim=sizes.latent_dim,
-        encoder=gtm.MLPEncoder(EVENT, sizes.width, feature_dim=sizes.width),
-        decoder=gtm.MLPDecoder(sizes.latent_dim + memory.context_dim, sizes.width, EVENT),
+        encoder=MLPEncoder(EVENT, sizes.width, feature_dim=sizes.width),
+        decoder=MLPDecoder(sizes.latent_dim + memory.context_dim, sizes.width, EVENT),
         likelihood=gtm.BernoulliLikelihood(EVENT),
     )
     return Product(program, memory)

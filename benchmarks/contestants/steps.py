@@ -20,6 +20,7 @@ import pyro_gtm as gtm
 from contestants.models import Product
 from contestants.turns import Step, TorchContestant
 from handwritten import Networks, negative_elbo
+from pyro_gtm.infer import CapturedSVI, DeviceTrace_ELBO, training_steps
 
 REFERENCE = "hand-written"
 STACKED = "stacked"
@@ -94,7 +95,7 @@ def make_svi(
     model = gtm.use_memory(memory, name=name, unrolling=unrolling)(program.model)
     guide = gtm.FilteringGuide(model, program)
     optimizer = gtm.optim.Adam(lr=1e-3, clip_norm=10.0)
-    return kind(model, guide, optimizer, gtm.DeviceTrace_ELBO(), **options)
+    return kind(model, guide, optimizer, DeviceTrace_ELBO(), **options)
 
 
 def by_svi(
@@ -116,9 +117,9 @@ def by_svi(
 def captured(program: gtm.GenerativeTemporalModel, memory: gtm.MemoryModule) -> Step:
     """The whole step as a CUDA graph; frames are copied to where the graph has them."""
     device = next(program.parameters()).device
-    svi = make_svi(gtm.CapturedSVI, program, memory, device=device, read_every=1)
+    svi = make_svi(CapturedSVI, program, memory, device=device, read_every=1)
     held: list[Tensor] = []
-    steps = gtm.training_steps(svi, lambda: (held[0], None), num_steps=2**62)
+    steps = training_steps(svi, lambda: (held[0], None), num_steps=2**62)
 
     def step(frames: Tensor) -> float:
         if held:

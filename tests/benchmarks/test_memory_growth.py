@@ -124,7 +124,7 @@ def test_command_leaves_a_table_for_each_size_and_a_figure(tmp_path):
     ]
     assert len(tables) == 2 * len(sequences.GROWING)
     rows = [line.split()[0] for line in tables[0].splitlines()[1:]]
-    assert rows == list(gtm.memory_names())
+    assert rows == list(gtm.memory.memory_names())
     assert "vrnn" not in tables[2]
 
 
