@@ -2,7 +2,7 @@ PYTHON ?= python
 MEMORY ?= introspective
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint types debug-run benchmark clean
+.PHONY: help install test format lint types debug-run benchmark clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -12,6 +12,10 @@ install: ## install the package in place, with the tested versions and the devel
 
 test: ## run the tests that are not slow
 	$(PYTHON) -m pytest
+
+format: ## format the code, and mend what ruff can mend
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
 
 lint: ## check style and formatting
 	$(PYTHON) -m ruff check .

@@ -1,7 +1,7 @@
 """How do time and peak memory of a memory grow with sequences, slots, heads and the batch?
 
     python benchmarks/memory_growth.py
-    python benchmarks/memory_growth.py --memory dnc --slots 64,128,256,512 --output runs/growth
+    python benchmarks/memory_growth.py --memory dnc --slots 64,128,256,512 --figure growth.png
 
 Measured is a sequence of T steps of a memory alone, forward and backward (to the weights and to the
 latents), on one CPU thread: no Pyro, no other networks.  One of the four sizes grows, the others
@@ -35,18 +35,16 @@ from typing import Any
 
 import click
 import torch
-from growth.cost import LEAST_TURNS, build_runs, measure
-from growth.curves import UNITS, curves_as_csv, curves_of, table
-from growth.figure import draw_growth
-from growth.sizes import sizes_of
 
-import pyro_gtm as gtm
+from common.command_line import command, memories_option, refusing_bad_input, size_option
+from growth.curves import UNITS, curves_of, table
+from growth.figure import draw_growth
+from growth.sequences import build_run, measure, points_of
 from pyro_gtm.experiments import plotting
-from pyro_gtm.experiments.files import write_atomically
 
 
 class Growing(click.ParamType):
-    """Whole numbers with commas between them, each more than the one before."""
+    """Positive integers with commas between them, each more than the one before."""
 
     name = "list"
 
@@ -60,41 +58,28 @@ class Growing(click.ParamType):
         except ValueError:
             numbers = ()
         if len(numbers) < 2 or numbers[0] < 1 or any(a >= b for a, b in pairwise(numbers)):
-            self.fail(f"{value!r} must be growing whole numbers, at least two, such as 8,16", param)
+            self.fail(f"{value!r} must be growing positive integers, at least two, such as 8,16")
         return numbers
 
 
-@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
-@click.option(
-    "--memory",
-    "memories",
-    type=click.Choice(gtm.memory_names()),
-    multiple=True,
-    default=gtm.memory_names(),
-    help="May be given more than once.",
-)
+@command()
+@memories_option()
 @click.option("-T", "--num-steps", type=Growing(), default="20,200,2000", help="Of a sequence.")
 @click.option("--slots", type=Growing(), default="16,64,256,1024")
 @click.option("--heads", type=Growing(), default="1,2,4,8")
 @click.option("-b", "--batch-size", type=Growing(), default="8,64,512", help="Sequences at once.")
-@click.option("--latent-dim", type=click.IntRange(1), default=32)
-@click.option("--hidden-dim", type=click.IntRange(1), default=128, help="Of the LSTM.")
-@click.option("--word-size", type=click.IntRange(1), default=32, help="Of a slot.")
-@click.option("--turns", type=click.IntRange(1), default=15, help="Of every measurement of time.")
+@size_option("--latent-dim", default=32)
+@size_option("--hidden-dim", default=128, help="Of the LSTM.")
+@size_option("--word-size", default=32, help="Of a slot.")
+@size_option("--turns", default=15, help="Of every measurement of time; the longest take fewer.")
 @click.option(
-    "--limit",
-    type=click.FloatRange(0),
-    default=5.0,
-    help=f"Seconds in all turns of a sequence, after which it has no more than {LEAST_TURNS}.",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(file_okay=False, writable=True, path_type=Path),
-    help="Folder for memory_growth.csv and memory_growth.png.",
+    "--figure",
+    "path",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Also draw it, to this file.",
 )
 def main(
-    memories: tuple[str, ...],
+    memories: list[str],
     num_steps: tuple[int, ...],
     slots: tuple[int, ...],
     heads: tuple[int, ...],
@@ -103,43 +88,32 @@ def main(
     hidden_dim: int,
     word_size: int,
     turns: int,
-    limit: float,
-    output: Path | None,
+    path: Path | None,
 ) -> None:
     """Measure memories as sequences, slots, heads and batch grow, on one CPU thread."""
-    memories = tuple(dict.fromkeys(memories))
     lists = {"num_steps": num_steps, "slots": slots, "heads": heads, "batch_size": batch_size}
-    grid = {  # tables and panels for each that some memory has
-        grown: values
-        for grown, values in lists.items()
-        if any(sizes_of(memory, grown, lists) for memory in memories)
-    }
     options = {"latent_dim": latent_dim, "hidden_dim": hidden_dim, "word_size": word_size}
+    points = points_of(memories, lists)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    try:
-        if output is not None:
-            output.mkdir(parents=True, exist_ok=True)
-        runs = build_runs(memories, grid, **options)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    except OSError as error:
-        raise click.UsageError(f"{error.filename} cannot be used: {error.strerror}") from error
+    with refusing_bad_input():
+        runs = [build_run(point, **options) for point in points]
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
 
-    curves = curves_of(memories, grid, measure(runs, turns, limit, report=click.echo))
+    curves = curves_of(points, measure(runs, turns, report=click.echo))
     click.echo(
         f"\nlatent {latent_dim}, LSTM {hidden_dim}, words {word_size}, one thread, "
         f"PyTorch {torch.__version__}; a sequence forward and backward, medians of up to {turns}; "
         "what does not grow is at its least; the exponent is of the last two sizes"
     )
+    grid = {curve.grown: lists[curve.grown] for curve in curves}  # what some memory has
     for grown in grid:
         for measured in UNITS:
             click.echo("\n" + table(curves, grown, measured))
-    if output is not None:
-        numbers = curves_as_csv(curves, **options)
-        write_atomically(output / "memory_growth.csv", numbers)
-        plotting.save(draw_growth(curves, grid), output / "memory_growth.png")
-        click.echo(f"\nwrote {output / 'memory_growth.csv'} and {output / 'memory_growth.png'}")
+    if path is not None:
+        plotting.save(draw_growth(curves, grid), path)
+        click.echo(f"\nwrote {path}")
 
 
 if __name__ == "__main__":

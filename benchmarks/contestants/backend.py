@@ -9,11 +9,7 @@ import torch
 
 
 def configure(threads: int) -> None:
-    """How JAX is to start, which it does once in a process: before its first array.
-
-    As many threads as PyTorch has, and device memory only as it is needed, where it would
-    otherwise take three quarters of a GPU's.
-    """
+    """Before JAX's first array: as many threads as PyTorch has, device memory as it is needed."""
     os.environ["PJRT_NPROC"] = str(threads)
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 

@@ -1,6 +1,6 @@
 """The networks of all contestants: the library's, the hand-written, and weights from one to other.
 
-Every size of every contestant is in :class:`Sizes`; frames are binary, ``(T, B, 1, 28, 28)``.
+Frames are binary, ``(T, B, 1, 28, 28)``.
 """
 
 from __future__ import annotations
@@ -9,23 +9,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from handwritten import Networks
 from torch import Tensor, nn
 
 import pyro_gtm as gtm
+from common.memories import build_memory
+from handwritten import Networks, Sizes
+from pyro_gtm.model.networks import MLPDecoder, MLPEncoder
 
 EVENT = (1, 28, 28)
 PIXELS = 784
-
-
-class Sizes(NamedTuple):
-    """Of every contestant."""
-
-    latent: int
-    width: int
-    hidden: int
-    slots: int
-    heads: int
 
 
 class Product(NamedTuple):
@@ -41,24 +33,21 @@ class Product(NamedTuple):
         return dict(self.modules().named_parameters())
 
 
-def build_product(name: str, corrects: bool, sizes: Sizes) -> Product:
-    options: dict[str, int] = {"latent_dim": sizes.latent, "hidden_dim": sizes.hidden}
-    if name != "vrnn":
-        options.update(slots=sizes.slots, heads=sizes.heads)
-    memory = gtm.make_memory(name, **options)
+def build_product(name: str, sizes: Sizes) -> Product:
+    """With the library's default posterior.
+
+    Raises:
+        ValueError: the memory refuses its sizes.
+    """
+    memory = build_memory(name, **sizes._asdict())
     program = gtm.GenerativeTemporalModel(
         context_dim=memory.context_dim,
-        latent_dim=sizes.latent,
-        encoder=gtm.MLPEncoder(EVENT, sizes.width, feature_dim=sizes.width),
-        decoder=gtm.MLPDecoder(sizes.latent + memory.context_dim, sizes.width, EVENT),
+        latent_dim=sizes.latent_dim,
+        encoder=MLPEncoder(EVENT, sizes.width, feature_dim=sizes.width),
+        decoder=MLPDecoder(sizes.latent_dim + memory.context_dim, sizes.width, EVENT),
         likelihood=gtm.BernoulliLikelihood(EVENT),
-        posterior="correction" if corrects else "direct",
     )
     return Product(program, memory)
-
-
-def build_networks(name: str, corrects: bool, sizes: Sizes) -> Networks:
-    return Networks(name, corrects=corrects, pixels=PIXELS, **sizes._asdict())
 
 
 RENAMED = {  # beginnings of names, and what stands for them in the hand-written networks

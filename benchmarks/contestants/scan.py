@@ -6,13 +6,11 @@ from typing import Any
 
 import jax
 import torch
-import xla
-from handwritten import Networks
 from jax import Array
 from torch import Tensor
-from xla import memories
 
-from contestants.models import Sizes
+import xla
+from handwritten import Networks, Sizes
 
 PRECISIONS = {"highest": "float32", "high": "tensorfloat32", "medium": "bfloat16"}
 """JAX's names for those of ``torch.set_float32_matmul_precision``."""
@@ -37,16 +35,11 @@ class ScanContestant:
         device: torch.device,
         precision: str = "highest",
     ) -> None:
-        memory = xla.MEMORIES[name](
-            memories.Sizes(sizes.latent, sizes.hidden, sizes.slots, sizes.heads)
-        )
         self._device = jax.devices("gpu" if device.type == "cuda" else "cpu")[0]
         with jax.default_device(self._device):
-            parameters = xla.as_parameters(networks.state_dict(), networks.corrects)
+            parameters = xla.as_parameters(networks.state_dict())
             self._training = xla.begin(parameters)
-        self._step = xla.make_step(
-            xla.Networks(memory, networks.corrects), precision=PRECISIONS[precision]
-        )
+        self._step = xla.make_step(xla.MEMORIES[name](sizes), precision=PRECISIONS[precision])
         self._program: Any = None
 
     def prepare(self, frames: Tensor) -> Array:

@@ -1,7 +1,6 @@
 """What ``memory_growth.py`` is made of.
 
-- ``sizes``: what grows, how far, and how cost should grow with it.
-- ``cost``: time and peak memory of a sequence.
-- ``curves``: measurements of one memory while one size grows, as table and CSV.
+- ``sequences``: what grows and how far; time and peak memory of a sequence.
+- ``curves``: measurements of one memory while one size grows, and their table.
 - ``figure``: the same as a picture.
 """

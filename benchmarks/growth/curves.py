@@ -1,15 +1,14 @@
-"""Measurements of one memory while one size grows, as table and CSV."""
+"""Measurements of one memory while one size grows, and their table."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from itertools import groupby, pairwise
 from typing import Literal, NamedTuple
 
-from growth.cost import Cost
-from growth.sizes import GROWING, Grid, Key, Sizes, expected, sizes_of
+from growth.sequences import GROWING, Cost, Point
+from pyro_gtm.memory.registry import memory_class
 
 Measured = Literal["seconds", "bytes"]
 UNITS: dict[Measured, tuple[str, float]] = {"seconds": ("ms", 1e3), "bytes": ("MiB", 2.0**-20)}
@@ -21,13 +20,13 @@ class Curve(NamedTuple):
 
     memory: str
     grown: str
-    sizes: list[Sizes]
+    points: list[Point]
     costs: list[Cost]
 
     @property
     def values(self) -> list[int]:
         """Those of the size that grows."""
-        return [getattr(sizes, self.grown) for sizes in self.sizes]
+        return [point.sizes[self.grown] for point in self.points]
 
     def shown(self, measured: Measured) -> list[float]:
         """In the unit shown."""
@@ -35,46 +34,31 @@ class Curve(NamedTuple):
 
     def exponents(self, measured: Measured) -> list[float]:
         """log(growth of cost) / log(growth of size), from each size to the next."""
-        values, costs = self.values, self.shown(measured)
-        return [
-            math.log(costs[i + 1] / costs[i]) / math.log(values[i + 1] / values[i])
-            for i in range(len(values) - 1)
-        ]
+        grown = zip(pairwise(self.shown(measured)), pairwise(self.values), strict=True)
+        return [math.log(b / a) / math.log(n / m) for (a, b), (m, n) in grown]
+
+    @property
+    def expected(self) -> str:
+        """The exponent by mathematics, of time and of memory; "-" for a memory not of ours.
+
+        ``to p``: from below, as what grows outweighs what does not.
+        """
+        if self.grown == "num_steps":
+            return "1"
+        if self.grown == "batch_size":
+            return "to 1"
+        if not memory_class(self.memory).__module__.startswith("pyro_gtm."):
+            return "-"
+        if self.grown == "heads":
+            return "at most 1"
+        return "to 2" if self.memory == "dnc" else "to 1"
 
 
-def curves_of(memories: Sequence[str], grid: Grid, costs: Mapping[Key, Cost]) -> list[Curve]:
+def curves_of(points: Sequence[Point], costs: Sequence[Cost]) -> list[Curve]:
     """One for each memory and each size that it has."""
-    curves = []
-    for grown in grid:
-        for name in memories:
-            sizes = sizes_of(name, grown, grid)
-            if sizes:
-                curves.append(Curve(name, grown, sizes, [costs[name, each] for each in sizes]))
-    return curves
-
-
-COLUMNS = ["ms_a_sequence", "ms_a_step", "peak_mib"]
-EXPONENTS = ["exponent_of_time", "exponent_of_memory", "expected"]
-
-
-def curves_as_csv(curves: Iterable[Curve], **constants: int) -> bytes:
-    """One row a size; exponents are those of the step from the row before."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["memory", "grown", *Sizes._fields, *constants, *COLUMNS, *EXPONENTS])
-    for curve in curves:
-        exponents = [
-            ["", *(f"{exponent:.3f}" for exponent in curve.exponents(each))] for each in UNITS
-        ]
-        rows = zip(
-            curve.sizes, curve.shown("seconds"), curve.shown("bytes"), *exponents, strict=True
-        )
-        for sizes, ms, mib, of_time, of_memory in rows:
-            row = [curve.memory, curve.grown, *sizes, *constants.values()]
-            numbers = [f"{ms:.4f}", f"{ms / sizes.num_steps:.4f}", f"{mib:.4f}"]
-            by_mathematics = expected(curve.memory, curve.grown) if of_time else ""
-            writer.writerow([*row, *numbers, of_time, of_memory, by_mathematics])
-    return text.getvalue().encode()
+    measured = zip(points, costs, strict=True)
+    groups = groupby(measured, key=lambda pair: (pair[0].memory, pair[0].grown))
+    return [Curve(*key, *map(list, zip(*group, strict=True))) for key, group in groups]
 
 
 def table(curves: Sequence[Curve], grown: str, measured: Measured) -> str:
@@ -86,6 +70,5 @@ def table(curves: Sequence[Curve], grown: str, measured: Measured) -> str:
     for curve in curves:
         costs = "".join(f"{cost:>10.1f}" for cost in curve.shown(measured))
         exponent = curve.exponents(measured)[-1]
-        by_mathematics = expected(curve.memory, grown)
-        lines.append(f"{curve.memory:18}{costs}{exponent:>11.2f}{by_mathematics:>12}")
+        lines.append(f"{curve.memory:18}{costs}{exponent:>11.2f}{curve.expected:>12}")
     return "\n".join(lines)

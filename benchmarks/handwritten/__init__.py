@@ -4,7 +4,7 @@ No Pyro, no handlers, nothing imported from ``pyro_gtm``; one batch dimension, n
 options fixed.  What ``step_time.py`` holds the library against.
 """
 
-from handwritten.memories import MEMORIES
-from handwritten.model import Networks, negative_bound
+from handwritten.memories import MEMORIES, Sizes
+from handwritten.model import Networks, negative_elbo
 
-__all__ = ["MEMORIES", "Networks", "negative_bound"]
+__all__ = ["MEMORIES", "Networks", "Sizes", "negative_elbo"]

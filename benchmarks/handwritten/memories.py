@@ -6,6 +6,8 @@ interface come in the same order there, so that weights can be copied.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,13 +16,25 @@ State = tuple[Tensor, ...]
 MARK = 16  # what words of the LRU memory and of the DNC have beside the latent
 
 
+class Sizes(NamedTuple):
+    """Of the networks, here and in JAX."""
+
+    latent_dim: int
+    width: int
+    """Of the MLPs."""
+    hidden_dim: int
+    """Of the LSTM."""
+    slots: int
+    heads: int
+
+
 class VRNN(nn.Module):
     """An LSTM, which is all there is to it; slots and heads mean nothing."""
 
-    def __init__(self, latent: int, hidden: int, slots: int, heads: int) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.context_dim = self.hidden = hidden
-        self.cell = nn.LSTMCell(latent, hidden)
+        self.context_dim = self.hidden = sizes.hidden_dim
+        self.cell = nn.LSTMCell(sizes.latent_dim, sizes.hidden_dim)
 
     def start(self, batch: int) -> State:
         zeros = self.cell.weight_hh.new_zeros(batch, self.hidden)
@@ -34,12 +48,12 @@ class VRNN(nn.Module):
 class Introspective(nn.Module):
     """The last latents in a buffer, read by position."""
 
-    def __init__(self, latent: int, hidden: int, slots: int, heads: int) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.latent, self.hidden, self.slots, self.heads = latent, hidden, slots, heads
-        self.context_dim = heads * latent
-        self.cell = nn.LSTMCell(latent, hidden)
-        self.interface = nn.Linear(hidden, heads * (slots + latent))
+        self.latent, _, self.hidden, self.slots, self.heads = sizes
+        self.context_dim = self.heads * self.latent
+        self.cell = nn.LSTMCell(self.latent, self.hidden)
+        self.interface = nn.Linear(self.hidden, self.heads * (self.slots + self.latent))
 
     def start(self, batch: int) -> State:
         new = self.interface.weight.new_zeros
@@ -60,26 +74,22 @@ class Introspective(nn.Module):
 class Addressed(nn.Module):
     """What the next three share: an LSTM that sees the last reads, and one interface."""
 
-    def __init__(
-        self, latent: int, hidden: int, slots: int, heads: int, word: int, sizes: list[int]
-    ) -> None:
+    def __init__(self, sizes: Sizes, word: int, parts: list[int]) -> None:
         super().__init__()
-        self.hidden, self.slots, self.heads, self.word, self.sizes = (
-            hidden,
-            slots,
-            heads,
-            word,
-            sizes,
-        )
-        self.context_dim = heads * word + hidden
-        self.cell = nn.LSTMCell(latent + heads * word, hidden)
-        self.interface = nn.Linear(hidden + latent, sum(sizes))
+        latent, _, self.hidden, self.slots, self.heads = sizes
+        self.word, self.parts = word, parts
+        self.context_dim = self.heads * word + self.hidden
+        self.cell = nn.LSTMCell(latent + self.heads * word, self.hidden)
+        self.interface = nn.Linear(self.hidden + latent, sum(parts))
+
+    def zeros(self, batch: int, *shape: int) -> Tensor:
+        return self.interface.weight.new_zeros(batch, *shape)
 
     def control(
         self, h: Tensor, c: Tensor, reads: Tensor, z: Tensor
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         h, c = self.cell(torch.cat([z, reads.flatten(1)], 1), (h, c))
-        return h, c, self.interface(torch.cat([h, z], 1)).split(self.sizes, 1)
+        return h, c, self.interface(torch.cat([h, z], 1)).split(self.parts, 1)
 
     def context(self, reads: Tensor, h: Tensor) -> Tensor:
         return torch.cat([reads.flatten(1), h], 1)
@@ -95,19 +105,18 @@ def look_up(memory: Tensor, keys: Tensor, strengths: Tensor) -> Tensor:
 class NTM(Addressed):
     """Heads that look up by content and move by location; one of them writes."""
 
-    def __init__(self, latent: int, hidden: int, slots: int, heads: int) -> None:
-        every = heads + 1
-        sizes = [every * latent, every, every, 3 * every, every, latent, latent]
-        super().__init__(latent, hidden, slots, heads, latent, sizes)
-        self.starts = nn.Parameter(torch.randn(heads, slots) / 200)
+    def __init__(self, sizes: Sizes) -> None:
+        every, word = sizes.heads + 1, sizes.latent_dim
+        parts = [every * word, every, every, 3 * every, every, word, word]
+        super().__init__(sizes, word, parts)
+        self.starts = nn.Parameter(torch.randn(self.heads, self.slots) / 200)
 
     def start(self, batch: int) -> State:
-        new = self.starts.new_zeros
-        zeros = new(batch, self.hidden)
+        zeros = self.zeros(batch, self.hidden)
         first = F.one_hot(torch.zeros(1, dtype=torch.long), self.slots).to(zeros)
         weights = torch.cat([(20 * self.starts).softmax(-1), first]).expand(batch, -1, -1)
-        memory = torch.full_like(new(batch, self.slots, self.word), 1e-6)
-        return zeros, zeros, memory, weights, new(batch, self.heads, self.word)
+        memory = self.zeros(batch, self.slots, self.word) + 1e-6
+        return zeros, zeros, memory, weights, self.zeros(batch, self.heads, self.word)
 
     def forward(self, state: State, z: Tensor) -> tuple[Tensor, State]:
         h, c, memory, w, reads = state
@@ -127,23 +136,16 @@ class NTM(Addressed):
 class LRU(Addressed):
     """Look up by content; write where one has read, or to the slots used least."""
 
-    def __init__(self, latent: int, hidden: int, slots: int, heads: int) -> None:
-        word = latent + MARK
-        super().__init__(
-            latent, hidden, slots, heads, word, [heads * word, heads, heads, heads * word]
-        )
+    def __init__(self, sizes: Sizes) -> None:
+        heads, word = sizes.heads, sizes.latent_dim + MARK
+        super().__init__(sizes, word, [heads * word, heads, heads, heads * word])
 
     def start(self, batch: int) -> State:
-        new = self.interface.weight.new_zeros
-        zeros = new(batch, self.hidden)
-        return (
-            zeros,
-            zeros,
-            torch.full_like(new(batch, self.slots, self.word), 1e-6),
-            new(batch, self.slots),
-            new(batch, self.heads, self.slots),
-            new(batch, self.heads, self.word),
-        )
+        zeros = self.zeros(batch, self.hidden)
+        memory = self.zeros(batch, self.slots, self.word) + 1e-6
+        read_w = self.zeros(batch, self.heads, self.slots)
+        reads = self.zeros(batch, self.heads, self.word)
+        return zeros, zeros, memory, self.zeros(batch, self.slots), read_w, reads
 
     def forward(self, state: State, z: Tensor) -> tuple[Tensor, State]:
         h, c, memory, usage, read_w, reads = state
@@ -163,30 +165,21 @@ class LRU(Addressed):
 class DNC(Addressed):
     """Slots that are allocated when free, and linked in the order of writing."""
 
-    def __init__(self, latent: int, hidden: int, slots: int, heads: int) -> None:
-        word = latent + MARK
-        sizes = [heads * word, heads, 3 * heads, heads, word, 1, 1, 1, word, word]
-        super().__init__(latent, hidden, slots, heads, word, sizes)
-        self.starts = nn.Parameter(torch.randn(heads, slots) / 200)
-        self.register_buffer("between", 1 - torch.eye(slots), persistent=False)
+    def __init__(self, sizes: Sizes) -> None:
+        heads, word = sizes.heads, sizes.latent_dim + MARK
+        parts = [heads * word, heads, 3 * heads, heads, word, 1, 1, 1, word, word]
+        super().__init__(sizes, word, parts)
+        self.starts = nn.Parameter(torch.randn(heads, self.slots) / 200)
+        self.register_buffer("between", 1 - torch.eye(self.slots), persistent=False)
 
     def start(self, batch: int) -> State:
-        new = self.starts.new_zeros
-        zeros = new(batch, self.hidden)
-        links = torch.diag(self.starts.new_ones(self.slots - 1), -1)
-        precedence = new(batch, self.slots)
-        precedence[:, -1] = 1
-        return (
-            zeros,
-            zeros,
-            new(batch, self.slots, self.word),
-            new(batch, self.slots),
-            links.expand(batch, -1, -1),
-            precedence,
-            (20 * self.starts).softmax(-1).expand(batch, -1, -1),
-            new(batch, self.slots),
-            new(batch, self.heads, self.word),
-        )
+        zeros, unused = self.zeros(batch, self.hidden), self.zeros(batch, self.slots)
+        memory = self.zeros(batch, self.slots, self.word)
+        links = torch.diag(self.starts.new_ones(self.slots - 1), -1).expand(batch, -1, -1)
+        precedence = F.one_hot(torch.tensor([self.slots - 1] * batch), self.slots).to(unused)
+        read_w = (20 * self.starts).softmax(-1).expand(batch, -1, -1)
+        reads = self.zeros(batch, self.heads, self.word)
+        return zeros, zeros, memory, unused, links, precedence, read_w, unused, reads
 
     def forward(self, state: State, z: Tensor) -> tuple[Tensor, State]:
         h, c, memory, usage, links, precedence, read_w, write_w, reads = state
@@ -213,17 +206,8 @@ class DNC(Addressed):
             + on * torch.bmm(read_w, links.transpose(1, 2))
         )
         reads = torch.bmm(read_w, memory)
-        return self.context(reads, h), (
-            h,
-            c,
-            memory,
-            usage,
-            links,
-            precedence,
-            read_w,
-            write_w,
-            reads,
-        )
+        state = h, c, memory, usage, links, precedence, read_w, write_w, reads
+        return self.context(reads, h), state
 
     def allocate(self, usage: Tensor) -> Tensor:
         """Usage that agrees to a hundredth counts as equal; of equals the first comes first."""

@@ -1,95 +1,84 @@
-"""The networks around a memory, and the negative bound of a batch."""
+"""The networks around a memory, and the negative ELBO of a batch."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
-from handwritten.memories import MEMORIES
+from handwritten.memories import MEMORIES, Sizes
 
 Pair = tuple[Tensor, Tensor]  # location and scale
 
 
+def as_pair(emitted: Tensor) -> Pair:
+    loc, raw_scale = emitted.chunk(2, -1)
+    return loc, F.softplus(raw_scale) + 1e-4
+
+
 class Networks(nn.Module):
-    """All networks of the model, for frames of ``pixels`` numbers.
+    """All networks of the model, for frames of ``pixels`` numbers."""
 
-    ``corrects``: the posterior's network gives a correction of the prior.
-    """
-
-    def __init__(
-        self,
-        memory: str,
-        *,
-        corrects: bool,
-        pixels: int,
-        latent: int,
-        width: int,
-        hidden: int,
-        slots: int,
-        heads: int,
-    ) -> None:
+    def __init__(self, memory: str, pixels: int, sizes: Sizes) -> None:
         super().__init__()
-        self.corrects = corrects
-        self.latent = latent
-        self.memory = MEMORIES[memory](latent, hidden, slots, heads)
+        self.memory = MEMORIES[memory](sizes)
+        self.latent_dim, width = sizes.latent_dim, sizes.width
         context = self.memory.context_dim
         self.encoder = nn.Sequential(nn.Linear(pixels, width), nn.ReLU(), nn.Linear(width, width))
         self.prior = nn.Sequential(
-            nn.Linear(context, width), nn.ReLU(), nn.Linear(width, 2 * latent)
+            nn.Linear(context, width), nn.ReLU(), nn.Linear(width, 2 * self.latent_dim)
         )
         self.posterior_in = nn.Linear(context, width)
-        self.posterior_out = nn.Linear(width, 2 * latent)
+        self.posterior_out = nn.Linear(width, 2 * self.latent_dim)
         self.decoder = nn.Sequential(
-            nn.Linear(latent + context, width),
+            nn.Linear(self.latent_dim + context, width),
             nn.ReLU(),
             nn.Linear(width, width),
             nn.ReLU(),
             nn.Linear(width, pixels),
         )
 
-    def infer(self, features: Tensor, context: Tensor) -> Pair:
-        loc, raw = self.posterior_out((features + self.posterior_in(context)).relu()).chunk(2, -1)
-        return loc, F.softplus(raw) + 1e-4
-
-    def correct(self, prior: Pair, correction: Pair) -> Pair:
-        return prior[0] + correction[0], (prior[1] * correction[1]).clamp(min=1e-4)
-
     def predict(self, context: Tensor) -> Pair:
-        loc, raw = self.prior(context).chunk(2, -1)
-        return loc, F.softplus(raw) + 1e-4
+        return as_pair(self.prior(context))
+
+    def infer(self, feature: Tensor, context: Tensor) -> tuple[Pair, Pair]:
+        """Posterior, a residual Gaussian, and prior."""
+        prior = self.predict(context)
+        residual = as_pair(self.posterior_out((feature + self.posterior_in(context)).relu()))
+        return (prior[0] + residual[0], (prior[1] * residual[1]).clamp(min=1e-4)), prior
 
     def decode(self, z: Tensor, context: Tensor) -> Tensor:
         return self.decoder(torch.cat([z, context], -1))
 
+    def unroll(self, inputs: Tensor, draw: Callable[[int, Tensor, Tensor], Tensor]) -> None:
+        """Run the memory along ``(T, B, ...)``; ``draw`` gives z_t of t, the input, the context."""
+        state = self.memory.start(inputs.shape[1])
+        z = inputs.new_zeros(inputs.shape[1], self.latent_dim)
+        for t, seen in enumerate(inputs):
+            context, state = self.memory(state, z)
+            z = draw(t, seen, context)
 
-def negative_bound(networks: Networks, frames: Tensor) -> Tensor:
+
+def negative_elbo(networks: Networks, frames: Tensor) -> Tensor:
     """In nats, summed over sequences and frames, the KL in closed form; frames ``(T, B, pixels)``.
 
-    The encoder runs once before the loop, the decoder once after it; so does the prior, unless the
-    posterior corrects it.
+    The encoder runs once before the loop, the decoder once after it.
     """
-    features = networks.encoder(frames)
-    state = networks.memory.start(frames.shape[1])
-    z = frames.new_zeros(frames.shape[1], networks.latent)
-    contexts, latents, posteriors, priors = [], [], [], []
-    for feature in features:
-        context, state = networks.memory(state, z)
-        loc, scale = networks.infer(feature, context)
-        if networks.corrects:
-            priors.append(networks.predict(context))
-            loc, scale = networks.correct(priors[-1], (loc, scale))
-        z = loc + scale * torch.randn_like(scale)
-        contexts.append(context)
-        latents.append(z)
-        posteriors.append((loc, scale))
-    contexts_, latents_ = torch.stack(contexts), torch.stack(latents)
-    posterior = Normal(*map(torch.stack, zip(*posteriors, strict=True)), validate_args=False)
-    parameters = (
-        map(torch.stack, zip(*priors, strict=True)) if priors else networks.predict(contexts_)
-    )
-    prior = Normal(*parameters, validate_args=False)
-    logits = networks.decode(latents_, contexts_)
+    steps: list[tuple[Tensor, ...]] = []
+
+    def draw(_: int, feature: Tensor, context: Tensor) -> Tensor:
+        posterior, prior = networks.infer(feature, context)
+        z = posterior[0] + posterior[1] * torch.randn_like(posterior[1])
+        steps.append((z, context, *posterior, *prior))
+        return z
+
+    networks.unroll(networks.encoder(frames), draw)
+    z, contexts, *parameters = map(torch.stack, zip(*steps, strict=True))
+    posterior = Normal(*parameters[:2], validate_args=False)
+    prior = Normal(*parameters[2:], validate_args=False)
+    logits = networks.decode(z, contexts)
     reconstruction = F.binary_cross_entropy_with_logits(logits, frames, reduction="sum")
     return reconstruction + kl_divergence(posterior, prior).sum()

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from handwritten import Sizes
 from xla.layers import Parameters, linear, lstm
 
 State = tuple[Array, ...]
@@ -22,23 +23,15 @@ MARK = 16  # what words of the LRU memory and of the DNC have beside the latent
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Of one memory."""
-
-    latent: int
-    hidden: int
-    slots: int
-    heads: int
-
-
-@dataclass(frozen=True)
-class VRNN:
-    """An LSTM, which is all there is to it; slots and heads mean nothing."""
-
+class Memory:
     sizes: Sizes
 
+
+class VRNN(Memory):
+    """An LSTM, which is all there is to it; slots and heads mean nothing."""
+
     def start(self, parameters: Parameters, batch: int, dtype: Any) -> State:
-        zeros = jnp.zeros((batch, self.sizes.hidden), dtype)
+        zeros = jnp.zeros((batch, self.sizes.hidden_dim), dtype)
         return zeros, zeros
 
     def advance(self, parameters: Parameters, state: State, z: Array) -> tuple[Array, State]:
@@ -46,15 +39,12 @@ class VRNN:
         return h, (h, c)
 
 
-@dataclass(frozen=True)
-class Introspective:
+class Introspective(Memory):
     """The last latents in a buffer, read by position."""
 
-    sizes: Sizes
-
     def start(self, parameters: Parameters, batch: int, dtype: Any) -> State:
-        zeros = jnp.zeros((batch, self.sizes.hidden), dtype)
-        return zeros, zeros, jnp.zeros((batch, self.sizes.slots, self.sizes.latent), dtype)
+        zeros = jnp.zeros((batch, self.sizes.hidden_dim), dtype)
+        return zeros, zeros, jnp.zeros((batch, self.sizes.slots, self.sizes.latent_dim), dtype)
 
     def advance(self, parameters: Parameters, state: State, z: Array) -> tuple[Array, State]:
         h, c, buffer = state
@@ -66,15 +56,12 @@ class Introspective:
         return reads.reshape(len(h), -1), (h, c, buffer)
 
 
-@dataclass(frozen=True)
-class Addressed:
+class Addressed(Memory):
     """What the next three share: an LSTM that sees the last reads, and one interface."""
-
-    sizes: Sizes
 
     @property
     def word(self) -> int:
-        return self.sizes.latent + MARK
+        return self.sizes.latent_dim + MARK
 
     @property
     def parts(self) -> list[int]:
@@ -85,7 +72,7 @@ class Addressed:
         """Zeros for h, for what is one number a slot, and for the reads."""
         sizes = self.sizes
         return (
-            jnp.zeros((batch, sizes.hidden), dtype),
+            jnp.zeros((batch, sizes.hidden_dim), dtype),
             jnp.zeros((batch, sizes.slots), dtype),
             jnp.zeros((batch, sizes.heads, self.word), dtype),
         )
@@ -126,13 +113,12 @@ def comes_before(order: Array) -> Array:
     return (there < here) | ((there == here) & (slots < slots[:, None]))
 
 
-@dataclass(frozen=True)
 class NTM(Addressed):
     """Heads that look up by content and move by location; one of them writes."""
 
     @property
     def word(self) -> int:
-        return self.sizes.latent
+        return self.sizes.latent_dim
 
     @property
     def parts(self) -> list[int]:
@@ -162,7 +148,6 @@ class NTM(Addressed):
         return context(reads, h), (h, c, memory, w, reads)
 
 
-@dataclass(frozen=True)
 class LRU(Addressed):
     """Look up by content; write where one has read, or to the slots used least."""
 
@@ -192,7 +177,6 @@ class LRU(Addressed):
         return context(reads, h), (h, c, memory, usage, read_w, reads)
 
 
-@dataclass(frozen=True)
 class DNC(Addressed):
     """Slots that are allocated when free, and linked in the order of writing."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from xla.layers import Parameters
-from xla.model import Networks, negative_bound
+from xla.model import negative_elbo
 
 DECAYS = 0.9, 0.999  # of the moments; these and EPSILON are the defaults of torch.optim.Adam
 EPSILON = 1e-8
@@ -66,14 +66,14 @@ def adam(training: Training, gradients: Parameters, rate: float) -> Training:
 
 
 def make_step(
-    networks: Networks, *, rate: float = 1e-3, clip_norm: float = 10.0, precision: str = "float32"
+    memory: Any, *, rate: float = 1e-3, clip_norm: float = 10.0, precision: str = "float32"
 ) -> jax.stages.Wrapped:
     """A compiled function of a :class:`Training`, which it consumes, and frames ``(T, B, pixels)``.
 
     It returns the training after the step and the loss in nats; neither has been waited for.
 
     Args:
-        networks: the memory and how the posterior is made.
+        memory: one of ``MEMORIES``, built.
         rate: Adam's.
         clip_norm: largest global norm of a gradient.
         precision: of matrix products, as ``jax.default_matmul_precision`` names it.  JAX's own
@@ -85,10 +85,10 @@ def make_step(
     def step(training: Training, frames: Array) -> tuple[Training, Array]:
         with jax.default_matmul_precision(precision):
             key, own = jax.random.split(training.key)
-            shape = (*frames.shape[:2], networks.memory.sizes.latent)
+            shape = (*frames.shape[:2], memory.sizes.latent_dim)
             noise = jax.random.normal(own, shape, frames.dtype)
-            loss, gradients = jax.value_and_grad(negative_bound, argnums=1)(
-                networks, training.parameters, frames, noise
+            loss, gradients = jax.value_and_grad(negative_elbo, argnums=1)(
+                memory, training.parameters, frames, noise
             )
         training = adam(training._replace(key=key), clip(gradients, clip_norm), rate)
         return training, loss

@@ -21,12 +21,13 @@ def as_linear(weight: Tensor, bias: Tensor) -> Parameters:
     return {"kernel": as_array(weight.T), "bias": as_array(bias)}
 
 
-def as_parameters(weights: Mapping[str, Tensor], corrects: bool) -> Parameters:
-    """Parameters of ``xla.negative_bound``, or their gradients.
+def as_parameters(weights: Mapping[str, Tensor]) -> Parameters:
+    """Parameters of ``xla.negative_elbo``, or their gradients.
+
+    The first layers of prior and posterior become one.
 
     Args:
         weights: by the names of the state dict of ``handwritten.Networks``.
-        corrects: as there; the first layers of prior and posterior then become one.
     """
 
     def layer(name: str) -> Parameters:
@@ -36,15 +37,14 @@ def as_parameters(weights: Mapping[str, Tensor], corrects: bool) -> Parameters:
         numbers = sorted({int(key.split(".")[1]) for key in weights if key.startswith(f"{name}.")})
         return [layer(f"{name}.{number}") for number in numbers]
 
-    heads = {"prior_out": layer("prior.2"), "posterior_out": layer("posterior_out")}
-    if corrects:
-        heads["both_in"] = as_linear(
+    heads = {
+        "prior_out": layer("prior.2"),
+        "posterior_out": layer("posterior_out"),
+        "both_in": as_linear(
             torch.cat([weights["prior.0.weight"], weights["posterior_in.weight"]]),
             torch.cat([weights["prior.0.bias"], weights["posterior_in.bias"]]),
-        )
-    else:
-        heads["prior_in"] = layer("prior.0")
-        heads["posterior_in"] = layer("posterior_in")
+        ),
+    }
     memory: Parameters = {
         # One bias where nn.LSTMCell has two.
         "cell": as_linear(

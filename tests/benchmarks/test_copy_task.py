@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 from click.testing import CliRunner
 
-PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "copy_task.py"
-SPEC = importlib.util.spec_from_file_location("copy_task", PATH)
-copy_task = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(copy_task)
+import copy_task
 
 BITS = 6
 
@@ -60,24 +53,17 @@ def test_held_out_lists_are_of_every_length_and_always_the_same():
     [
         pytest.param(oracle, 0.0, id="oracle"),
         pytest.param(lambda inputs: -oracle(inputs), 1.0, id="inverter"),
+        pytest.param(lambda inputs: oracle(inputs).abs(), 0.5, id="constant"),
+        pytest.param(
+            lambda inputs: oracle(inputs) * (1 if len(inputs) == 4 else -1),
+            1 - 1 / 55,  # of 1 + ... + 10 vectors
+            id="only lists of one",
+        ),
     ],
 )
-def test_error_of_what_is_known(copier, expected):
-    assert copy_task.bit_error(copier, copy_task.held_out_lists(10, BITS)) == expected
-
-
-@pytest.mark.parametrize("logit", [-1.0, 1.0])
-def test_error_of_a_constant_is_a_half(logit):
-    held_out = copy_task.held_out_lists(10, BITS)
-    error = copy_task.bit_error(lambda inputs: torch.full_like(oracle(inputs), logit), held_out)
-    assert error == pytest.approx(0.5, abs=0.02)
-
-
-def test_long_lists_have_more_of_the_bits():
-    def only_short(inputs):
-        return oracle(inputs) * (1 if len(inputs) == 4 else -1)
-
-    assert copy_task.bit_error(only_short, copy_task.held_out_lists(3, BITS)) == 5 / 6
+def test_error_counts_all_bits_alike(copier, expected):
+    error = copy_task.bit_error(copier, copy_task.held_out_lists(10, BITS))
+    assert error == pytest.approx(expected, abs=0.02 if expected == 0.5 else 1e-9)
 
 
 def test_network_answers_in_the_last_steps(memory_name):
@@ -113,20 +99,18 @@ def test_training_ends_when_passed():
     assert curve.steps[-1] < 2000
 
 
-def test_command_leaves_numbers_and_a_figure(tmp_path):
-    folder = tmp_path / "a" / "b"
-    arguments = f"--memory vrnn -n 2 -b 2 --eval-every 1 --seed 4 --output {folder}"
+def test_command_shows_every_evaluation_and_a_table():
+    arguments = "--memory vrnn -n 2 -b 2 --eval-every 1 --seed 4"
     result = CliRunner().invoke(copy_task.main, arguments.split())
     assert result.exit_code == 0, result.output
-    with open(folder / "copy_task.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["memory"], row["seed"], row["step"]) for row in rows] == [
-        ("vrnn", "4", "0"),
-        ("vrnn", "4", "1"),
-        ("vrnn", "4", "2"),
+    first, second, *_, last = result.output.splitlines()
+    assert [line.split()[:3] for line in (first, second)] == [
+        ["vrnn", "step", "1"],
+        ["vrnn", "step", "2"],
     ]
-    assert all(0 <= float(row["bit_error"]) <= 1 for row in rows)
-    assert (folder / "copy_task.png").read_bytes().startswith(b"\x89PNG")
+    error = second.split()[-1]
+    assert 0 <= float(error) <= 1
+    assert last.split()[3:] == ["2", error, "no"]
 
 
 @pytest.mark.parametrize(
@@ -136,27 +120,15 @@ def test_command_leaves_numbers_and_a_figure(tmp_path):
         ("--num-steps 0", "0 is not in the range x>=1"),
         ("--max-length 0", "0 is not in the range x>=1"),
         ("--learning-rate 0", "0.0 is not in the range"),
-        ("--learning-rate nan", "--learning-rate must be a number"),
+        ("--learning-rate nan", "--learning-rate: nan is not a number"),
         ("--seed -1", "-1 is not in the range"),
-        ("--output taken", "'taken' is a file"),
-        ("--output taken/below", "taken/below cannot be used: Not a directory"),
     ],
 )
-def test_bad_values_are_refused_in_a_sentence(arguments, words, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("taken").touch()
+def test_bad_values_are_refused_in_a_sentence(arguments, words):
     result = CliRunner().invoke(copy_task.main, ["--memory", "vrnn", *arguments.split()])
     assert result.exit_code == 2
     assert words in result.output.splitlines()[-1]
     assert "bit error" not in result.output
-
-
-def test_a_perfect_curve_can_be_drawn():
-    """Zero has no place on a logarithmic axis."""
-    curve = copy_task.Curve("dnc", 10, [0, 100], [0.5, 0.0], 0.01)
-    figure = copy_task.draw_curves([curve], "title")
-    (line, _) = figure.axes[0].lines
-    assert line.get_ydata().tolist() == [0.5, 0.001]
 
 
 @pytest.mark.slow
@@ -174,4 +146,4 @@ def test_memories_copy_and_the_lstm_alone_does_not(name):
     if name == "vrnn":
         assert min(curve.errors) > 0.2
     else:
-        assert curve.passed, str(curve)
+        assert curve.passed, curve

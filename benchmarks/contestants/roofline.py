@@ -9,7 +9,7 @@ Counted on the hand-written step, so that it follows any memory.
   the encoder, by its backward, by the likelihood) and what autograd keeps for the backward pass
   written once and read once.  Where caches hold much of it, a step can be faster than this.
 
-The two can overlap, so the floor is the longer one.
+The two can overlap, so the roofline is the longer one.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from handwritten import Networks, negative_bound
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-TOUCHES_OF_WEIGHTS = 11
-TOUCHES_OF_FRAMES = 3
-TOUCHES_OF_KEPT = 2
+from handwritten import Networks, negative_elbo
+
 REPEATS = 7
 
 
@@ -35,25 +33,12 @@ class Work(NamedTuple):
 
     operations: int
     """Two for each multiply-add."""
-    weights: int
-    """Bytes."""
-    frames: int
-    """Bytes."""
-    kept: int
-    """Bytes that are kept for the backward pass."""
-
-    @property
-    def traffic(self) -> int:
-        """Bytes to and from memory."""
-        return (
-            TOUCHES_OF_WEIGHTS * self.weights
-            + TOUCHES_OF_FRAMES * self.frames
-            + TOUCHES_OF_KEPT * self.kept
-        )
+    traffic: int
+    """Bytes to and from memory."""
 
 
 class Machine(NamedTuple):
-    """What it can do, measured."""
+    """Its best, measured."""
 
     operations: float
     """A second, in large products of float32 matrices."""
@@ -61,22 +46,11 @@ class Machine(NamedTuple):
     """Bytes a second, read and written, in a large copy."""
 
 
-class Floor(NamedTuple):
-    """In seconds."""
-
-    arithmetic: float
-    traffic: float
-
-    @property
-    def least(self) -> float:
-        return max(self)
-
-
 def count(networks: Networks, frames: Tensor) -> Work:
     """The work of a step; frames ``(T, B, pixels)``.  Leaves no gradients."""
     weights = list(networks.parameters())
-    kept: dict[int, int] = {}
     known = {tensor.untyped_storage().data_ptr() for tensor in [*weights, frames]}
+    kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -86,30 +60,25 @@ def count(networks: Networks, frames: Tensor) -> Work:
 
     with FlopCounterMode(display=False) as counter:
         with saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = negative_bound(networks, frames)
+            loss = negative_elbo(networks, frames)
         torch.autograd.grad(loss, weights)
-    return Work(
-        operations=counter.get_total_flops(),
-        weights=sum(weight.nbytes for weight in weights),
-        frames=frames.nbytes,
-        kept=sum(kept.values()),
-    )
+    traffic = 11 * sum(weight.nbytes for weight in weights) + 3 * frames.nbytes
+    return Work(counter.get_total_flops(), traffic + 2 * sum(kept.values()))
 
 
 def best_time(work: Callable[[], object], device: torch.device) -> float:
     """Seconds, of a few repeats."""
 
-    def synchronise() -> None:
+    def now() -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+        return time.perf_counter()
 
     times = []
     for _ in range(REPEATS):
-        synchronise()
-        begun = time.perf_counter()
+        begun = now()
         work()
-        synchronise()
-        times.append(time.perf_counter() - begun)
+        times.append(now() - begun)
     return min(times)
 
 
@@ -127,5 +96,6 @@ def measure(device: torch.device) -> Machine:
     )
 
 
-def floor(work: Work, machine: Machine) -> Floor:
-    return Floor(work.operations / machine.operations, work.traffic / machine.bandwidth)
+def least_time(work: Work, machine: Machine) -> float:
+    """Seconds."""
+    return max(work.operations / machine.operations, work.traffic / machine.bandwidth)

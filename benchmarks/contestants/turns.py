@@ -1,10 +1,8 @@
-"""The time of steps in turns, and the memory that one needs."""
+"""What is asked of a contestant, and the times of contestants that take turns."""
 
 from __future__ import annotations
 
-import os
 import random
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -13,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-# The profiler would tell on stderr when it starts and stops.
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+from common.measure import peak_allocated
 
 WARM_UP = 4  # the fourth captures, where steps are captured
-Times = dict[str, list[float]]
+OPERATORS = 12  # of a profile, are shown
 
 Step = Callable[[Tensor], float]
 """Frames ``(T, B, 1, 28, 28)`` to the loss in nats; weights and optimiser have moved on."""
@@ -33,9 +30,7 @@ class Contestant(Protocol):
         """The loss in nats, returned when nothing is left to wait for."""
 
     def peak(self, batch: Any, before: int) -> int:
-        """Bytes that a step needs beside weights, moments and frames.
-
-        To be asked once, before any step; some are taken.
+        """Bytes that a step needs beside weights, moments and frames; asked before any step.
 
         Args:
             batch: what :meth:`prepare` gave.
@@ -67,15 +62,19 @@ class TorchContestant:
         weights = sum(weight.nbytes for weight in self.module.parameters())
         if batch.is_cuda:
             torch.cuda.reset_peak_memory_stats(batch.device)
-            self._warm_up(batch)
+            for _ in range(WARM_UP):
+                self.step(batch)
             return torch.cuda.max_memory_allocated(batch.device) - before - 3 * weights
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            self._warm_up(batch)
-        return highest(allocations(profiler)) - 2 * weights  # which were there before
+        # Only the second step meets what the first leaves behind, moments above all.
+        return peak_allocated(lambda: self.step(batch), times=2) - 2 * weights
 
-    def _warm_up(self, batch: Tensor) -> None:
-        for _ in range(WARM_UP):
+    def profile(self, batch: Tensor) -> str:
+        """PyTorch's table of a step, the operators that take longest by themselves first."""
+        activities = [ProfilerActivity.CPU] + batch.is_cuda * [ProfilerActivity.CUDA]
+        with profile(activities=activities) as profiler:
             self.step(batch)
+        order = f"self_{batch.device.type}_time_total"
+        return str(profiler.key_averages().table(sort_by=order, row_limit=OPERATORS))
 
 
 def allocated(device: torch.device) -> int:
@@ -83,35 +82,18 @@ def allocated(device: torch.device) -> int:
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
 
 
-def allocations(profiler: profile) -> list[int]:
-    """Bytes allocated (above zero) and freed (below) on the CPU, in order."""
-    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
-    events: list[Any] = profiler.profiler.kineto_results.events()
-    changes = [event for event in events if event.name() == "[memory]"]
-    return [event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())]
-
-
-def highest(changes: list[int]) -> int:
-    """Of the running sums, 0 at first."""
-    level = top = 0
-    for change in changes:
-        level += change
-        top = max(top, level)
-    return top
-
-
 def time_in_turns(
     contestants: Mapping[str, Contestant],
     draw: Callable[[], Tensor],
     turns: int,
     clock: Callable[[], float] = time.perf_counter,
-) -> Times:
+) -> dict[str, list[float]]:
     """Seconds of every step: all contestants one step each, ``turns`` times, after some to warm.
 
     In another order in each turn: who follows another's threads and caches pays for them.
     """
     order = random.Random(0)
-    times: Times = {name: [] for name in contestants}
+    times: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(-WARM_UP, turns):
         frames = draw()
         for name, contestant in order.sample(list(contestants.items()), len(contestants)):
@@ -121,8 +103,3 @@ def time_in_turns(
             if turn >= 0:
                 times[name].append(clock() - begun)
     return times
-
-
-def ratio(ours: list[float], theirs: list[float]) -> float:
-    """Median of the ratios turn by turn, which a drift of the machine leaves alone."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
