@@ -152,7 +152,7 @@ def train_copy(
     """Train one memory until it passes, or for ``num_steps`` steps.
 
     Args:
-        memory: one of ``gtm.memory_names()``.
+        memory: one of ``gtm.memory.memory_names()``.
         num_steps: the most steps of training, each on lists of one length.
         batch_size: lists in a step.
         bits: size of a vector.

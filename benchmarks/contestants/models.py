@@ -58,7 +58,7 @@ RENAMED = {  # beginnings of names, and what stands for them in the hand-written
     "program.posterior_head.parameters_of.": "posterior_out.",
     "program.decoder.layers.": "decoder.",
     "memory.interface.": "memory.interface.",
-    "memory.read_starts.logits": "memory.starts",
+    "memory.initial_read_weights.logits": "memory.starts",
 }
 
 

@@ -93,8 +93,8 @@ def make_svi(
     name = f"memory of {program.name}"
     unrolling = unrolling or gtm.Unrolling()
     model = gtm.use_memory(memory, name=name, unrolling=unrolling)(program.model)
-    guide = gtm.FilteringGuide(model, program)
-    optimizer = gtm.optim.Adam(lr=1e-3, clip_norm=10.0)
+    guide = gtm.FilteringGuide(model)
+    optimizer = gtm.infer.FusedAdam(lr=1e-3, clip_norm=10.0)
     return kind(model, guide, optimizer, DeviceTrace_ELBO(), **options)
 
 

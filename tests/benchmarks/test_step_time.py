@@ -44,7 +44,7 @@ def test_hand_written_equals_ours(name):
 
     pyro.set_rng_seed(1)
     model = gtm.use_memory(product.memory)(product.program.model)
-    guide = gtm.FilteringGuide(model, product.program)
+    guide = gtm.FilteringGuide(model)
     loss = TraceMeanField_ELBO().differentiable_loss(model, guide, frames)
     ours = product.weights()
     ours = dict(zip(ours, torch.autograd.grad(loss, list(ours.values())), strict=True))
