@@ -47,7 +47,7 @@ from torch.nn import functional as F
 import pyro_gtm as gtm
 from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.files import write_atomically
-from pyro_gtm.experiments.plotting.style import GREY, STYLE, TICKS, whole_numbers
+from pyro_gtm.experiments.plotting.style import GREY, STYLE, TICKS, integer_ticks
 from pyro_gtm.memory.registry import memory_class
 from pyro_gtm.memory.slots import Initialisation
 
@@ -219,7 +219,7 @@ def draw_curves(curves: Sequence[Curve], title: str) -> Figure:
         axes.set_ylim(LEAST_DRAWN, 1.0)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(whole_numbers(8))
+        axes.xaxis.set_major_locator(integer_ticks(8))
         axes.set_title(title)
         axes.set_xlabel("training step")
         axes.set_ylabel("bit error, held-out lists")
