@@ -49,7 +49,7 @@ SMOKE_RUNS = {
 def execute(*command, folder):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200
+        command, cwd=folder, env=environment, capture_output=True, text=True
     )
 
 

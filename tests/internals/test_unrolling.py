@@ -540,7 +540,6 @@ def test_a_memory_that_cannot_be_compiled_is_one_sentence():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # the compiler takes a minute or more for the larger memories
 @WARNS_OF_ITSELF
 def test_compiled_steps(memory_name):
     """In one block of all steps: the same values and gradients, or a refusal.
@@ -578,7 +577,6 @@ def test_compiled_steps(memory_name):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 @WARNS_OF_ITSELF
 def test_compiled_and_checkpointed(make_model, make_frames, assert_same):
     pair, frames = make_model("vrnn", control_dim=2), make_frames()
