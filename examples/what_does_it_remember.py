@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import pyro_gtm as gtm
-from pyro_gtm.experiments.build import frozen
+from pyro_gtm.experiments.build import eval_mode
 from pyro_gtm.experiments.checkpoint import CheckpointError
 from pyro_gtm.experiments.cli import import_option
 from pyro_gtm.experiments.data import MissingDataError
@@ -52,7 +52,7 @@ def interventions(recall: int, num_steps: int) -> dict[str, AbstractContextManag
 def go_on(run: Run, batch: Sequences, num_given: int) -> Tensor:
     """What sequence 0 goes on with after the given frames: ``(T, C, H, W)``."""
     experiment = run.experiment
-    with frozen(experiment):
+    with eval_mode(experiment):
         return gtm.continue_frames(
             experiment.program,
             experiment.memory,

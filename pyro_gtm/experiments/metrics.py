@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pyro_gtm.experiments.build import EVALUATION_SEED, Experiment, frozen
+from pyro_gtm.experiments.build import EVALUATION_SEED, Experiment, eval_mode
 from pyro_gtm.experiments.classifier import train_classifier
 from pyro_gtm.experiments.scores import class_score, nearest_image_score
 from pyro_gtm.infer.evaluation import Evaluation
@@ -19,7 +19,7 @@ from pyro_gtm.infer.generation import continue_frames
 from pyro_gtm.infer.importance import importance_weighted_bound
 from pyro_gtm.tasks import FrameCost, ImageTask, Sequences, Task
 
-__all__ = ["PARTICLES", "assess", "frame_cost", "generate"]
+__all__ = ["PARTICLES", "assess", "generate", "new_frame_kl"]
 
 PARTICLES = 10
 """K of the importance-weighted bound, unless asked for another."""
@@ -38,45 +38,47 @@ def assess(
     Returns:
         What :meth:`pyro_gtm.Evaluation.summary` gives, and
 
-        - ``frame_cost``: the KL of a frame of which the past tells nothing, None without one;
-        - ``floor_per_frame`` (a list), ``recall_floor`` and ``last_frame_floor``: the least KL a
-          perfect memory could have at that cost, None where the cost is not known;
-        - ``negative_iw_bound_per_frame`` and ``negative_iw_bound_per_sequence`` with
+        - ``new_frame_kl``: the KL of a frame of which the past tells nothing, None without one;
+        - ``oracle_kl_per_frame`` (a list), ``recall_oracle_kl`` and ``last_frame_oracle_kl``: the
+          least KL a perfect memory could have at that cost, None where the cost is not known;
+        - ``negative_iwae_bound_per_frame`` and ``negative_iwae_bound_per_sequence`` with
           ``particles`` particles;
-        - ``success``: of the generated frames that the past decides, the share that is right: whose
-          nearest image among those shown is the one called for or, where a task calls for a class,
-          which a classifier reads as of that class; ``success_chance``, what guessing gives;
-          ``success_frames``, how many there were; ``classifier_accuracy`` on held-out images, for
-          the same reading. None where nothing can be judged.
+        - ``recall_accuracy``: of the generated frames that the past decides, the share that is
+          right: whose nearest image among those shown is the one called for or, where a task calls
+          for a class, which a classifier reads as of that class; ``recall_accuracy_chance``, that
+          of guessing; ``recall_accuracy_frames``, how many there were; ``classifier_accuracy`` on
+          held-out images, for the same reading. None where nothing can be judged.
     """
     batch = experiment.held_out() if batch is None else batch
     task = experiment.test_task
     evaluation = experiment.evaluate(batch)
-    cost = frame_cost(task, evaluation, batch)
-    floors: dict[str, Any] = dict.fromkeys(("floor_per_frame", "recall_floor", "last_frame_floor"))
+    cost = new_frame_kl(task, evaluation, batch)
+    floors: dict[str, Any] = dict.fromkeys(
+        ("oracle_kl_per_frame", "recall_oracle_kl", "last_frame_oracle_kl")
+    )
     if cost is not None:
         floor = task.floor(cost)
         floors = {
-            "floor_per_frame": floor.tolist(),
-            "recall_floor": task.recall_floor(cost) if batch.predictable.any() else None,
-            "last_frame_floor": floor[-1].item(),
+            "oracle_kl_per_frame": floor.tolist(),
+            "recall_oracle_kl": task.recall_floor(cost) if batch.predictable.any() else None,
+            "last_frame_oracle_kl": floor[-1].item(),
         }
-    with frozen(experiment):
+    with eval_mode(experiment):
         bound = importance_weighted_bound(
             experiment.guide, batch.frames, batch.controls, num_particles=particles
         ).mean()
     return {
         **evaluation.summary(batch.predictable),
-        "frame_cost": None if cost is None else cost.mean,
+        "new_frame_kl": None if cost is None else cost.mean,
         **floors,
         "particles": particles,
-        "negative_iw_bound_per_frame": -bound.item() / len(batch.frames),
-        "negative_iw_bound_per_sequence": -bound.item(),
+        "negative_iwae_bound_per_frame": -bound.item() / len(batch.frames),
+        "negative_iwae_bound_per_sequence": -bound.item(),
         **_success(experiment, batch),
     }
 
 
-def frame_cost(task: Task, evaluation: Evaluation, batch: Sequences) -> FrameCost | None:
+def new_frame_kl(task: Task, evaluation: Evaluation, batch: Sequences) -> FrameCost | None:
     """What a frame costs of which the past tells nothing; None if there is none in the batch."""
     mean, by_class = evaluation.frame_cost(batch.labels, task.new_frames(batch))
     return None if mean is None else FrameCost(mean, by_class)
@@ -101,7 +103,7 @@ def generate(
     """
     if num_given >= len(batch.frames):
         return batch.frames
-    with frozen(experiment, seed):
+    with eval_mode(experiment, seed):
         return continue_frames(
             experiment.program,
             experiment.memory,
@@ -126,8 +128,8 @@ def _success(experiment: Experiment, batch: Sequences) -> dict[str, Any]:
         judged = batch.predictable & generated.unsqueeze(1)
         score = class_score(output, batch.labels, classifier, task.answers, judged)
     return {
-        "success": score.share,
-        "success_chance": score.chance,
-        "success_frames": score.num_frames,
+        "recall_accuracy": score.share,
+        "recall_accuracy_chance": score.chance,
+        "recall_accuracy_frames": score.num_frames,
         "classifier_accuracy": accuracy,
     }

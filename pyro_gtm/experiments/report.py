@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from pyro_gtm.experiments import plotting
-from pyro_gtm.experiments.build import Experiment, frozen
-from pyro_gtm.experiments.metrics import frame_cost, generate
+from pyro_gtm.experiments.build import Experiment, eval_mode
+from pyro_gtm.experiments.metrics import generate, new_frame_kl
 from pyro_gtm.experiments.run import Run
 from pyro_gtm.handlers import record_memory
 from pyro_gtm.infer.generation import reconstruct
@@ -59,7 +59,7 @@ def draw_evaluation(experiment: Experiment, batch: Sequences) -> dict[str, Figur
     with record_memory() as tape:
         evaluation = experiment.evaluate(batch)
     kl, name = evaluation.kl, experiment.config.memory  # (T, B)
-    cost = frame_cost(experiment.test_task, evaluation, batch)
+    cost = new_frame_kl(experiment.test_task, evaluation, batch)
     figures = {
         "kl_per_frame": plotting.kl_per_frame(
             {name: kl.mean(1)},
@@ -99,7 +99,7 @@ def draw_sequences(
     """
     task = experiment.test_task
     batch = batch.first(num_sequences)
-    with frozen(experiment, seed):
+    with eval_mode(experiment, seed):
         reconstructed = reconstruct(
             experiment.program, experiment.memory, batch.frames, batch.controls
         )
@@ -122,16 +122,16 @@ def draw_sequences(
 def summary_table(summary: dict[str, Any]) -> str:
     """The figures worth reading first, as aligned text."""
     rows = [
-        ("negative bound", f"{summary['negative_elbo_per_frame']:.2f} nats a frame"),
+        ("negative ELBO", f"{summary['negative_elbo_per_frame']:.2f} nats a frame"),
         ("", f"{summary['negative_elbo_per_sequence']:.1f} nats a sequence"),
         (
             f"with {summary['particles']} particle{'s' if summary['particles'] > 1 else ''}",
-            f"{summary['negative_iw_bound_per_frame']:.2f} nats a frame",
+            f"{summary['negative_iwae_bound_per_frame']:.2f} nats a frame",
         ),
-        ("KL of a new frame", _nats(summary["frame_cost"], "nats")),
-        ("recall KL", _beside_floor(summary, "recall_kl", "recall_floor", "nats a frame")),
-        ("last-frame KL", _beside_floor(summary, "last_frame_kl", "last_frame_floor", "nats")),
-        ("success", _success(summary)),
+        ("KL of a new frame", _nats(summary["new_frame_kl"], "nats")),
+        ("recall KL", _beside_floor(summary, "recall_kl", "recall_oracle_kl", "nats a frame")),
+        ("last-frame KL", _beside_floor(summary, "last_frame_kl", "last_frame_oracle_kl", "nats")),
+        ("recall accuracy", _success(summary)),
         ("parameters", f"{summary['parameters']:,}"),
     ]
     if summary.get("steps_per_second") is not None:
@@ -154,7 +154,7 @@ def _nats(value: float | None, unit: str) -> str:
 
 
 def _success(summary: dict[str, Any]) -> str:
-    if summary["success"] is None:
+    if summary["recall_accuracy"] is None:
         return "cannot be judged in these sequences"
     accuracy = summary["classifier_accuracy"]
     what = (
@@ -163,6 +163,6 @@ def _success(summary: dict[str, Any]) -> str:
         else f"are read as of the right class (by a classifier right in {accuracy:.1%})"
     )
     return (
-        f"{summary['success']:.1%} of {summary['success_frames']:,} generated frames {what}; "
-        f"by chance {summary['success_chance']:.1%}"
+        f"{summary['recall_accuracy']:.1%} of {summary['recall_accuracy_frames']:,} generated "
+        f"frames {what}; by chance {summary['recall_accuracy_chance']:.1%}"
     )

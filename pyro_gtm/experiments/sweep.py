@@ -34,21 +34,15 @@ from matplotlib.figure import Figure
 
 from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.build import build_experiment
-from pyro_gtm.experiments.checkpoint import CheckpointError
-from pyro_gtm.experiments.config import Config, read_config
+from pyro_gtm.experiments.checkpoint import CheckpointError, saved_step_in
+from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
 from pyro_gtm.experiments.data import MissingDataError
 from pyro_gtm.experiments.files import write_atomically
 from pyro_gtm.experiments.published import Published, published_results
 from pyro_gtm.experiments.report import draw_figures
-from pyro_gtm.experiments.run import (
-    MAY_CHANGE,
-    Interrupted,
-    Run,
-    RunError,
-    flat,
-    saved_step_in,
-    stop_signals,
-)
+from pyro_gtm.experiments.run import Interrupted, Run, RunError
+from pyro_gtm.experiments.settings import flat
+from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.tasks import Task
 
@@ -68,26 +62,26 @@ FIGURES = (
     "recall_kl",
     "last_frame_kl",
     "negative_elbo_per_frame",
-    "negative_iw_bound_per_frame",
-    "success",
+    "negative_iwae_bound_per_frame",
+    "recall_accuracy",
 )
-"""What is compared, by its name in a run's summary: the mean over seeds, and its spread."""
+"""Metrics of a run's summary that are compared: the mean over seeds, and its spread."""
 
 BESIDE = (
-    "frame_cost",
-    "recall_floor",
-    "last_frame_floor",
-    "success_chance",
+    "new_frame_kl",
+    "recall_oracle_kl",
+    "last_frame_oracle_kl",
+    "recall_accuracy_chance",
     "classifier_accuracy",
 )
-"""What is put beside it, by its name in a run's summary: the mean over seeds."""
+"""Metrics of a run's summary to be held against these: the mean over seeds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One memory on one task, over the seeds; KL and bounds in nats.
+    """One memory on one task, over the seeds; KL, negative ELBO and IWAE bound in nats.
 
-    A figure is None where it cannot be had (no frame can be predicted, say), a spread is the
+    A metric is None where it cannot be had (no frame can be predicted, say), a spread is the
     standard deviation over seeds and None for one seed, and what is published None for sizes that
     the paper does not have.
     """
@@ -98,22 +92,22 @@ class Result:
     num_steps: int
     parameters: int
     seeds: int
-    frame_cost: float | None
-    """KL of a frame of which the past tells nothing: what a recall KL is to be held against."""
+    new_frame_kl: float | None
+    """KL of a frame of which the past tells nothing, to hold a recall KL against."""
     recall_kl: float | None
     recall_kl_spread: float | None
-    recall_floor: float | None
+    recall_oracle_kl: float | None
     last_frame_kl: float
     last_frame_kl_spread: float | None
-    last_frame_floor: float | None
+    last_frame_oracle_kl: float | None
     negative_elbo_per_frame: float
     negative_elbo_per_frame_spread: float | None
-    negative_iw_bound_per_frame: float
-    negative_iw_bound_per_frame_spread: float | None
-    success: float | None
+    negative_iwae_bound_per_frame: float
+    negative_iwae_bound_per_frame_spread: float | None
+    recall_accuracy: float | None
     """Share of generated frames that are right, see :func:`pyro_gtm.experiments.metrics.assess`."""
-    success_spread: float | None
-    success_chance: float | None
+    recall_accuracy_spread: float | None
+    recall_accuracy_chance: float | None
     classifier_accuracy: float | None
     published_last_frame_kl: float | None
     published_negative_elbo_per_frame: float | None
@@ -193,14 +187,13 @@ class Comparison:
             had, asked = (values.get(setting, "its default") for values in (there, wanted))
             if had != asked and setting not in MAY_CHANGE:
                 raise RunError(
-                    f"{folder} holds a run with {setting}={had!r}, and {asked!r} was asked for: "
-                    f"{elsewhere}"
+                    f"{setting}: got {asked!r}, must be {had!r} as in {folder}; or {elsewhere}"
                 )
         taken = self.steps_taken(name)
         if taken > config.num_steps:
             raise RunError(
-                f"{folder} holds a run of {taken} steps, and num_steps={config.num_steps} was "
-                f"asked for: {elsewhere}"
+                f"num_steps: got {config.num_steps}, must be at least {taken} as in {folder}; or "
+                f"{elsewhere}"
             )
 
     def steps_taken(self, name: str) -> int:
@@ -241,7 +234,7 @@ class Comparison:
                 nothing before the first; ``"finished"`` and its summary; ``"failed"`` and
                 ``{"reason": sentence}``.
             on_signal: is called at once when a signal asks to stop.
-            modules: imported in each process, as they may register the memories and tasks.
+            modules: imported in each process, as they may register memories, tasks and the like.
 
         Raises:
             ValueError: jobs is less than one.
@@ -250,7 +243,7 @@ class Comparison:
             KeyboardInterrupt: on a SIGINT after that, at once.
         """
         if jobs < 1:
-            raise ValueError(f"jobs must be at least 1, got {jobs}")
+            raise ValueError(f"jobs: got {jobs}, must be a positive integer")
         waiting = [name for name in self.configs if not self.finished(name)]
         running: dict[Any, tuple[str, Any]] = {}  # by the end of the pipe that tells of it
         reasons: dict[str, str] = {}
@@ -340,9 +333,9 @@ class Comparison:
         return paths
 
     def _figure(self, name: str) -> Figure:
-        """The paper's three panels for one task, with the floor at what a frame cost these runs."""
+        """The paper's three panels for one task, with the mean oracle KL of these runs."""
         curves: dict[str, list[list[Row]]] = {}
-        floors = []
+        oracle_kl = []
         for run, config in self.configs.items():
             summary = self._final(run) if config.task == name else None
             if summary is not None:
@@ -350,14 +343,14 @@ class Comparison:
                 rows = [json.loads(line) for line in text.splitlines()]
                 tests = [row for row in rows if row["split"] == "test"]
                 curves.setdefault(config.memory, []).append(tests)
-                if summary["floor_per_frame"] is not None:
-                    floors.append(summary["floor_per_frame"])
+                if summary["oracle_kl_per_frame"] is not None:
+                    oracle_kl.append(summary["oracle_kl_per_frame"])
                 predictable, data = summary["predictable_by_frame"], config.data
         published = published_results(self.tasks[name], data)
         return plotting.memories_compared(
             curves,
             torch.tensor(predictable),  # the same for all, as they are judged on the same sequences
-            floor=torch.tensor(floors).mean(0) if floors else None,
+            floor=torch.tensor(oracle_kl).mean(0) if oracle_kl else None,
             published={m: result._asdict() for m, result in published.items() if m in curves},
         )
 
@@ -365,14 +358,14 @@ class Comparison:
 COLUMNS = (
     "task",
     "memory",
-    "new frame",
-    "recall KL (floor)",
-    "last-frame KL (floor)",
+    "KL of a new frame",
+    "recall KL (oracle KL)",
+    "last-frame KL (oracle KL)",
     "in the paper",
-    "negative bound",
-    "tighter",
+    "negative ELBO",
+    "negative IWAE bound",
     "in the paper",
-    "success (chance)",
+    "recall accuracy (chance)",
     "seeds",
 )
 
@@ -382,10 +375,9 @@ def markdown_report(results: Sequence[Result]) -> str:
     first = results[0]
     lines = [
         f"{first.num_steps:,} steps, held-out sequences, nats a frame: less is better, but of "
-        "success. *New frame*: KL of a frame of which the past tells nothing, against which a "
-        "recall KL is to be held. *Floor*: the least that a perfect memory could have at that "
-        "cost. *Tighter*: the negative importance-weighted bound. *Success*: the share of "
-        "generated frames that are right." + _of_the_paper(results),
+        "recall accuracy, the share of generated frames that are right. *KL of a new frame*: of "
+        "one of which the past tells nothing. *Oracle KL*: of a perfect memory to which new frames "
+        "cost as much." + _of_the_paper(results),
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
@@ -394,19 +386,24 @@ def markdown_report(results: Sequence[Result]) -> str:
         cells = [
             f"{result.task} ({result.data})",
             result.memory,
-            _with_spread(result.frame_cost),
-            _beside(_with_spread(result.recall_kl, result.recall_kl_spread), result.recall_floor),
+            _with_spread(result.new_frame_kl),
+            _beside(
+                _with_spread(result.recall_kl, result.recall_kl_spread), result.recall_oracle_kl
+            ),
             _beside(
                 _with_spread(result.last_frame_kl, result.last_frame_kl_spread),
-                result.last_frame_floor,
+                result.last_frame_oracle_kl,
             ),
             _as_published(result.published_last_frame_kl),
             _with_spread(result.negative_elbo_per_frame, result.negative_elbo_per_frame_spread),
             _with_spread(
-                result.negative_iw_bound_per_frame, result.negative_iw_bound_per_frame_spread
+                result.negative_iwae_bound_per_frame, result.negative_iwae_bound_per_frame_spread
             ),
             _as_published(result.published_negative_elbo_per_frame),
-            _beside(_with_spread(result.success, result.success_spread), result.success_chance),
+            _beside(
+                _with_spread(result.recall_accuracy, result.recall_accuracy_spread),
+                result.recall_accuracy_chance,
+            ),
             str(result.seeds),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -421,7 +418,7 @@ def _of_the_paper(results: Sequence[Result]) -> str:
     after = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     sentence = (
         f" *In the paper*: read off the plots of arXiv 1702.04649, after {after} updates of larger "
-        "networks, to about 0.5 nats for a KL and 1 nat for a bound"
+        "networks, to about 0.5 nats for a KL and 1 nat for a negative ELBO"
     )
     if any(r.task == "rotation_3d" and r.published_updates is not None for r in results):
         sentence += "; of rotation_3d the mean KL of the second turn"
@@ -474,7 +471,7 @@ def _read_summary(folder: Path) -> Row | None:
         summary = json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
         return None
-    needed = {"num_steps", "floor_per_frame", "predictable_by_frame", *FIGURES, *BESIDE}
+    needed = {"num_steps", "oracle_kl_per_frame", "predictable_by_frame", *FIGURES, *BESIDE}
     known = isinstance(summary, dict) and needed <= summary.keys()
     return summary if known else None
 

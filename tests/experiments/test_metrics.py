@@ -40,8 +40,8 @@ def test_the_truth_is_right(monkeypatch, untrained):
     figures = judged(monkeypatch, untrained, batch.frames)
     # Digits may repeat by chance on a map; of rooms, the frame between two headings has two near.
     most = {"mnist_map": 0.99, "rotation_3d": 0.9}.get(experiment.config.task, 1.0)
-    assert most <= figures["success"] <= 1
-    assert figures["success_chance"] < 0.6
+    assert most <= figures["recall_accuracy"] <= 1
+    assert figures["recall_accuracy_chance"] < 0.6
 
 
 def test_a_memory_is_right_where_it_shows_what_was_shown(monkeypatch, untrained):
@@ -55,7 +55,7 @@ def test_a_memory_is_right_where_it_shows_what_was_shown(monkeypatch, untrained)
         one, zero = (images[labels == digit][0] for digit in (1, 0))
         generated = torch.where(batch.labels[..., None, None, None] == 1, one, zero)
     # On a map the walk's later frames may be compared with what was generated before them.
-    assert judged(monkeypatch, untrained, generated)["success"] >= 0.99
+    assert judged(monkeypatch, untrained, generated)["recall_accuracy"] >= 0.99
 
 
 def test_one_image_for_all_is_at_chance(monkeypatch, untrained):
@@ -63,7 +63,7 @@ def test_one_image_for_all_is_at_chance(monkeypatch, untrained):
     _, batch = untrained
     blur = batch.frames.mean((0, 1)).expand_as(batch.frames)
     figures = judged(monkeypatch, untrained, blur)
-    share, chance = figures["success"], figures["success_chance"]
+    share, chance = figures["recall_accuracy"], figures["recall_accuracy_chance"]
     # Frames of a sequence are right together or not at all: as many independent tries as sequences.
     assert abs(share - chance) < 5 * (chance * (1 - chance) / SEQUENCES) ** 0.5
 
@@ -83,14 +83,14 @@ def test_what_belongs_to_other_frames_is_wrong(monkeypatch, untrained):
         index = wrong[..., None, None, None].expand_as(batch.frames)
         generated = batch.frames.gather(0, index)
     most = {"mnist_map": 0.2, "dynamic_dependency": 0.1}  # some images come twice, or were made up
-    share = judged(monkeypatch, untrained, generated)["success"]
+    share = judged(monkeypatch, untrained, generated)["recall_accuracy"]
     assert share <= most.get(experiment.config.task, 0.05)
 
 
 def test_an_untrained_model_is_at_chance(untrained):
     experiment, batch = untrained
     figures = assess(experiment, batch, particles=1)
-    share, chance = figures["success"], figures["success_chance"]
+    share, chance = figures["recall_accuracy"], figures["recall_accuracy_chance"]
     assert abs(share - chance) < 5 * (chance * (1 - chance) / SEQUENCES) ** 0.5
 
 
@@ -102,15 +102,15 @@ def test_floors_are_those_of_the_task_at_the_models_own_cost(untrained):
     cost = kl[new].mean().item()
     by_class = {c: kl[new & (batch.labels == c)].mean().item() for c in (0, 1)}
     expected = task.floor(assessment.FrameCost(cost, by_class))
-    assert figures["frame_cost"] == pytest.approx(cost)
-    assert figures["floor_per_frame"] == pytest.approx(expected.tolist())
-    assert figures["last_frame_floor"] == pytest.approx(expected[-1].item())
+    assert figures["new_frame_kl"] == pytest.approx(cost)
+    assert figures["oracle_kl_per_frame"] == pytest.approx(expected.tolist())
+    assert figures["last_frame_oracle_kl"] == pytest.approx(expected[-1].item())
 
 
 def test_importance_weighted_bounds_are_tighter():
     experiment = build_experiment(make_config("debug"))
     batch = experiment.held_out(50)
     one, many = (assess(experiment, batch, particles=k) for k in (1, 30))
-    assert one["negative_iw_bound_per_frame"] > many["negative_iw_bound_per_frame"]
-    per_sequence = many["negative_iw_bound_per_sequence"]
-    assert per_sequence == pytest.approx(len(batch.frames) * many["negative_iw_bound_per_frame"])
+    assert one["negative_iwae_bound_per_frame"] > many["negative_iwae_bound_per_frame"]
+    per_sequence = many["negative_iwae_bound_per_sequence"]
+    assert per_sequence == pytest.approx(len(batch.frames) * many["negative_iwae_bound_per_frame"])

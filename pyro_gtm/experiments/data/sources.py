@@ -1,10 +1,11 @@
-"""The data by name: what `--data` on the command line chooses from."""
+"""The data by name, for ``--data`` on the command line."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from pyro_gtm.experiments.data.digits import load_digits
 from pyro_gtm.experiments.data.images import ImageSplits
@@ -13,6 +14,7 @@ from pyro_gtm.experiments.data.omniglot import load_omniglot
 from pyro_gtm.experiments.data.recordings import RecordingSplits, load_recordings
 from pyro_gtm.experiments.data.rooms import Rooms
 from pyro_gtm.experiments.data.strokes import load_strokes
+from pyro_gtm.internals.registry import Registry
 
 Folder = str | os.PathLike[str]
 
@@ -24,9 +26,6 @@ class RoomSplits(NamedTuple):
     test: Rooms
 
 
-FROM_FOLDERS = ("mnist", "omniglot", "recorded")
-"""The sources that are read from a folder, which must be named."""
-
 Splits: TypeAlias = ImageSplits | RecordingSplits | RoomSplits
 
 
@@ -37,92 +36,132 @@ def load_data(
     binarise: str = "threshold",
     seed: int = 0,
 ) -> Splits:
-    """The train and test part of the source called `name`, on the CPU.
+    """The train and test part of the source called ``name``, on the CPU.
 
     Args:
-        name: a key of `SOURCES`.
-        data_dir: the folder of a source that is read from one ("mnist", "omniglot", "recorded").
+        name: one of ``SOURCES``.
+        data_dir: the folder of a source that is read from one.
         download: fetch what that folder lacks, for a source that can be fetched.
-        binarise: see `prepare`; "none" for "rooms" and "recorded", which are in colour.
-        seed: fixes the draws of `binarise="sampled"`.
+        binarise: see :func:`prepare`; ``"none"`` for ``"rooms"`` and ``"recorded"``, which are in
+            colour.
+        seed: fixes the draws of ``binarise="sampled"``.
 
     Raises:
-        ValueError: an unknown `name`; a folder missing where one is needed, or given where none
-            is read; a download of what cannot be fetched; coloured frames to be made binary.
+        ValueError: ``name`` is unknown; a folder is missing where one is needed, or given where
+            none is read; the source cannot be fetched; coloured frames were to be made binary.
         MissingDataError: the data cannot be had; the message says how to get it.
     """
-    if name not in SOURCES:
-        allowed = ", ".join(map(repr, SOURCES))
-        raise ValueError(f"The data source {name!r} is not known: it must be one of {allowed}.")
-    return SOURCES[name](data_dir, download, binarise, seed)
+    return SOURCES.make(name).load(data_dir, download, binarise, seed)
 
 
-def _digits(data_dir: Folder | None, download: bool, binarise: str, seed: int) -> ImageSplits:
-    _takes_no_folder("digits", "is installed with a package", data_dir, download)
-    return load_digits(binarise, seed)
+class DataSource(ABC):
+    """A source of frames; registered, it is one of ``--data``.
+
+    Attributes:
+        from_folder: whether it is read from a folder, which must then be named.
+        instead_of: a source whose tasks can be made of this one too.
+    """
+
+    from_folder: ClassVar[bool] = False
+    instead_of: ClassVar[str | None] = None
+
+    @abstractmethod
+    def load(self, data_dir: Folder | None, download: bool, binarise: str, seed: int) -> Splits:
+        """The train and test part, on the CPU; arguments and errors are :func:`load_data`'s."""
 
 
-def _mnist(data_dir: Folder | None, download: bool, binarise: str, seed: int) -> ImageSplits:
-    return load_mnist(_folder("mnist", data_dir), download, binarise, seed)
+SOURCES: Registry[DataSource] = Registry("data")
+register_data = SOURCES.register
 
 
-def _strokes(data_dir: Folder | None, download: bool, binarise: str, seed: int) -> ImageSplits:
-    _takes_no_folder("strokes", "is drawn on the spot", data_dir, download)
-    return load_strokes(binarise, seed)
+def usable_sources(sources: Sequence[str]) -> tuple[str, ...]:
+    """The sources that a task can be made of which lists ``sources``: these and their likes."""
+    alike = (name for name in SOURCES if SOURCES.find(name).instead_of in sources)
+    return (*sources, *alike)
 
 
-def _omniglot(data_dir: Folder | None, download: bool, binarise: str, seed: int) -> ImageSplits:
-    return load_omniglot(_folder("omniglot", data_dir), download, binarise, seed)
+@register_data("digits")
+class DigitSource(DataSource):
+    def load(
+        self, data_dir: Folder | None, download: bool, binarise: str, seed: int
+    ) -> ImageSplits:
+        _takes_no_folder("digits", "installed with a package", data_dir, download)
+        return load_digits(binarise, seed)
 
 
-def _rooms(data_dir: Folder | None, download: bool, binarise: str, seed: int) -> RoomSplits:
-    _takes_no_folder("rooms", "is drawn on the spot", data_dir, download)
-    _in_colour("rooms", binarise)
-    return RoomSplits(train=Rooms(), test=Rooms())
+@register_data("mnist")
+class MNISTSource(DataSource):
+    from_folder = True
+
+    def load(
+        self, data_dir: Folder | None, download: bool, binarise: str, seed: int
+    ) -> ImageSplits:
+        return load_mnist(_folder("mnist", data_dir), download, binarise, seed)
 
 
-def _recorded(data_dir: Folder | None, download: bool, binarise: str, seed: int) -> RecordingSplits:
-    folder = _folder("recorded", data_dir)
-    if download:
-        raise ValueError(
-            "The source 'recorded' cannot be fetched: make it with examples/record_rooms.py, and "
-            "leave download=True out."
-        )
-    _in_colour("recorded", binarise)
-    return load_recordings(folder)
+@register_data("strokes")
+class StrokeSource(DataSource):
+    def load(
+        self, data_dir: Folder | None, download: bool, binarise: str, seed: int
+    ) -> ImageSplits:
+        _takes_no_folder("strokes", "drawn on the spot", data_dir, download)
+        return load_strokes(binarise, seed)
 
 
-SOURCES: dict[str, Callable[[Folder | None, bool, str, int], Splits]] = {
-    "digits": _digits,
-    "mnist": _mnist,
-    "strokes": _strokes,
-    "omniglot": _omniglot,
-    "rooms": _rooms,
-    "recorded": _recorded,
-}
+@register_data("omniglot")
+class OmniglotSource(DataSource):
+    from_folder = True
+
+    def load(
+        self, data_dir: Folder | None, download: bool, binarise: str, seed: int
+    ) -> ImageSplits:
+        return load_omniglot(_folder("omniglot", data_dir), download, binarise, seed)
+
+
+@register_data("rooms")
+class RoomSource(DataSource):
+    def load(self, data_dir: Folder | None, download: bool, binarise: str, seed: int) -> RoomSplits:
+        _takes_no_folder("rooms", "drawn on the spot", data_dir, download)
+        _in_colour("rooms", binarise)
+        return RoomSplits(train=Rooms(), test=Rooms())
+
+
+@register_data("recorded")
+class RecordingSource(DataSource):
+    from_folder = True
+
+    def load(
+        self, data_dir: Folder | None, download: bool, binarise: str, seed: int
+    ) -> RecordingSplits:
+        folder = _folder("recorded", data_dir)
+        if download:
+            raise ValueError(
+                "download: got True, must be False for the source 'recorded', which cannot be "
+                "fetched but is made with examples/record_rooms.py"
+            )
+        _in_colour("recorded", binarise)
+        return load_recordings(folder)
 
 
 def _folder(name: str, data_dir: Folder | None) -> Folder:
     if data_dir is None:
         raise ValueError(
-            f"The source {name!r} is read from a folder: name it with data_dir (`--data-dir DIR`)."
+            f"data_dir: got None, must be the folder (`--data-dir DIR`) of the source {name!r}"
         )
     return data_dir
 
 
 def _takes_no_folder(name: str, because: str, data_dir: Folder | None, download: bool) -> None:
-    given = {"data_dir": data_dir, "download": download or None}
-    wrong = [f"{option}={value!r}" for option, value in given.items() if value is not None]
-    if wrong:
-        raise ValueError(
-            f"The source {name!r} {because} and takes no folder and no download: "
-            f"{' and '.join(wrong)} must be left out."
-        )
+    for option, value in (("data_dir", data_dir), ("download", download or None)):
+        if value is not None:
+            raise ValueError(
+                f"{option}: got {value!r}, must be left out for the source {name!r}, which is "
+                f"{because}"
+            )
 
 
 def _in_colour(name: str, binarise: str) -> None:
     if binarise != "none":
         raise ValueError(
-            f"The source {name!r} has frames in colour, and binarise={binarise!r} is for grey "
-            "ones: it must be 'none'."
+            f"binarise: got {binarise!r}, must be 'none' for the source {name!r}, which has colours"
         )
