@@ -90,7 +90,7 @@ class Setting:
         )
 
     def refusal(self, value: Any) -> str:
-        """What is wrong with a value that is not allowed, without the name of the setting."""
+        """Refusal of a value that is not allowed, without the name of the setting."""
         return f"got {value!r}, must be {self.allowed}"
 
 

@@ -23,10 +23,11 @@ import torch
 
 from pyro_gtm.experiments import sweep as comparison_module
 from pyro_gtm.experiments.build import Experiment
+from pyro_gtm.experiments.comparison_table import BESIDE, METRICS, markdown_report, over_seeds
 from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.published import Published
 from pyro_gtm.experiments.run import Run, RunError
-from pyro_gtm.experiments.sweep import Comparison, FailedRunsError, Stopped, markdown_report
+from pyro_gtm.experiments.sweep import Comparison, FailedRunsError, Stopped
 from pyro_gtm.memory.registry import MEMORIES
 
 pytestmark = [
@@ -160,7 +161,7 @@ def test_the_papers_values_stand_beside_ours_where_it_has_them(trained):
     assert result.published_updates is None, "the paper has no lists of two"
     published = Published(1_000_000, last_frame_kl=8.0, negative_elbo_per_frame=82.8)
     summary = summary_of(trained, "perfect_recall-vrnn-0")
-    beside = comparison_module._over_seeds([summary], published)
+    beside = over_seeds([summary], published)
     assert beside.published_updates == 1_000_000
     elbo = f"{result.negative_elbo_per_frame:.2f}"
     iwae = f"{result.negative_iwae_bound_per_frame:.2f}"
@@ -544,7 +545,7 @@ def test_spread_is_that_of_a_sample():
     """Not of a population: the seeds stand for all others."""
     values = [1.0, 2.0, 4.0]
     base = {"task": "t", "data": "d", "memory": "m", "num_steps": 1, "parameters": 1}
-    figures = (*comparison_module.FIGURES, *comparison_module.BESIDE)
+    figures = (*METRICS, *BESIDE)
     rows = [{**base, **dict.fromkeys(figures, value)} for value in values]
-    result = comparison_module._over_seeds(rows, None)
+    result = over_seeds(rows, None)
     assert result.recall_kl_spread == pytest.approx(statistics.stdev(values))

@@ -24,9 +24,10 @@ from pyro_gtm.experiments.cli.options import (
     refusing_bad_input,
     setting_options,
 )
+from pyro_gtm.experiments.comparison_table import markdown_report
 from pyro_gtm.experiments.config import SETTINGS, make_config
 from pyro_gtm.experiments.data import SOURCES, load_data, usable_sources
-from pyro_gtm.experiments.sweep import Comparison, FailedRunsError, Stopped, markdown_report
+from pyro_gtm.experiments.sweep import Comparison, FailedRunsError, Stopped
 from pyro_gtm.memory import memory_names
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.tasks import task_class, task_names
@@ -151,7 +152,7 @@ def _check_sources(tasks: Sequence[str], wanted: Sequence[str]) -> None:
 
 
 def _source(task: str, wanted: Sequence[str]) -> dict[str, Any]:
-    """What a task is made of: the first of the wanted sources that it can be made of."""
+    """The data of a task: the first of the wanted sources that it can be made of."""
     can = usable_sources(task_class(task).sources)
     chosen = next((source for source in wanted if source in can), can[0])
     if wanted and chosen not in wanted:
