@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import pyro_gtm as gtm
-from pyro_gtm.experiments.build import frozen
+from pyro_gtm.experiments.build import eval_mode
 from pyro_gtm.experiments.checkpoint import CheckpointError
 from pyro_gtm.experiments.cli import import_option
 from pyro_gtm.experiments.data import MissingDataError
@@ -39,7 +39,7 @@ def swapped(at_step: int) -> Iterator[None]:
 
 
 def interventions(recall: int, num_steps: int) -> dict[str, AbstractContextManager]:
-    """What is done to the memory of a sequence that is recalled from frame ``recall`` on."""
+    """Interventions in the memory of a sequence that is recalled from frame ``recall`` on."""
     middle = (recall + 1) // 2
     return {
         "intact": nullcontext(),
@@ -50,9 +50,9 @@ def interventions(recall: int, num_steps: int) -> dict[str, AbstractContextManag
 
 
 def go_on(run: Run, batch: Sequences, num_given: int) -> Tensor:
-    """What sequence 0 goes on with after the given frames: ``(T, C, H, W)``."""
+    """Sequence 0 as the model goes on with it after the given frames: ``(T, C, H, W)``."""
     experiment = run.experiment
-    with frozen(experiment):
+    with eval_mode(experiment):
         return gtm.continue_frames(
             experiment.program,
             experiment.memory,

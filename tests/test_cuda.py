@@ -19,6 +19,7 @@ from pyro_gtm.experiments.report import draw_figures
 from pyro_gtm.experiments.run import Interrupted, Run
 from pyro_gtm.infer.captured import CapturedSVI, NotCapturedWarning
 from pyro_gtm.infer.elbo import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
+from pyro_gtm.infer.observations import InvalidFramesError
 from pyro_gtm.infer.optim import FusedAdam
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 from pyro_gtm.tasks import task_names
@@ -79,7 +80,7 @@ def test_agrees_with_the_cpu(memory_name, network):
     log_joint = {}
     for experiment in (here, there):
         model = gtm.use_memory(experiment.memory)(experiment.program.model)
-        data = {"z": latents.to(experiment.device)}
+        data = {"z": latents.movedim(0, 1).to(experiment.device)}  # (B, T, Z)
         with torch.no_grad():
             given = poutine.condition(model, data=data)
             trace = poutine.trace(given).get_trace(frames.to(experiment.device))
@@ -165,7 +166,7 @@ class Learner:
 
 @pytest.mark.parametrize("elbo", ["trace", "mean-field"])
 def test_captured_training_is_the_same_training(memory_name, layout, elbo):
-    """Warm-up, capture and replays, with the same batches and noise, through a KL warm-up."""
+    """Warm-up, capture and replays, with the same batches and noise, through KL annealing."""
     options = {"memory": memory_name, "elbo": elbo}
     plain = Learner(False, options, layout)
     expected_start = plain.weights()
@@ -251,7 +252,7 @@ def test_an_evaluation_between_replays_changes_nothing():
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_chance_can_be_saved_between_replays_and_taken_up_by_plain_steps():
+def test_rng_state_can_be_saved_between_replays_and_taken_up_by_plain_steps():
     """What a checkpoint holds, and a resumed run goes on from."""
     straight = Learner(True, learning_rate=STILL).train(12)
     learner = Learner(True, learning_rate=STILL)
@@ -294,8 +295,10 @@ def test_a_failed_training_does_not_stop_the_next():
         frames, controls = learner.experiment.draw()
         return frames * (math.nan if len(drawn) == 3 else 1), controls
 
-    with pytest.raises(NonFiniteLossError, match="step 3: the loss is nan"):
+    sentence = "step 3: frames hold values outside the support of the likelihood, or NaN"
+    with pytest.raises(InvalidFramesError, match=sentence) as caught:
         learner.train(8, draw)
+    assert caught.value.step == 3
     before = learner.weights()
     learner.train(8)
     assert not learner.weights().equal(before)

@@ -20,12 +20,6 @@ SCRIPTS = [*ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/*.py")]
 # The arguments of the smoke run of each script, and words that its output ends with.
 SMOKE_RUNS = {
     "examples/train.py": ("--preset debug -n 2 --output new", "new/figures/attention.png"),
-    "examples/compare_memories.py": (
-        "--preset debug --memory vrnn --seeds 1 -n 1 --output new",
-        "new/perfect_recall.png",
-    ),
-    "examples/evaluate.py": ("run --list-length 5", "run/evaluation-list_length=5/frames.png"),
-    "examples/generate.py": ("run", "run/figures/generated.png"),
     "examples/record_rooms.py": (
         "-e rooms --train 2 --test 1 -T 3 --size 8 --output new",
         "new/test.npz",
@@ -48,9 +42,7 @@ SMOKE_RUNS = {
 
 def execute(*command, folder):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True
-    )
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -90,7 +82,7 @@ def test_console_command_explains_itself(tmp_path):
 
 @pytest.mark.parametrize(
     "script",
-    ["train", "evaluate", "generate", "record_rooms", "what_does_it_remember", "compose_your_own"],
+    ["train", "record_rooms", "what_does_it_remember", "compose_your_own"],
 )
 def test_example_opens_with_a_command_to_run(script):
     """The docstring's commands name the script where it lies."""

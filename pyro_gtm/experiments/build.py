@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,10 +16,11 @@ from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_gtm.experiments.config import Config
-from pyro_gtm.experiments.data import load_data
+from pyro_gtm.experiments.data import SOURCES, load_data, usable_sources
+from pyro_gtm.experiments.machine import bytes_of_memory, check_fits, pick_device
 from pyro_gtm.handlers import FilteringGuide, use_memory
 from pyro_gtm.infer.captured import CapturedSVI
-from pyro_gtm.infer.elbo import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
+from pyro_gtm.infer.elbo import ELBOS
 from pyro_gtm.infer.evaluation import Evaluation, evaluate
 from pyro_gtm.infer.optim import FusedAdam
 from pyro_gtm.internals.unrolling import Unrolling
@@ -32,7 +31,7 @@ from pyro_gtm.model.networks import make_networks
 from pyro_gtm.model.program import GenerativeTemporalModel
 from pyro_gtm.tasks import Sequences, Task, make_task, task_class
 
-__all__ = ["Experiment", "build_experiment", "check_fits", "pick_device"]
+__all__ = ["EVALUATION_SEED", "Experiment", "build_experiment", "eval_mode"]
 
 EVALUATION_SEED = 170_204_649
 """All runs, whatever their seed, are judged on the same held-out sequences with the same noise."""
@@ -55,7 +54,7 @@ class Experiment:
     optimizer: FusedAdam
     svi: SVI
     draws: torch.Generator
-    """Draws the training sequences; with PyTorch's own generator, all there is of chance."""
+    """Draws the training sequences; all else that is random, PyTorch's own generators."""
 
     def draw(self) -> tuple[Tensor, Tensor | None]:
         """Frames and controls of the next training batch."""
@@ -73,8 +72,8 @@ class Experiment:
         return self.test_task.sample(sequences or self.config.eval_sequences, generator)
 
     def evaluate(self, batch: Sequences) -> Evaluation:
-        """Both terms of the bound on ``batch``, leaving the training's randomness alone."""
-        with frozen(self):
+        """Both terms of the negative ELBO on ``batch``; the training's RNG state stays."""
+        with eval_mode(self):
             return evaluate(self.guide, batch.frames, batch.controls)
 
     @property
@@ -83,10 +82,52 @@ class Experiment:
         modules = (self.program, self.memory)
         return sum(p.numel() for module in modules for p in module.parameters())
 
+    def state(self) -> dict[str, Any]:
+        """Weights, the optimiser's moments and RNG states, for a checkpoint."""
+        state = {
+            "program": self.program.state_dict(),
+            "memory": self.memory.state_dict(),
+            "optimizer": self.optimizer.get_state(),
+            "device": self.device.type,
+            "draws": self.draws.get_state(),
+            "noise": torch.get_rng_state(),
+        }
+        if self.device.type == "cuda":
+            state["cuda_noise"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take up weights and moments that :meth:`state` gave.
+
+        Raises:
+            RuntimeError: the weights do not fit.
+        """
+        self.program.load_state_dict(state["program"])
+        self.memory.load_state_dict(state["memory"])
+        self.optimizer.set_state(state["optimizer"])
+
+    def set_rng_state(self, state: Mapping[str, Any], seed: int) -> bool:
+        """Go on with the random numbers of :meth:`state`.
+
+        No kind of device can hand them to another: on another, the RNG is seeded with ``seed``.
+
+        Returns:
+            Whether the random numbers are those of the state.
+        """
+        if state["device"] != self.device.type:
+            torch.manual_seed(seed)
+            self.draws.manual_seed(seed)
+            return False
+        self.draws.set_state(state["draws"].cpu())
+        torch.set_rng_state(state["noise"].cpu())
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_noise"].cpu(), self.device)
+        return True
+
 
 @contextmanager
-def frozen(experiment: Experiment, seed: int = EVALUATION_SEED) -> Iterator[None]:
-    """Within it, networks are in evaluation mode and chance has a fixed seed of its own."""
+def eval_mode(experiment: Experiment, seed: int = EVALUATION_SEED) -> Iterator[None]:
+    """Within it, networks are in evaluation mode and the RNG is seeded; both are put back."""
     modules = (experiment.program, experiment.memory)
     devices = [experiment.device] if experiment.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -122,12 +163,12 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
     training_task = make_task(config.task, splits.train.to(device), **config.task_options)
     test_options = {**config.task_options, **(test_options or {})}
     test_task = make_task(config.task, splits.test.to(device), **test_options)
-    for what in ("event_shape", "control_dim"):
-        trained, asked = getattr(training_task, what), getattr(test_task, what)
+    for name in ("event_shape", "control_dim"):
+        trained, asked = getattr(training_task, name), getattr(test_task, name)
         if trained != asked:
             raise ValueError(
-                f"task options {test_options} give an {what} of {asked}, and the model was made "
-                f"for one of {trained}"
+                f"task_options: got {test_options}, of {name} {asked}, must give {name} {trained}, "
+                "for which the model was made"
             )
     for task in (training_task, test_task):
         check_fits(task, max(config.batch_size, config.eval_sequences))
@@ -148,7 +189,7 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
     model = use_memory(memory, unrolling=unrolling)(program.model)
     guide = FilteringGuide(model)
     optimizer = FusedAdam(lr=config.learning_rate, clip_norm=config.clip_norm)
-    elbo = DeviceTrace_ELBO() if config.elbo == "trace" else DeviceTraceMeanField_ELBO()
+    elbo = ELBOS.make(config.elbo)
     draws = torch.Generator(device).manual_seed(config.seed)
     svi = SVI(model, guide, optimizer, elbo)
     if device.type == "cuda":
@@ -168,33 +209,13 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
 
 
 def _check_source(config: Config) -> None:
-    sources = task_class(config.task).sources
-    if config.data not in sources:
+    SOURCES.find(config.data)
+    usable = usable_sources(task_class(config.task).sources)
+    if config.data not in usable:
         raise ValueError(
-            f"data must be one of {', '.join(sources)} for the task {config.task}, "
-            f"got {config.data!r}"
+            f"data: got {config.data!r}, must be one of {', '.join(usable)} for the task "
+            f"{config.task}"
         )
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one and the CPU otherwise.
-
-    Raises:
-        ValueError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    refusal = ValueError(
-        f"device must be auto, cpu or a CUDA device that PyTorch finds here; {name!r} is not"
-    )
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise refusal from error
-    if device.type not in ("cpu", "cuda"):  # others' random numbers cannot be saved and resumed
-        raise refusal
-    return device
 
 
 def _build_program(
@@ -238,11 +259,12 @@ def _build_memory(config: Config, task: Task) -> MemoryModule:
     for name, value in config.memory_options.items():
         if name in ("latent_dim", "control_dim"):
             raise ValueError(
-                f"memory option {name} follows from the program and the task: leave it out"
+                f"memory option {name}: got {value!r}, must be left out, as it follows from the "
+                "program and the task"
             )
         is_switch = name in taken and isinstance(taken[name].default, bool)
         if is_switch and not isinstance(value, bool):  # any word would count as true
-            raise ValueError(f"memory option {name} must be true or false, got {value!r}")
+            raise ValueError(f"memory option {name}: got {value!r}, must be true or false")
     if task.control_dim:
         options["control_dim"] = task.control_dim
     if "slots" in taken:
@@ -263,24 +285,8 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def check_fits(task: Task, sequences: int) -> None:
-    """Refuse more frames than the machine could hold, before they are made.
-
-    Raises:
-        ValueError: the frames alone take more memory than there is.
-    """
-    needed = 4 * math.prod(task.event_shape) * task.num_steps * sequences
-    available = _memory_of(task.device)
-    if available is not None and needed > available:
-        raise ValueError(
-            f"{sequences} sequences of {task.num_steps} frames take {needed / 2**30:,.0f} GiB, and "
-            f"this machine has {available / 2**30:,.0f} GiB: choose fewer sequences "
-            "(batch_size, num_sequences), or smaller ones (a shorter list, another task option)"
-        )
-
-
 def _check_slots_fit(config: Config, task: Task) -> None:
-    slots, available = config.memory_options.get("slots"), _memory_of(task.device)
+    slots, available = config.memory_options.get("slots"), bytes_of_memory(task.device)
     if not isinstance(slots, int) or available is None:  # the memory says what is wrong with it
         return
     sequences = max(config.batch_size, config.eval_sequences)
@@ -289,12 +295,3 @@ def _check_slots_fit(config: Config, task: Task) -> None:
             f"memory {config.memory!r} cannot be built with slots={slots}: for {sequences} "
             "sequences that is more than this machine can hold"
         )
-
-
-def _memory_of(device: torch.device) -> int | None:
-    """Bytes of memory, None where the standard library does not tell (Windows)."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    if hasattr(os, "sysconf"):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return None

@@ -17,7 +17,14 @@ import torch
 
 from pyro_gtm.experiments.files import write_atomically
 
-__all__ = ["CheckpointError", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "CheckpointError",
+    "checkpoint_path",
+    "checkpoints_in",
+    "load_checkpoint",
+    "save_checkpoint",
+    "saved_step_in",
+]
 
 MAGIC = b"pyro_gtm-checkpoint"
 FORMAT_VERSION = 1
@@ -64,3 +71,19 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise CheckpointError(
             f"checkpoint {path} is refused: it holds more than tensors and plain values"
         ) from error
+
+
+def checkpoint_path(run_folder: Path, step: int) -> Path:
+    """Where the state after a step is saved."""
+    return run_folder / "checkpoints" / f"step-{step:08d}.pt"
+
+
+def checkpoints_in(run_folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted((run_folder / "checkpoints").glob("step-*.pt"))
+
+
+def saved_step_in(run_folder: Path) -> int | None:
+    """The step of the newest checkpoint of a run; None before the first."""
+    paths = checkpoints_in(run_folder)
+    return int(paths[-1].stem.partition("-")[2]) if paths else None

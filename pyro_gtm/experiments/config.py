@@ -1,133 +1,40 @@
-"""What a training run is: one flat record, three presets, saved beside the results."""
+"""Configuration of a training run: one flat record, three presets, saved beside the results."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pyro_gtm.experiments.data import BINARISATIONS, SOURCES
+from pyro_gtm.experiments.settings import check_settings, setting, settings_of
+from pyro_gtm.infer.elbo import ELBOS
+from pyro_gtm.memory.registry import MEMORIES
+from pyro_gtm.model import DecoderInput, Posterior, Precision, Writes
+from pyro_gtm.model.likelihoods import LIKELIHOODS
+from pyro_gtm.model.networks import NETWORKS
 from pyro_gtm.tasks import task_class
+from pyro_gtm.tasks.base import TASKS
 
-__all__ = ["ELBOS", "MATMUL_PRECISIONS", "PRESETS", "Config", "make_config", "read_config"]
-
-ELBOS = ("trace", "mean-field")
-"""``trace`` samples the KL (Trace_ELBO), ``mean-field`` has it in closed form."""
+__all__ = [
+    "MATMUL_PRECISIONS",
+    "MAX_SEED",
+    "MAY_CHANGE",
+    "PRESETS",
+    "SETTINGS",
+    "Config",
+    "make_config",
+    "read_config",
+]
 
 MATMUL_PRECISIONS = ("highest", "high", "medium")
 """float32; TensorFloat32 where there is; bfloat16 where there is, with sums in float32."""
 
 MAX_SEED = 2**32 - 1
 """The greatest that all generators take (NumPy's is the narrowest)."""
-
-KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "str": ((str,), "text"),
-    "str | None": ((str, type(None)), "text"),
-    "int": ((int,), "a whole number"),
-    "float": ((int, float), "a number"),
-    "dict[str, Any]": ((dict,), "a table of options"),
-}
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that determines a run, bar the machine.
-
-    The defaults are the ``small`` preset of a task that shows digits; :func:`make_config` knows
-    what other tasks want.  Sizes the task decides (frame shape, control size, a memory's slots
-    unless given) are not here.
-    """
-
-    preset: str = "small"
-    memory: str = "introspective"
-    memory_options: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the memory's class; those given on top of the preset's."""
-    task: str = "perfect_recall"
-    task_options: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the task's class, such as ``list_length``."""
-    data: str = "digits"
-    """What the frames are taken from; by default the task's first choice."""
-    data_dir: str | None = None
-    binarise: str = "threshold"
-    network: str = "mlp"
-    likelihood: str = "bernoulli"
-    decoder_input: str = "latent+context"
-    writes: str = "latent"
-    posterior: str = "residual"
-    latent_dim: int = 32
-    hidden_dim: int = 256
-    """Width of the encoder, decoder, prior and posterior networks."""
-    elbo: str = "trace"
-    kl_warmup: int = 0
-    """Steps over which the weight of the KL grows from 0 to 1."""
-    num_steps: int = 2_500
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    clip_norm: float = 10.0
-    """Greatest global norm of the gradient.  The loss is a sum over frames and sequences and its
-    gradient's norm lies in the thousands, so Adam sees normalised gradients from start to end."""
-    seed: int = 0
-    device: str = "auto"
-    log_every: int = 50
-    eval_every: int = 250
-    """Steps between evaluations on held-out images."""
-    eval_sequences: int = 256
-    save_every: int = 500
-    """Steps between checkpoints in the run's folder."""
-    precision: str = "float32"
-    """``bfloat16`` has the encoder and the decoder multiply in it."""
-    matmul_precision: str = "highest"
-    """Of float32 matrix products, as ``torch.set_float32_matmul_precision`` takes it."""
-    checkpoint_every: int = 0
-    """Time steps between the states that are kept for the backward pass; 0 keeps everything."""
-    truncate_every: int = 0
-    """Time steps between which gradients stop; 0 for none."""
-    compile_steps: int = 0
-    """Time steps compiled as one piece; 0 compiles nothing."""
-
-    def __post_init__(self) -> None:
-        for entry in fields(self):
-            kinds, article = KINDS[str(entry.type)]
-            value = getattr(self, entry.name)
-            if not isinstance(value, kinds) or isinstance(value, bool):
-                raise ValueError(f"{entry.name} must be {article}, got {value!r}")
-        for name in (
-            "latent_dim",
-            "hidden_dim",
-            "num_steps",
-            "batch_size",
-            "log_every",
-            "eval_every",
-            "eval_sequences",
-            "save_every",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip_norm"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a positive number, got {getattr(self, name)}")
-        for name in ("kl_warmup", "checkpoint_every", "truncate_every", "compile_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if not 0 <= self.seed <= MAX_SEED:
-            raise ValueError(f"seed must be from 0 to {MAX_SEED}, got {self.seed}")
-        for name, allowed in (("elbo", ELBOS), ("matmul_precision", MATMUL_PRECISIONS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
-                )
-        if self.likelihood == "bernoulli" and self.binarise == "none":
-            raise ValueError(
-                "likelihood='bernoulli' explains binary images, and binarise='none' keeps them "
-                "grey: use likelihood='gaussian' or another binarise"
-            )
-
-    def to_json(self) -> str:
-        """The record as JSON, one key a line."""
-        return json.dumps(asdict(self), indent=2) + "\n"
-
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Seconds on any machine: does everything run?
@@ -177,6 +84,183 @@ MEMORY_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+OF_PRESET = "the preset's"
+OF_TASK = "the task's"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that determines a run, bar the machine.
+
+    The defaults are the ``small`` preset of a task that shows digits; :func:`make_config` knows
+    what other tasks want.  Sizes the task decides (frame shape, control size, a memory's slots
+    unless given) are not here.  To add a setting, declare it here and use it in
+    :func:`pyro_gtm.experiments.build.build_experiment`.
+
+    Raises:
+        ValueError: an impossible value.
+    """
+
+    memory: str = setting("introspective", help="Memory.", registry=MEMORIES, compare=False)
+    memory_options: dict[str, Any] = setting(
+        {},
+        help="An argument of the memory's class, such as slots=20; repeatable.",
+        compare=False,
+    )
+    task: str = setting("perfect_recall", help="Task.", registry=TASKS, compare=False)
+    task_options: dict[str, Any] = setting(
+        {}, help="An argument of the task's class, such as list_length=20; repeatable."
+    )
+    preset: str = setting(
+        "small",
+        help="Seconds, minutes, or as published (which wants a GPU).",
+        choices=tuple(PRESETS),
+    )
+    num_steps: int = setting(
+        2_500,
+        help="Gradient steps.",
+        default_help=OF_PRESET,
+        flags=("-n",),
+        minimum=1,
+        may_change=True,
+    )
+    batch_size: int = setting(
+        32, help="Sequences in a step.", default_help=OF_PRESET, flags=("-b",), minimum=1
+    )
+    learning_rate: float = setting(
+        2e-3, help="Of Adam.", default_help=OF_PRESET, flags=("-lr",), positive=True
+    )
+    # The loss is a sum over frames and sequences and its gradient's norm lies in the thousands, so
+    # Adam sees normalised gradients from start to end.
+    clip_norm: float = setting(10.0, help="Greatest global norm of the gradient.", positive=True)
+    elbo: str = setting(
+        "trace",
+        help="ELBO: its KL sampled (Trace_ELBO) or in closed form (TraceMeanField_ELBO).",
+        registry=ELBOS,
+    )
+    kl_annealing: int = setting(
+        0, help="Steps over which the weight of the KL grows from 0 to 1.", minimum=0
+    )
+    network: str = setting(
+        "mlp",
+        help="Encoder and decoder; conv wants a GPU: on two CPU cores it takes about 5 s a step "
+        "and 30 s an evaluation, hours for the preset small.",
+        default_help=OF_PRESET,
+        registry=NETWORKS,
+    )
+    likelihood: str = setting(
+        "bernoulli",
+        help="Of a frame.",
+        default_help="the task's, bernoulli for digits and characters",
+        registry=LIKELIHOODS,
+    )
+    writes: str = setting(
+        "latent", help="What is written into the memory.", choices=get_args(Writes)
+    )
+    decoder_input: str = setting(
+        "latent+context",
+        help="What the decoder sees.",
+        default_help=OF_PRESET,
+        choices=get_args(DecoderInput),
+    )
+    posterior: str = setting(
+        "residual",
+        help="A residual Gaussian on the prior, or networks of its own.",
+        default_help=OF_PRESET,
+        choices=get_args(Posterior),
+    )
+    latent_dim: int = setting(32, help="Size of z.", default_help=OF_PRESET, minimum=1)
+    hidden_dim: int = setting(
+        256,
+        help="Width of the encoder, decoder, prior and posterior networks; the memory's is "
+        "--memory-option hidden_dim=N.",
+        default_help=OF_PRESET,
+        minimum=1,
+    )
+    data: str = setting(
+        "digits",
+        help="What is shown: digits come with a package, strokes and rooms are drawn on the spot, "
+        "the others are read from a folder.",
+        default_help=OF_TASK,
+        registry=SOURCES,
+        compare=False,
+    )
+    data_dir: str | None = setting(
+        None, help="Folder of mnist, omniglot or recorded.", folder=True, may_change=True
+    )
+    binarise: str = setting(
+        "threshold",
+        help="How grey images become binary.",
+        default_help="threshold, none for rooms",
+        choices=BINARISATIONS,
+    )
+    seed: int = setting(0, help="Of everything random.", minimum=0, maximum=MAX_SEED, compare=False)
+    device: str = setting(
+        "auto", help="auto (CUDA where there is one), cpu, cuda, cuda:1, ...", may_change=True
+    )
+    log_every: int = setting(
+        50, help="Steps between rows of metrics.", default_help=OF_PRESET, minimum=1
+    )
+    eval_every: int = setting(
+        250, help="Steps between evaluations on held-out data.", default_help=OF_PRESET, minimum=1
+    )
+    eval_sequences: int = setting(
+        256, help="Held-out sequences of an evaluation.", default_help=OF_PRESET, minimum=1
+    )
+    save_every: int = setting(
+        500,
+        help="Steps between checkpoints in the run's folder.",
+        default_help=OF_PRESET,
+        minimum=1,
+    )
+    precision: str = setting(
+        "float32",
+        help="Of the encoder's and decoder's matrix products.",
+        choices=get_args(Precision),
+    )
+    matmul_precision: str = setting(
+        "highest",
+        help="Of float32 matrix products everywhere, as PyTorch takes it: high lets a GPU use "
+        "TensorFloat32.",
+        choices=MATMUL_PRECISIONS,
+    )
+    # The last two change a run's numbers by rounding at most.
+    checkpoint_every: int = setting(
+        0,
+        help="Keep only the state between blocks of so many time steps, and compute the rest again "
+        "for the gradients: less memory for long sequences.",
+        default_help="0, keep all",
+        minimum=0,
+        may_change=True,
+    )
+    compile_steps: int = setting(
+        0,
+        help="Time steps that torch.compile makes one piece of; needs a C++ compiler and takes up "
+        "to minutes before the first step.",
+        default_help="0, none",
+        minimum=0,
+        may_change=True,
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.likelihood == "bernoulli" and self.binarise == "none":
+            raise ValueError(
+                "binarise: got 'none', must be another for likelihood='bernoulli', which explains "
+                "binary images (likelihood='gaussian' explains grey ones)"
+            )
+
+    def to_json(self) -> str:
+        """The record as JSON, one key a line."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+SETTINGS = settings_of(Config)
+"""The settings by name."""
+
+MAY_CHANGE = tuple(name for name, declared in SETTINGS.items() if declared.may_change)
+"""Settings that a resumed run may be given anew."""
+
 
 def make_config(preset: str = "small", **overrides: Any) -> Config:
     """A preset with some of its values replaced; nested options are merged.
@@ -184,9 +268,9 @@ def make_config(preset: str = "small", **overrides: Any) -> Config:
     Raises:
         ValueError: an unknown preset or key, or an impossible value.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}")
-    _check_keys(overrides, "make_config")
+    if not SETTINGS["preset"].allows(preset):
+        raise ValueError(f"preset: {SETTINGS['preset'].refusal(preset)}")
+    _check_names(overrides, "make_config")
     memory = overrides.get("memory", Config.memory)
     task = task_class(overrides.get("task", Config.task))
     base = Config(
@@ -220,17 +304,14 @@ def read_config(path: Path) -> Config:
         raise ValueError(f"{path} is damaged: it is not valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it holds no configuration")
-    if "checkpoint_every" in content and "save_every" not in content:  # as 0.1.0 called it
-        content["save_every"] = content.pop("checkpoint_every")
-    _check_keys(content, str(path))
+    _check_names(content, str(path))
     try:
         return Config(**content)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def _check_keys(given: Mapping[str, Any], where: str) -> None:
-    known = [entry.name for entry in fields(Config)]
-    for key in given:
-        if key not in known:
-            raise ValueError(f"{where}: unknown setting {key!r}; known are {', '.join(known)}")
+def _check_names(given: Mapping[str, Any], where: str) -> None:
+    for name in given:
+        if name not in SETTINGS:
+            raise ValueError(f"{where}: got {name!r}, must be one of {', '.join(SETTINGS)}")

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pyro_gtm.experiments.build import EVALUATION_SEED, Experiment, frozen
+from pyro_gtm.experiments.build import EVALUATION_SEED, Experiment, eval_mode
 from pyro_gtm.experiments.classifier import train_classifier
 from pyro_gtm.experiments.scores import class_score, nearest_image_score
 from pyro_gtm.infer.evaluation import Evaluation
@@ -54,7 +54,7 @@ def assess(
     task = experiment.test_task
     evaluation = experiment.evaluate(batch)
     new_frame = new_frame_kl(task, evaluation, batch)
-    with frozen(experiment):
+    with eval_mode(experiment):
         bound = importance_weighted_bound(
             experiment.guide, batch.frames, batch.controls, num_particles=particles
         ).mean()
@@ -97,7 +97,7 @@ def generate(
     """
     if num_given >= len(batch.frames):
         return batch.frames
-    with frozen(experiment, seed):
+    with eval_mode(experiment, seed):
         return continue_frames(
             experiment.program,
             experiment.memory,

@@ -9,51 +9,48 @@
       summary.json    the final figures
       figures/        *.png
 
-A checkpoint holds every source of chance beside the weights and the optimiser's moments, so a
-resumed run writes the same metrics, bit for bit on one CPU machine, as one that was never
-interrupted, given the same number of threads: it decides in which order PyTorch adds up.  Times
-are not among the metrics for that reason: speed is in the summary.
+A checkpoint holds every RNG state beside the weights and the optimiser's moments, so a resumed run
+writes the same metrics, bit for bit on one CPU machine, as one that was never interrupted, given
+the same number of threads: it decides in which order PyTorch adds up.  Times are not among the
+metrics for that reason: speed is in the summary.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import pyro
 import torch
 
 from pyro_gtm.experiments.build import Experiment, build_experiment
-from pyro_gtm.experiments.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from pyro_gtm.experiments.config import Config, read_config
+from pyro_gtm.experiments.checkpoint import (
+    CheckpointError,
+    checkpoint_path,
+    checkpoints_in,
+    load_checkpoint,
+    save_checkpoint,
+    saved_step_in,
+)
+from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
 from pyro_gtm.experiments.files import write_atomically
 from pyro_gtm.experiments.metrics import assess
+from pyro_gtm.experiments.metrics_log import MetricsLog, Row
+from pyro_gtm.experiments.settings import flat
+from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 
-__all__ = [
-    "MAY_CHANGE",
-    "Interrupted",
-    "Run",
-    "RunError",
-    "flat",
-    "saved_step_in",
-    "stop_signals",
-]
+__all__ = ["FolderTakenError", "Interrupted", "Run", "RunError"]
 
-Row = dict[str, Any]
 Progress = Callable[[Row], None]
 
 KEPT_CHECKPOINTS = 2
-MAY_CHANGE = ("num_steps", "device", "data_dir", "checkpoint_every", "compile_steps")
-"""Settings that a resumed run may be given anew; the last two change its numbers by rounding."""
 
 
 class RunError(RuntimeError):
@@ -90,11 +87,9 @@ class Run:
         self.step = 0
         self.exact = True
         """Whether a resumed run goes on with the very random numbers it would have had."""
-        self.rows: list[Row] = []
+        self.metrics = MetricsLog(folder / "metrics.jsonl")
         self._window_loss = 0.0
         self._window_steps = 0
-
-    # ------------------------------------------------------------------ making one
 
     @classmethod
     def start(cls, folder: Path, config: Config) -> Run:
@@ -108,8 +103,7 @@ class Run:
             ValueError, MissingDataError: see :func:`pyro_gtm.experiments.build.build_experiment`.
         """
         taken = FolderTakenError(
-            f"output {folder} is not empty: choose another folder, or continue the run in it "
-            f"with --resume {folder}"
+            f"output: got {folder}, must be empty or new; --resume {folder} continues the run in it"
         )
         with _refusing_folder(folder):
             if folder.exists() and any(folder.iterdir()):
@@ -130,9 +124,9 @@ class Run:
 
         Args:
             folder: a run folder.
-            **overrides: settings the caller wants; only those in ``MAY_CHANGE``
-                may differ from those the run was started with.  On another kind of device the
-                run goes on with other chance (:attr:`exact` is then False).
+            **overrides: settings the caller wants; only those in ``MAY_CHANGE`` may differ from
+                those the run was started with.  On another kind of device the run goes on with
+                other random numbers (:attr:`exact` is then False).
 
         Raises:
             RunError: the folder holds no run, or one with another configuration.
@@ -143,19 +137,18 @@ class Run:
         for name, wanted in flat(overrides).items():
             same = name in started_with and started_with[name] == wanted
             if name not in MAY_CHANGE and not same:
-                had = f"with {name}={started_with[name]!r}" if name in started_with else "otherwise"
-                raise RunError(
-                    f"resume {folder}: the run was started {had}, and {name}={wanted!r} was asked "
-                    "for: leave it out, or start another run"
-                )
+                had = repr(started_with[name]) if name in started_with else "left out"
+                raise RunError(f"{name}: got {wanted!r}, must be {had} as in the run in {folder}")
         allowed = {name: value for name, value in overrides.items() if name in MAY_CHANGE}
         config = replace(config, **allowed)
         run = cls(folder, build_experiment(config))
-        run._restore_chance(run._restore())
+        state = run._restore()
+        if state is not None:
+            run.exact = run.experiment.set_rng_state(state, config.seed + run.step)
         if run.step > config.num_steps:
             raise RunError(
-                f"resume {folder}: num_steps={config.num_steps} is less than the {run.step} steps "
-                "already taken"
+                f"num_steps: got {config.num_steps}, must be at least {run.step}, the steps that "
+                f"the run in {folder} has taken"
             )
         write_atomically(folder / "config.json", config.to_json().encode())
         return run
@@ -207,8 +200,6 @@ class Run:
             raise RunError(f"{folder} has no checkpoint yet: train it first")
         return run
 
-    # ------------------------------------------------------------------ training
-
     def train(
         self,
         progress: Progress = lambda row: None,
@@ -228,10 +219,9 @@ class Run:
         """
         config, experiment = self.experiment.config, self.experiment
         frames_in_batch = config.batch_size * experiment.training_task.num_steps
-        self._cut_metrics()
         with (
             stop_signals(on_signal) as stop,
-            open(self.folder / "metrics.jsonl", "a") as metrics,
+            self.metrics.appending() as append,
             warnings.catch_warnings(),
             closing(
                 training_steps(
@@ -239,7 +229,7 @@ class Run:
                     experiment.draw,
                     num_steps=config.num_steps,
                     start=self.step,
-                    kl_annealing=config.kl_warmup,
+                    kl_annealing=config.kl_annealing,
                     pause=lambda step: bool(stop) or self._acts_at(step),
                 )
             ) as steps,
@@ -248,9 +238,7 @@ class Run:
             warnings.filterwarnings("ignore", "Encountered NaN", UserWarning)
 
             def log(row: Row) -> None:
-                self.rows.append(row)
-                metrics.write(json.dumps(row) + "\n")
-                metrics.flush()
+                append(row)
                 progress(row)
 
             for step, loss in steps:
@@ -287,8 +275,8 @@ class Run:
             "negative_elbo_per_frame": self._window_loss / self._window_steps,
             "gradient_norm": self.experiment.optimizer.gradient_norm,
         }
-        if config.kl_warmup:
-            row["kl_weight"] = min(1.0, self.step / config.kl_warmup)
+        if config.kl_annealing:
+            row["kl_weight"] = min(1.0, self.step / config.kl_annealing)
         self._window_loss, self._window_steps = 0.0, 0
         return row
 
@@ -303,28 +291,14 @@ class Run:
 
     def split(self, name: str) -> list[Row]:
         """The rows of metrics of one split, ``"train"`` or ``"test"``."""
-        return [row for row in self.rows if row["split"] == name]
-
-    # ------------------------------------------------------------------ saving and restoring
+        return self.metrics.split(name)
 
     def save(self) -> Path:
         """Write a checkpoint and drop all but the newest two."""
-        experiment = self.experiment
-        path = self.folder / "checkpoints" / f"step-{self.step:08d}.pt"
-        content = {
-            "step": self.step,
-            "window": [self._window_loss, self._window_steps],
-            "program": experiment.program.state_dict(),
-            "memory": experiment.memory.state_dict(),
-            "optimizer": experiment.optimizer.get_state(),
-            "device": experiment.device.type,
-            "draws": experiment.draws.get_state(),
-            "noise": torch.get_rng_state(),
-        }
-        if experiment.device.type == "cuda":
-            content["cuda_noise"] = torch.cuda.get_rng_state(experiment.device)
+        path = checkpoint_path(self.folder, self.step)
         path.parent.mkdir(exist_ok=True)
-        save_checkpoint(path, content)
+        window = [self._window_loss, self._window_steps]
+        save_checkpoint(path, {"step": self.step, "window": window, **self.experiment.state()})
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             old.unlink()
         return path
@@ -343,9 +317,8 @@ class Run:
         paths = self.checkpoints()
         if not paths:
             return None
-        experiment = self.experiment
         try:
-            content = load_checkpoint(paths[-1], experiment.device)
+            content = load_checkpoint(paths[-1], self.experiment.device)
         except CheckpointError as error:
             rest = (
                 f"; {paths[-2].name} before it is kept: remove the damaged file to go on from there"
@@ -354,54 +327,19 @@ class Run:
             )
             raise CheckpointError(f"{error}{rest}") from error
         try:
-            experiment.program.load_state_dict(content["program"])
-            experiment.memory.load_state_dict(content["memory"])
+            self.experiment.set_state(content)
         except RuntimeError as error:
             raise CheckpointError(
                 f"checkpoint {paths[-1]} does not fit the configuration in {self.folder}: "
                 "config.json has been changed since, or the memory's code has"
             ) from error
-        experiment.optimizer.set_state(content["optimizer"])
         self.step = content["step"]
         self._window_loss, self._window_steps = content["window"]
-        self.rows = self._read_metrics()
+        self.metrics.read(self.step)
         return content
 
-    def _restore_chance(self, content: dict[str, Any] | None) -> None:
-        """Go on with the run's random numbers, which no kind of device can hand to another."""
-        if content is None:
-            return
-        experiment = self.experiment
-        self.exact = content["device"] == experiment.device.type
-        if not self.exact:
-            torch.manual_seed(experiment.config.seed + self.step)
-            experiment.draws.manual_seed(experiment.config.seed + self.step)
-            return
-        experiment.draws.set_state(content["draws"].cpu())
-        torch.set_rng_state(content["noise"].cpu())
-        if experiment.device.type == "cuda":
-            torch.cuda.set_rng_state(content["cuda_noise"].cpu(), experiment.device)
-
-    def _read_metrics(self) -> list[Row]:
-        """The rows up to the present step: a killed run may have written some beyond."""
-        path = self.folder / "metrics.jsonl"
-        rows: list[Row] = []
-        for line in path.read_text().splitlines() if path.exists() else []:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # the line in hand when the run was killed
-                break
-            if row["step"] > self.step:
-                break
-            rows.append(row)
-        return rows
-
-    def _cut_metrics(self) -> None:
-        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
-        write_atomically(self.folder / "metrics.jsonl", lines.encode())
-
     def facts(self) -> Row:
-        """What a summary says of a run beside its figures."""
+        """Facts of a run that a summary has beside its metrics."""
         experiment, config = self.experiment, self.experiment.config
         return {
             "memory": config.memory,
@@ -416,7 +354,7 @@ class Run:
         }
 
     def write_summary(self, seconds: float, steps_taken: int) -> Row:
-        """Write and return ``summary.json``: what the model is worth and what it was made with.
+        """Write and return ``summary.json``: the metrics of the model and what it was made with.
 
         Args:
             seconds: how long training took in this process, evaluations included.
@@ -444,53 +382,9 @@ def _config_of(folder: Path) -> Config:
         raise RunError(str(error)) from error
 
 
-def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints of the run in a folder, oldest first."""
-    return sorted((folder / "checkpoints").glob("step-*.pt"))
-
-
-def saved_step_in(folder: Path) -> int | None:
-    """The step of the newest checkpoint of the run in a folder; None before the first."""
-    paths = checkpoints_in(folder)
-    return int(paths[-1].stem.partition("-")[2]) if paths else None
-
-
-def flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Nested options beside the rest: ``task_options={"size": 3}`` as ``task option size``."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            kind = name.removesuffix("s").replace("_", " ")
-            flat |= {f"{kind} {option}": choice for option, choice in value.items()}
-        else:
-            flat[name] = value
-    return flat
-
-
 @contextmanager
 def _refusing_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"output {folder} cannot be written: {error.strerror}") from error
-
-
-@contextmanager
-def stop_signals(on_signal: Callable[[], None]) -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of the first; a second SIGINT does kill."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        on_signal()
-
-    try:
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread, where alone signals can be handled
-        before = {}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        raise RunError(f"output: {folder} cannot be written: {error.strerror}") from error

@@ -19,12 +19,11 @@ import io
 import json
 import os
 import signal
-import statistics
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any, cast
@@ -34,25 +33,26 @@ from matplotlib.figure import Figure
 
 from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.build import build_experiment
-from pyro_gtm.experiments.checkpoint import CheckpointError
-from pyro_gtm.experiments.config import Config, read_config
+from pyro_gtm.experiments.checkpoint import CheckpointError, saved_step_in
+from pyro_gtm.experiments.comparison_table import (
+    BESIDE,
+    METRICS,
+    Result,
+    markdown_report,
+    over_seeds,
+)
+from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
 from pyro_gtm.experiments.data import MissingDataError
 from pyro_gtm.experiments.files import write_atomically
-from pyro_gtm.experiments.published import Published, published_results
+from pyro_gtm.experiments.published import published_results
 from pyro_gtm.experiments.report import draw_figures
-from pyro_gtm.experiments.run import (
-    MAY_CHANGE,
-    Interrupted,
-    Run,
-    RunError,
-    flat,
-    saved_step_in,
-    stop_signals,
-)
+from pyro_gtm.experiments.run import Interrupted, Run, RunError
+from pyro_gtm.experiments.settings import flat
+from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.tasks import Task
 
-__all__ = ["Comparison", "FailedRunsError", "Result", "Stopped", "markdown_report"]
+__all__ = ["Comparison", "FailedRunsError", "Stopped"]
 
 Row = dict[str, Any]
 Progress = Callable[[str, str, Row], None]
@@ -63,61 +63,6 @@ POLL = 0.5
 
 REPORT_EVERY = 60.0
 """Seconds between two reports of where the runs are."""
-
-FIGURES = (
-    "recall_kl",
-    "last_frame_kl",
-    "negative_elbo_per_frame",
-    "negative_iwae_bound_per_frame",
-    "recall_accuracy",
-)
-"""What is compared, by its name in a run's summary: the mean over seeds, and its spread."""
-
-BESIDE = (
-    "new_frame_kl",
-    "recall_oracle_kl",
-    "last_frame_oracle_kl",
-    "recall_accuracy_chance",
-    "classifier_accuracy",
-)
-"""What is put beside it, by its name in a run's summary: the mean over seeds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """One memory on one task, over the seeds; KL and bounds in nats.
-
-    A figure is None where it cannot be had (no frame can be predicted, say), a spread is the
-    standard deviation over seeds and None for one seed, and what is published None for sizes that
-    the paper does not have.
-    """
-
-    task: str
-    data: str
-    memory: str
-    num_steps: int
-    parameters: int
-    seeds: int
-    new_frame_kl: float | None
-    """KL of a frame of which the past tells nothing: what a recall KL is to be held against."""
-    recall_kl: float | None
-    recall_kl_spread: float | None
-    recall_oracle_kl: float | None
-    last_frame_kl: float
-    last_frame_kl_spread: float | None
-    last_frame_oracle_kl: float | None
-    negative_elbo_per_frame: float
-    negative_elbo_per_frame_spread: float | None
-    negative_iwae_bound_per_frame: float
-    negative_iwae_bound_per_frame_spread: float | None
-    recall_accuracy: float | None
-    """Share of generated frames that are right, see :func:`pyro_gtm.experiments.metrics.assess`."""
-    recall_accuracy_spread: float | None
-    recall_accuracy_chance: float | None
-    classifier_accuracy: float | None
-    published_last_frame_kl: float | None
-    published_negative_elbo_per_frame: float | None
-    published_updates: int | None
 
 
 class Stopped(Exception):
@@ -193,14 +138,13 @@ class Comparison:
             had, asked = (values.get(setting, "its default") for values in (there, wanted))
             if had != asked and setting not in MAY_CHANGE:
                 raise RunError(
-                    f"{folder} holds a run with {setting}={had!r}, and {asked!r} was asked for: "
-                    f"{elsewhere}"
+                    f"{setting}: got {asked!r}, must be {had!r} as in {folder}; or {elsewhere}"
                 )
         taken = self.steps_taken(name)
         if taken > config.num_steps:
             raise RunError(
-                f"{folder} holds a run of {taken} steps, and num_steps={config.num_steps} was "
-                f"asked for: {elsewhere}"
+                f"num_steps: got {config.num_steps}, must be at least {taken} as in {folder}; or "
+                f"{elsewhere}"
             )
 
     def steps_taken(self, name: str) -> int:
@@ -241,7 +185,7 @@ class Comparison:
                 nothing before the first; ``"finished"`` and its summary; ``"failed"`` and
                 ``{"reason": sentence}``.
             on_signal: is called at once when a signal asks to stop.
-            modules: imported in each process, as they may register the memories and tasks.
+            modules: imported in each process, as they may register memories, tasks and the like.
 
         Raises:
             ValueError: jobs is less than one.
@@ -250,7 +194,7 @@ class Comparison:
             KeyboardInterrupt: on a SIGINT after that, at once.
         """
         if jobs < 1:
-            raise ValueError(f"jobs must be at least 1, got {jobs}")
+            raise ValueError(f"jobs: got {jobs}, must be a positive integer")
         waiting = [name for name in self.configs if not self.finished(name)]
         running: dict[Any, tuple[str, Any]] = {}  # by the end of the pipe that tells of it
         reasons: dict[str, str] = {}
@@ -316,7 +260,7 @@ class Comparison:
             if summary is not None:
                 groups.setdefault((config.task, config.memory), []).append(summary)
         return [
-            _over_seeds(
+            over_seeds(
                 summaries, published_results(self.tasks[task], summaries[0]["data"]).get(memory)
             )
             for (task, memory), summaries in groups.items()
@@ -340,9 +284,9 @@ class Comparison:
         return paths
 
     def _figure(self, name: str) -> Figure:
-        """The paper's three panels for one task, with the floor at what a frame cost these runs."""
+        """The paper's three panels for one task, with the mean oracle KL of these runs."""
         curves: dict[str, list[list[Row]]] = {}
-        floors = []
+        oracle_kl = []
         for run, config in self.configs.items():
             summary = self._final(run) if config.task == name else None
             if summary is not None:
@@ -351,122 +295,15 @@ class Comparison:
                 tests = [row for row in rows if row["split"] == "test"]
                 curves.setdefault(config.memory, []).append(tests)
                 if summary["oracle_kl_per_frame"] is not None:
-                    floors.append(summary["oracle_kl_per_frame"])
+                    oracle_kl.append(summary["oracle_kl_per_frame"])
                 predictable, data = summary["predictable_by_frame"], config.data
         published = published_results(self.tasks[name], data)
         return plotting.memories_compared(
             curves,
             torch.tensor(predictable),  # the same for all, as they are judged on the same sequences
-            oracle_kl=torch.tensor(floors).mean(0) if floors else None,
+            floor=torch.tensor(oracle_kl).mean(0) if oracle_kl else None,
             published={m: result._asdict() for m, result in published.items() if m in curves},
         )
-
-
-COLUMNS = (
-    "task",
-    "memory",
-    "new frame",
-    "recall KL (floor)",
-    "last-frame KL (floor)",
-    "in the paper",
-    "negative bound",
-    "tighter",
-    "in the paper",
-    "success (chance)",
-    "seeds",
-)
-
-
-def markdown_report(results: Sequence[Result]) -> str:
-    """What was done, and a Markdown table: mean ± standard deviation over the seeds."""
-    first = results[0]
-    lines = [
-        f"{first.num_steps:,} steps, held-out sequences, nats a frame: less is better, but of "
-        "success. *New frame*: KL of a frame of which the past tells nothing, against which a "
-        "recall KL is to be held. *Floor*: the least that a perfect memory could have at that "
-        "cost. *Tighter*: the negative importance-weighted bound. *Success*: the share of "
-        "generated frames that are right." + _of_the_paper(results),
-        "",
-        f"| {' | '.join(COLUMNS)} |",
-        "|---" * len(COLUMNS) + "|",
-    ]
-    for result in results:
-        cells = [
-            f"{result.task} ({result.data})",
-            result.memory,
-            _with_spread(result.new_frame_kl),
-            _beside(
-                _with_spread(result.recall_kl, result.recall_kl_spread), result.recall_oracle_kl
-            ),
-            _beside(
-                _with_spread(result.last_frame_kl, result.last_frame_kl_spread),
-                result.last_frame_oracle_kl,
-            ),
-            _as_published(result.published_last_frame_kl),
-            _with_spread(result.negative_elbo_per_frame, result.negative_elbo_per_frame_spread),
-            _with_spread(
-                result.negative_iwae_bound_per_frame, result.negative_iwae_bound_per_frame_spread
-            ),
-            _as_published(result.published_negative_elbo_per_frame),
-            _beside(
-                _with_spread(result.recall_accuracy, result.recall_accuracy_spread),
-                result.recall_accuracy_chance,
-            ),
-            str(result.seeds),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _of_the_paper(results: Sequence[Result]) -> str:
-    updates = [r.published_updates for r in results if r.published_updates is not None]
-    if not updates:
-        return ""
-    least, most = min(updates), max(updates)
-    after = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-    sentence = (
-        f" *In the paper*: read off the plots of arXiv 1702.04649, after {after} updates of larger "
-        "networks, to about 0.5 nats for a KL and 1 nat for a bound"
-    )
-    if any(r.task == "rotation_3d" and r.published_updates is not None for r in results):
-        sentence += "; of rotation_3d the mean KL of the second turn"
-    return f"{sentence}."
-
-
-def _with_spread(mean: float | None, spread: float | None = None) -> str:
-    if mean is None:
-        return "–"
-    return f"{mean:.2f}" if spread is None else f"{mean:.2f} ± {spread:.2f}"
-
-
-def _beside(figure: str, other: float | None) -> str:
-    return figure if other is None else f"{figure} ({other:.2f})"
-
-
-def _as_published(value: float | None) -> str:
-    return "–" if value is None else f"{value:g}"
-
-
-def _over_seeds(summaries: Sequence[Row], published: Published | None) -> Result:
-    first = summaries[0]
-    figures: dict[str, float | None] = {}
-    for name in (*FIGURES, *BESIDE):
-        values = [summary[name] for summary in summaries]
-        known = None not in values
-        figures[name] = statistics.fmean(values) if known else None
-        if name in FIGURES:
-            spread = statistics.stdev(values) if known and len(values) > 1 else None
-            figures[f"{name}_spread"] = spread
-    return Result(
-        task=first["task"],
-        data=first["data"],
-        memory=first["memory"],
-        num_steps=first["num_steps"],
-        parameters=first["parameters"],
-        seeds=len(summaries),
-        **cast(Any, figures),
-        **cast(Any, {f"published_{f}": getattr(published, f, None) for f in Published._fields}),
-    )
 
 
 def _name(config: Config) -> str:
@@ -479,7 +316,7 @@ def _read_summary(folder: Path) -> Row | None:
         summary = json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
         return None
-    needed = {"num_steps", "oracle_kl_per_frame", "predictable_by_frame", *FIGURES, *BESIDE}
+    needed = {"num_steps", "oracle_kl_per_frame", "predictable_by_frame", *METRICS, *BESIDE}
     known = isinstance(summary, dict) and needed <= summary.keys()
     return summary if known else None
 
@@ -500,7 +337,7 @@ def _sigint_ignored() -> Iterator[None]:
 
 
 def _outcome(pipe: Any, process: Any) -> tuple[str, Row]:
-    """How a run went: what its process said at its end, or that it ended without a word."""
+    """The event that ended a run: as its process told, or that it ended without a word."""
     try:
         outcome = cast(tuple[str, Row], pipe.recv())
     except (EOFError, OSError):
@@ -545,7 +382,7 @@ KNOWN_FAILURES = (
     NonFiniteLossError,
     OSError,
 )
-"""What a sentence suffices for."""
+"""Failures that are told in a sentence, without a traceback."""
 
 
 def _trained(folder: Path, config: Config) -> Row:

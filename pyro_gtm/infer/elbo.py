@@ -20,7 +20,9 @@ from pyro.util import warn_if_nan
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-__all__ = ["DeviceELBO", "DeviceTraceMeanField_ELBO", "DeviceTrace_ELBO"]
+from pyro_gtm.internals.registry import Registry
+
+__all__ = ["ELBOS", "DeviceELBO", "DeviceTraceMeanField_ELBO", "DeviceTrace_ELBO", "register_elbo"]
 
 Program = Callable[..., Any]
 
@@ -141,3 +143,9 @@ def _negative_kl(model_site: Any, guide_site: Any) -> Tensor | float:
     if torch.is_tensor(kl):
         return -kl.sum()
     return -kl * guide_site["fn"].batch_shape.numel()
+
+
+ELBOS: Registry[DeviceELBO] = Registry("elbo")
+register_elbo = ELBOS.register
+register_elbo("trace")(DeviceTrace_ELBO)
+register_elbo("mean-field")(DeviceTraceMeanField_ELBO)

@@ -1,9 +1,9 @@
-"""Classes of one kind by name: what the memories and the tasks are found by."""
+"""Classes of one kind by name: memories, tasks, networks, likelihoods, data sources, ELBOs."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +14,7 @@ C = TypeVar("C", bound=type)
 
 
 class Registry(Generic[T]):
-    """Classes of one kind, known by name.
+    """Classes of one kind, known by name; iteration is over the names.
 
     Args:
         kind: what they are called in messages: ``register_KIND`` is the decorator.
@@ -51,6 +51,9 @@ class Registry(Generic[T]):
         """All names in alphabetical order, those of installed packages included."""
         return sorted({*self.classes, *(point.name for point in self._installed())})
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
     def find(self, name: str) -> type[T]:
         """The class called ``name``; ValueError if there is none."""
         if name not in self.classes:
@@ -62,11 +65,12 @@ class Registry(Generic[T]):
                 or_install = (
                     ""
                     if self.group is None
-                    else f", or register it as an entry point in the group {self.group}"
+                    else f", or name it as an entry point in the group {self.group}"
                 )
                 raise ValueError(
-                    f"{self.kind} must be one of {', '.join(self.names())}; got {name!r}: import "
-                    f"the module that registers it (--import on the command line){or_install}"
+                    f"{self.kind}: got {name!r}, must be one of {', '.join(self.names())}; for one "
+                    "of your own, import the module that registers it (--import on the command "
+                    f"line){or_install}"
                 )
         return self.classes[name]
 

@@ -10,6 +10,7 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 import pyro_gtm as gtm
 from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.infer import FusedAdam, training_steps
+from pyro_gtm.model.networks import MLPDecoder, MLPEncoder
 from pyro_gtm.tasks import PerfectRecall
 
 EVENT_SHAPE = (1, 4, 4)
@@ -35,8 +36,8 @@ def trained(request):
     program = gtm.GenerativeTemporalModel(
         context_dim=memory.context_dim,
         latent_dim=4,
-        encoder=gtm.MLPEncoder(EVENT_SHAPE, 32, 32),
-        decoder=gtm.MLPDecoder(4 + memory.context_dim, 32, EVENT_SHAPE),
+        encoder=MLPEncoder(EVENT_SHAPE, 32, 32),
+        decoder=MLPDecoder(4 + memory.context_dim, 32, EVENT_SHAPE),
         likelihood=gtm.BernoulliLikelihood(EVENT_SHAPE),
     )
     guide = gtm.FilteringGuide(gtm.use_memory(memory)(program.model))
@@ -51,19 +52,19 @@ def test_recall_needs_the_memory(trained):
     program, memory, guide, test, most = trained
     intact = gtm.evaluate(guide, test.frames)
     with gtm.lesion_memory(steps=RECALLED):
-        cut = gtm.evaluate(guide, test.frames)
+        lesioned = gtm.evaluate(guide, test.frames)
     new, recalled = intact.kl[:3].mean(), intact.kl[test.predictable].mean()
-    without_memory = cut.kl[test.predictable].mean()
+    without_memory = lesioned.kl[test.predictable].mean()
     assert new > 1.5 and recalled < most
     assert without_memory > 1.5
-    torch.testing.assert_close(cut.kl[:3].mean(), new, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(lesioned.kl[:3].mean(), new, rtol=0.1, atol=0.1)
 
     # The prior alone, after the list: its frames resemble those of the list, bit by bit.
     agreement = {}
-    for lesioned in (False, True):
+    for lesion in (False, True):
         pyro.set_rng_seed(1)
-        with gtm.lesion_memory(steps=RECALLED if lesioned else []):
+        with gtm.lesion_memory(steps=RECALLED if lesion else []):
             drawn = gtm.continue_frames(program, memory, test.frames[:3], num_steps=5)
         same = drawn.round() == test.frames
-        agreement[lesioned] = same[RECALLED].float().mean()
+        agreement[lesion] = same[RECALLED].float().mean()
     assert agreement[False] > agreement[True] + 0.1

@@ -1,7 +1,7 @@
 """A run may be stopped at any moment, in any way, and goes on as if it had not been.
 
 Here a stop is a signal that the process sends itself, or an exception in place of ``kill -9``;
-``test_cli.py`` has true ones, from another process.
+``cli/test_stopping.py`` has true ones, from another process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STEPS = 12  # logs after 5, 10, 12; evaluations after 6, 12; checkpoints after 4
 KINDS = {
     **{name: {"memory": name} for name in gtm.memory_names()},
     "mean-field": {"elbo": "mean-field"},
-    "kl-warmup": {"kl_warmup": 9},
+    "kl-annealing": {"kl_annealing": 9},
     "gaussian": {
         "likelihood": "gaussian",
         "binarise": "none",
@@ -135,9 +135,6 @@ def stop(run, moment, number=signal.SIGINT):
     return caught.value.step
 
 
-# ------------------------------------------------------------------------------ exact resume
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopped_twice_it_ends_as_if_never_stopped(kind, tmp_path, whole):
     """Once before the first checkpoint, once between two logs and two checkpoints."""
@@ -169,7 +166,7 @@ def test_killed_at_any_moment(moment, tmp_path, whole):
     assert finish(resume(folder)) == whole()
 
 
-@pytest.mark.parametrize("kind", ["vrnn", "kl-warmup"])
+@pytest.mark.parametrize("kind", ["vrnn", "kl-annealing"])
 def test_killed_twice_then_stopped(kind, tmp_path, whole):
     folder = tmp_path / "run"
     with pytest.raises(Killed):
@@ -304,9 +301,6 @@ def test_fewer_steps_end_a_stopped_run_where_it_is(tmp_path):
     assert [row["step"] for row in run.split("test")] == [3]
 
 
-# ------------------------------------------------------------------------------ the metrics
-
-
 @pytest.mark.parametrize(
     "tail",
     [
@@ -326,7 +320,7 @@ def test_metrics_beyond_the_checkpoint_or_torn_are_mended(tail, tmp_path, whole)
 
 
 def test_metrics_are_strict_json_and_say_what_happened_when(tmp_path):
-    run = Run.start(tmp_path / "run", tiny("kl-warmup"))
+    run = Run.start(tmp_path / "run", tiny("kl-annealing"))
     run.train()
 
     def refuse(constant):
@@ -334,7 +328,7 @@ def test_metrics_are_strict_json_and_say_what_happened_when(tmp_path):
 
     lines = (run.folder / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line, parse_constant=refuse) for line in lines]
-    assert rows == run.rows
+    assert rows == run.metrics.rows
     steps = [(row["split"], row["step"]) for row in rows]
     assert steps == [("train", 5), ("test", 6), ("train", 10), ("train", 12), ("test", 12)]
     assert [row["kl_weight"] for row in run.split("train")] == [5 / 9, 1.0, 1.0]
@@ -348,9 +342,6 @@ def test_training_rows_are_means_over_their_window(tmp_path):
     windows = [range(1, 6), range(6, 11), range(11, 13)]
     means = [sum(losses[step] for step in window) / len(window) for window in windows]
     assert logged == pytest.approx(means, rel=1e-12)
-
-
-# ------------------------------------------------------------------------------ determinism
 
 
 def test_same_seed_same_run_other_seed_another(tmp_path, whole):
@@ -375,9 +366,6 @@ def test_saving_does_not_disturb_training(tmp_path, whole):
     result = finish(Run.start(tmp_path / "run", tiny(save_every=1)))
     assert result["metrics"] == whole()["metrics"]
     assert result["state"] == whole()["state"]
-
-
-# ------------------------------------------------------------------------------ checkpoints
 
 
 def test_two_checkpoints_are_kept(tmp_path):
@@ -425,9 +413,6 @@ def test_changed_configuration_does_not_fit_the_checkpoint(tmp_path):
         Run.resume(folder)
 
 
-# ------------------------------------------------------------------------------ losses
-
-
 def spoil(run, step):
     """Let the frames of one step be NaN."""
     draw, drawn = run.experiment.draw, []
@@ -460,9 +445,6 @@ def test_diverging_run_is_not_saved(tmp_path):
     run = Run.start(tmp_path / "other", tiny(learning_rate=1e30))
     with pytest.raises(NonFiniteLossError, match="step 2"):
         run.train()
-
-
-# ------------------------------------------------------------------------------ the folder
 
 
 def test_folder_and_summary(tmp_path):
@@ -499,7 +481,7 @@ def test_loaded_run_is_the_trained_one_and_its_folder_stays(tmp_path):
     run.train()
     before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
     loaded = Run.load(run.folder)
-    assert loaded.rows == run.rows
+    assert loaded.metrics.rows == run.metrics.rows
     assert comparable(loaded.experiment.program.state_dict()) == comparable(
         run.experiment.program.state_dict()
     )
@@ -511,7 +493,9 @@ def test_start_takes_an_empty_folder_only(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     Run.start(folder, tiny())
-    with pytest.raises(FolderTakenError, match=f"{folder} is not empty.*--resume {folder}"):
+    with pytest.raises(
+        FolderTakenError, match=f"output: got {folder}, must be empty .*--resume {folder}"
+    ):
         Run.start(folder, tiny())
 
 
@@ -525,7 +509,7 @@ def test_folder_taken_while_the_run_is_built(tmp_path, monkeypatch):
         return build(config)
 
     monkeypatch.setattr(run_module, "build_experiment", slowly)
-    with pytest.raises(FolderTakenError, match="not empty"):
+    with pytest.raises(FolderTakenError, match="must be empty or new"):
         Run.start(folder, tiny())
     assert not (folder / "config.json").exists()
 
@@ -546,13 +530,15 @@ def test_resume_takes_what_the_run_was_started_with(tmp_path):
         ("memory", "vrnn"),
         ("learning_rate", 0.5),
     ):
-        with pytest.raises(RunError, match=f"started with {name}=.* leave it out"):
+        with pytest.raises(
+            RunError, match=f"{name}: got {value!r}, must be .* as in the run in {folder}"
+        ):
             Run.resume(folder, **{name: value})
-    with pytest.raises(RunError, match=r"with task option list_length=2, and .*=3 was asked for"):
+    with pytest.raises(RunError, match=r"task option list_length: got 3, must be 2 "):
         Run.resume(folder, task_options={"list_length": 3})
-    with pytest.raises(RunError, match=r"otherwise, and memory option slots=9 was asked for"):
+    with pytest.raises(RunError, match=r"memory option slots: got 9, must be left out "):
         Run.resume(folder, memory_options={"slots": 9})
-    with pytest.raises(RunError, match="num_steps=1 is less than the 2 steps already taken"):
+    with pytest.raises(RunError, match="num_steps: got 1, must be at least 2, "):
         Run.resume(folder, num_steps=1)
     assert read_config(folder / "config.json").num_steps == STEPS, "a refusal changes nothing"
 
@@ -565,7 +551,7 @@ def test_load_needs_a_checkpoint(tmp_path):
         Run.load(tmp_path / "none")
 
 
-def test_saved_on_another_kind_of_device_it_goes_on_with_other_chance(tmp_path):
+def test_saved_on_another_kind_of_device_it_goes_on_with_other_random_numbers(tmp_path):
     """A CUDA generator's state has 16 bytes, a CPU one's 5,056: neither can take the other's."""
     run = Run.start(tmp_path / "run", tiny())
     with pytest.raises(Interrupted):

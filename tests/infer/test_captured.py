@@ -192,7 +192,7 @@ def train(pair, weights, svi, num_steps, draw=None, **options):
 
 @bounds
 def test_the_same_training_as_one_by_one(memory_name, layout, bound, make_model):
-    """Losses, weights and norms, with Pyro's own bounds, through a KL annealing."""
+    """Losses, weights and norms, with Pyro's own bounds, through KL annealing."""
     pair = make_model(memory_name, layout=layout, control_dim=2)
     start = parameters_of(pair)
     ours = learner(pair, bound)

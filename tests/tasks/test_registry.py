@@ -81,7 +81,7 @@ def test_a_users_task_is_found_like_any_other(images: ImageSet) -> None:
 
 def test_unknown_task_is_refused_with_the_list(images: ImageSet) -> None:
     with pytest.raises(
-        ValueError, match=r"task must be one of .*perfect_recall.*; got 'imperfect_recall'"
+        ValueError, match=r"task: got 'imperfect_recall', must be one of .*perfect_recall"
     ):
         make_task("imperfect_recall", images)
 

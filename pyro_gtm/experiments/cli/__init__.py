@@ -1,7 +1,7 @@
 """The command line: ``pyro-gtm train``, ``evaluate``, ``generate`` and ``compare``.
 
-Also ``python -m pyro_gtm``; the scripts of the same names in ``examples/`` are the same commands.
-One file a command; ``options`` is what they share.
+Also ``python -m pyro_gtm``; ``examples/train.py`` is ``train``.  One file a command; ``options`` is
+shared, ``progress`` shows how training goes.
 """
 
 from __future__ import annotations

@@ -17,21 +17,29 @@ from pyro_gtm.experiments.cli.options import (
     MODULES,
     NamedPath,
     Registered,
+    download_option,
     given_settings,
     import_option,
+    length_options,
     refusing_bad_input,
+    setting_options,
 )
-from pyro_gtm.experiments.cli.training import train
-from pyro_gtm.experiments.config import make_config
-from pyro_gtm.experiments.data import FROM_FOLDERS, SOURCES, load_data
-from pyro_gtm.experiments.sweep import Comparison, FailedRunsError, Stopped, markdown_report
+from pyro_gtm.experiments.comparison_table import markdown_report
+from pyro_gtm.experiments.config import SETTINGS, make_config
+from pyro_gtm.experiments.data import SOURCES, load_data, usable_sources
+from pyro_gtm.experiments.sweep import Comparison, FailedRunsError, Stopped
 from pyro_gtm.memory import memory_names
+from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.tasks import task_class, task_names
+from pyro_gtm.tasks.base import TASKS
 
 __all__ = ["compare"]
 
 ALL = "all"
 """Stands for every task there is."""
+
+SHARED = [setting for setting in SETTINGS.values() if setting.compare]
+"""The settings that do not tell the runs of a comparison apart."""
 
 
 @click.command(context_settings=COMMAND)
@@ -39,14 +47,14 @@ ALL = "all"
 @click.option(
     "--memory",
     "memories",
-    type=Registered(memory_names),
+    type=Registered(MEMORIES),
     multiple=True,
     help="A memory to compare; repeatable. [default: all]",
 )
 @click.option(
     "--task",
     "tasks",
-    type=Registered(lambda: (*task_names(), ALL)),
+    type=Registered(TASKS, (ALL,)),
     multiple=True,
     default=["perfect_recall"],
     help="A task to compare them on, or all; repeatable.",
@@ -58,7 +66,7 @@ ALL = "all"
 @click.option(
     "--data",
     "sources",
-    type=click.Choice(list(SOURCES)),
+    type=Registered(SOURCES),
     multiple=True,
     help="What is shown; repeatable: each task is made of the first of these that it can be made "
     "of. [default: the task's own]",
@@ -71,6 +79,9 @@ ALL = "all"
     help="Folder of the runs, the tables and the figures; given again, finished runs are kept, and "
     "tables and figures made of those asked for.",
 )
+@setting_options(SHARED)
+@length_options("the preset's")
+@download_option
 @click.pass_context
 def compare(ctx: click.Context, /, **flags: Any) -> None:
     """Train several memories with several seeds, and put them side by side.
@@ -92,7 +103,7 @@ def compare(ctx: click.Context, /, **flags: Any) -> None:
 def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
     given = given_settings(ctx, flags)
     download = given.pop("download", False)
-    given = {name: value for name, value in given.items() if name in TRAINING}
+    given = {setting.name: given[setting.name] for setting in SHARED if setting.name in given}
     output, failed = flags["output"], None
     with refusing_bad_input():
         tasks = task_names() if ALL in flags["tasks"] else flags["tasks"]
@@ -107,7 +118,7 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
             for seed in range(flags["seeds"])
         ]
         if download:
-            fetchable = {c.data: c for c in configs if c.data in FROM_FOLDERS}
+            fetchable = {c.data: c for c in configs if SOURCES.find(c.data).from_folder}
             for config in fetchable.values() or configs[:1]:  # which refuses, by name
                 load_data(config.data, config.data_dir, download=True, binarise=config.binarise)
         comparison = Comparison(output, configs)
@@ -131,23 +142,23 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
 
 def _check_sources(tasks: Sequence[str], wanted: Sequence[str]) -> None:
     """Refuse sources of which no task can be made."""
-    can = {source for task in tasks for source in task_class(task).sources}
+    can = {source for task in tasks for source in usable_sources(task_class(task).sources)}
     for source in wanted:
         if source not in can:
             raise ValueError(
-                f"--data {source} is of no use for {', '.join(tasks)}, made of one of "
-                f"{', '.join(sorted(can))}"
+                f"--data: got {source!r}, must be one of {', '.join(sorted(can))} for "
+                f"{', '.join(tasks)}"
             )
 
 
 def _source(task: str, wanted: Sequence[str]) -> dict[str, Any]:
-    """What a task is made of: the first of the wanted sources that it can be made of."""
-    can = task_class(task).sources
+    """The data of a task: the first of the wanted sources that it can be made of."""
+    can = usable_sources(task_class(task).sources)
     chosen = next((source for source in wanted if source in can), can[0])
     if wanted and chosen not in wanted:
         click.echo(f"{task} cannot be made of {' or '.join(wanted)}: it is made of {chosen}")
     elsewhere = chosen not in wanted or len(wanted) > 1  # then a folder is meant for the others
-    if wanted and elsewhere and chosen not in FROM_FOLDERS:
+    if wanted and elsewhere and not SOURCES.find(chosen).from_folder:
         return {"data": chosen, "data_dir": None}
     return {"data": chosen}
 
@@ -201,39 +212,7 @@ def _tell(total: int, name: str, event: str, row: dict[str, Any]) -> None:
         click.echo(f"{name} has logged nothing yet")
     else:
         where = "is finished" if event == "finished" else f"is at step {row['step']:,}"
-        parts = [f"negative bound {row['negative_elbo_per_frame']:.2f}"]
+        parts = [f"negative ELBO {row['negative_elbo_per_frame']:.2f}"]
         if row.get("recall_kl") is not None:
             parts.insert(0, f"recall KL {row['recall_kl']:.2f}")
         click.echo(f"{name} {where}: {', '.join(parts)} nats a frame")
-
-
-TRAINING = {
-    "preset",
-    "num_steps",
-    "batch_size",
-    "learning_rate",
-    "list_length",
-    "recall_length",
-    "task_options",
-    "elbo",
-    "kl_warmup",
-    "network",
-    "likelihood",
-    "writes",
-    "decoder_input",
-    "posterior",
-    "latent_dim",
-    "hidden_dim",
-    "data_dir",
-    "download",
-    "binarise",
-    "device",
-    "compile_steps",
-    "precision",
-    "matmul_precision",
-    "checkpoint_every",
-    "truncate_every",
-}
-"""Options of train that compare has too: all that do not tell its runs apart."""
-
-compare.params += [option for option in train.params if option.name in TRAINING]

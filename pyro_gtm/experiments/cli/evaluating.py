@@ -12,17 +12,16 @@ from pyro_gtm.experiments.build import EVALUATION_SEED
 from pyro_gtm.experiments.cli.options import (
     COMMAND,
     NamedPath,
-    data_dir_option,
     device_option,
     given_settings,
     import_option,
     length_options,
-    memory_option,
+    moved_data_option,
     refusing_bad_input,
     run_argument,
-    task_option,
+    setting_options,
 )
-from pyro_gtm.experiments.config import MAX_SEED
+from pyro_gtm.experiments.config import MAX_SEED, SETTINGS
 from pyro_gtm.experiments.files import write_atomically
 from pyro_gtm.experiments.metrics import PARTICLES, assess
 from pyro_gtm.experiments.plotting import save
@@ -36,8 +35,7 @@ __all__ = ["evaluate"]
 @import_option
 @run_argument
 @length_options("the run's")
-@task_option
-@memory_option
+@setting_options([SETTINGS["task_options"], SETTINGS["memory_options"]])
 @click.option(
     "--num-sequences",
     type=click.IntRange(min=1),
@@ -47,13 +45,13 @@ __all__ = ["evaluate"]
     "--particles",
     type=click.IntRange(1, 100_000),
     default=PARTICLES,
-    help="K of the importance-weighted bound.",
+    help="K of the negative IWAE bound.",
 )
 @click.option(
     "--seed", type=click.IntRange(0, MAX_SEED), default=EVALUATION_SEED, help="Of the sequences."
 )
 @device_option
-@data_dir_option
+@moved_data_option
 @click.option(
     "-o",
     "--output",

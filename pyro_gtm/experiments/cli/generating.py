@@ -10,9 +10,9 @@ from pyro_gtm.experiments.cli.options import (
     COMMAND,
     NamedPath,
     Refused,
-    data_dir_option,
     device_option,
     import_option,
+    moved_data_option,
     refusing_bad_input,
     run_argument,
 )
@@ -43,7 +43,7 @@ __all__ = ["generate"]
     help="Of the sequences and the generation.",
 )
 @device_option
-@data_dir_option
+@moved_data_option
 @click.option(
     "-o",
     "--output",
@@ -72,12 +72,12 @@ def generate(
         given = task.num_given if num_given is None else num_given
         if given >= task.num_steps:
             raise ValueError(
-                f"--num-given must be from 1 to {task.num_steps - 1} for sequences of "
-                f"{task.num_steps} frames, got {given}"
+                f"--num-given: got {given}, must be from 1 to {task.num_steps - 1} for sequences "
+                f"of {task.num_steps} frames"
             )
         path = output or run / "figures" / "generated.png"
         if not path.parent.is_dir():
-            raise ValueError(f"output {path} cannot be written: {path.parent} is not a folder")
+            raise ValueError(f"--output: got {path}, and {path.parent} is not a folder")
         batch = loaded.experiment.held_out(num_sequences, seed)
     figures = draw_sequences(
         loaded.experiment, batch, given, num_sequences=num_sequences, sample=sample, seed=seed
@@ -90,6 +90,6 @@ def generate(
         try:
             save(figure, place)
         except OSError as error:
-            raise Refused(f"output {place} cannot be written: {error.strerror}") from error
+            raise Refused(f"--output: {place} cannot be written: {error.strerror}") from error
     pictures = ", ".join(map(str, places))
     click.echo(f"{given} frames given, {task.num_steps - given} generated: {pictures}")

@@ -1,13 +1,12 @@
-"""What the commands share: kinds of values, common options, and how bad input is refused."""
+"""Shared by the commands: kinds of values, options, and how bad input is refused."""
 
 from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from click.core import ParameterSource
 from pyro_gtm.experiments.checkpoint import CheckpointError
 from pyro_gtm.experiments.data import MissingDataError
 from pyro_gtm.experiments.run import RunError
+from pyro_gtm.experiments.settings import Setting
 
 __all__ = [
     "COMMAND",
@@ -24,23 +24,22 @@ __all__ = [
     "NamedPath",
     "Refused",
     "Registered",
-    "Setting",
-    "data_dir_option",
     "device_option",
+    "download_option",
     "given_settings",
     "import_option",
     "length_options",
-    "memory_option",
+    "moved_data_option",
     "refusing_bad_input",
     "run_argument",
-    "task_option",
+    "setting_options",
 ]
 
 COMMAND: dict[str, Any] = {"show_default": True, "help_option_names": ["-h", "--help"]}
 """Context settings of every command."""
 
 MODULES = "pyro_gtm.modules"
-"""Where click's context keeps what ``--import`` named."""
+"""Key in click's context of what ``--import`` named."""
 
 
 class Refused(click.ClickException):
@@ -55,41 +54,25 @@ def refusing_bad_input() -> Iterator[None]:
     try:
         yield
     except (ValueError, MissingDataError, RunError, CheckpointError) as error:
-        raise Refused(_as_typed(str(error))) from error
+        raise Refused(str(error)) from error
     except OSError as error:
         raise Refused(f"{error.filename} cannot be used: {error.strerror}") from error
 
 
-def _as_typed(message: str) -> str:
-    """The library's sentence, with the settings called by the options that gave them."""
-    ctx = click.get_current_context()
-    # A memory may have an option of the same name, and then the sentence may be about that.
-    ambiguous = dict(ctx.params.get("memory_options", ()))
-    for option in ctx.command.params:
-        name, flag = str(option.name), max(option.opts, key=len)
-        typed = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if not typed or name in ambiguous or not isinstance(option, click.Option):
-            continue
-        alone, end = r"(?<![\w'/-])", r"(?![\w'/-])"
-        if option.is_flag:
-            setting = f"^{name}(?=:)|{alone}{name}=True{end}"
-        elif "_" in name:
-            setting = f"(?:task option )?{alone}{name}{end}"
-        else:  # "memory" is a word too: meant are "memory=..." anywhere and "memory ..." in front
-            setting = f"^{name}(?=[ :])|{alone}{name}(?==)"
-        message = re.sub(setting, flag, message)
-    return message
-
-
 class Registered(click.Choice):
-    """The names that are registered by the time the command runs."""
+    """The names that are registered by the time the command runs, and perhaps some others.
 
-    def __init__(self, names: Callable[[], Sequence[str]]) -> None:
-        super().__init__(names())
-        self.names = names
+    Args:
+        registry: the names, looked at anew each time.
+        others: more names.
+    """
+
+    def __init__(self, registry: Iterable[str], others: tuple[str, ...] = ()) -> None:
+        super().__init__([*registry, *others])
+        self.registry, self.others = registry, others
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        self.choices = tuple(self.names())
+        self.choices = (*self.registry, *self.others)
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
@@ -110,7 +93,7 @@ class NamedPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-class Setting(click.ParamType):
+class NameAndValue(click.ParamType):
     """``NAME=VALUE``, the value a number, true, false or a word."""
 
     name = "name=value"
@@ -129,23 +112,77 @@ class Setting(click.ParamType):
         return name, {"true": True, "false": False}.get(text.lower(), text)
 
 
+class Number(click.ParamType):
+    """An integer or a number, checked as its setting is."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.name = setting.kind.__name__
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, str):
+            with suppress(ValueError):  # no number is refused as it stands
+                value = self.setting.kind(value)
+        if not self.setting.allows(value):
+            self.fail(f"{self.setting.refusal(value)}.", param, ctx)
+        return value
+
+
+def setting_options(settings: Iterable[Setting]) -> Callable[[Any], Any]:
+    """Decorator of a command: an option for each setting, without a value unless it is given."""
+
+    def decorate(command: Any) -> Any:
+        for setting in reversed(list(settings)):
+            command = _option(setting)(command)
+        return command
+
+    return decorate
+
+
+def _option(setting: Setting) -> Callable[[Any], Any]:
+    flag = f"--{setting.name.replace('_', '-')}"
+    if setting.kind == dict[str, Any]:
+        return click.option(
+            flag.removesuffix("s"),
+            setting.name,
+            type=NameAndValue(),
+            multiple=True,
+            callback=lambda ctx, param, pairs: dict(pairs),
+            metavar="NAME=VALUE",
+            help=setting.help,
+        )
+    default = setting.default_help or setting.default
+    help = setting.help if default is None else f"{setting.help} [default: {default}]"
+    return click.option(*setting.flags, flag, setting.name, type=_type_of(setting), help=help)
+
+
+def _type_of(setting: Setting) -> click.ParamType:
+    if setting.registry is not None:
+        return Registered(setting.registry)
+    if setting.choices:
+        return click.Choice(setting.choices)
+    if setting.folder:
+        return NamedPath(file_okay=False)
+    return Number(setting) if setting.kind in (int, float) else click.STRING
+
+
 def given_settings(ctx: click.Context, flags: dict[str, Any]) -> dict[str, Any]:
-    """What was given on the command line, by the names of :class:`Config`'s settings and ours."""
+    """The options given on the command line, by the names of settings where they are such."""
     given = {
         name: value
         for name, value in flags.items()
         if value is not None and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
-    given["memory_options"] = dict(given.get("memory_options", ()))
     lengths = {name: given.pop(name) for name in ("list_length", "recall_length") if name in given}
-    task_options = dict(given.get("task_options", ()))
+    task_options = given.get("task_options", {})
     for name in task_options.keys() & lengths.keys():
         flag = f"--{name.replace('_', '-')}"
         raise Refused(f"{flag} and --task-option {name} are the same setting: give one of them")
-    given["task_options"] = task_options | lengths
+    if lengths:
+        given["task_options"] = task_options | lengths
     if "data_dir" in given:  # a run may be resumed from another folder
         given["data_dir"] = os.path.abspath(given["data_dir"])
-    return {name: value for name, value in given.items() if value != {}}
+    return given
 
 
 def _import(ctx: click.Context, param: click.Parameter, modules: tuple[str, ...]) -> None:
@@ -163,10 +200,11 @@ import_option = click.option(
     "--import",
     multiple=True,
     metavar="MODULE",
-    is_eager=True,  # before the names of memories and tasks are looked up
+    is_eager=True,  # before names are looked up
     expose_value=False,
     callback=_import,
-    help="A module, perhaps in this folder, that registers a memory or task; repeatable.",
+    help="A module, perhaps in this folder, that registers a memory, task, network, likelihood, "
+    "data source or ELBO of your own; repeatable.",
 )
 
 run_argument = click.argument("run", type=NamedPath(path_type=Path), metavar="RUN_FOLDER")
@@ -175,33 +213,19 @@ device_option = click.option(
     "--device", default="auto", help="auto (CUDA where there is one), cpu, cuda, cuda:1, ..."
 )
 
-data_dir_option = click.option(
+moved_data_option = click.option(
     "--data-dir",
     type=NamedPath(file_okay=False),
     help="Where the data is now, if it has moved.",
 )
 
-task_option = click.option(
-    "--task-option",
-    "task_options",
-    type=Setting(),
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="An argument of the task's class, such as list_length=20; repeatable.",
-)
-
-memory_option = click.option(
-    "--memory-option",
-    "memory_options",
-    type=Setting(),
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="An argument of the memory's class, such as slots=20; repeatable.",
+download_option = click.option(
+    "--download", is_flag=True, help="Fetch what --data-dir lacks; needs pooch."
 )
 
 
 def length_options(default: str) -> Callable[[Any], Any]:
-    """``--list-length`` and ``--recall-length``, whose default is told in words."""
+    """``--list-length`` and ``--recall-length``, with their default in words."""
 
     def decorate(command: Any) -> Any:
         for flag, what in (

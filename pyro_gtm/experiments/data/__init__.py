@@ -1,8 +1,7 @@
-"""Sources of frames for the tasks: labelled image sets, and rooms to turn round in.
+"""What the tasks draw their frames from: labelled image sets, and rooms to turn round in.
 
-One file a source; each gives a train and a test part that share nothing.  Nothing here knows of
-tasks, models or Pyro.  A new source is one function with the arguments of ``load_data`` less the
-name, and one line in ``SOURCES``.
+One file a source; each gives a train and a test part that share nothing. Nothing here knows of
+tasks, models or Pyro. A new source is a :class:`DataSource` with ``@register_data("name")`` above.
 """
 
 from __future__ import annotations
@@ -20,13 +19,19 @@ from pyro_gtm.experiments.data.mnist import load_mnist
 from pyro_gtm.experiments.data.omniglot import load_omniglot
 from pyro_gtm.experiments.data.recordings import Recordings, load_recordings, save_recordings
 from pyro_gtm.experiments.data.rooms import Rooms
-from pyro_gtm.experiments.data.sources import FROM_FOLDERS, SOURCES, load_data
+from pyro_gtm.experiments.data.sources import (
+    SOURCES,
+    DataSource,
+    load_data,
+    register_data,
+    usable_sources,
+)
 from pyro_gtm.experiments.data.strokes import load_strokes
 
 __all__ = [
     "BINARISATIONS",
-    "FROM_FOLDERS",
     "SOURCES",
+    "DataSource",
     "ImageSet",
     "ImageSplits",
     "MissingDataError",
@@ -39,6 +44,8 @@ __all__ = [
     "load_recordings",
     "load_strokes",
     "prepare",
+    "register_data",
     "save_recordings",
+    "usable_sources",
     "with_shifts",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from pyro_gtm.internals.registry import Registry
 from pyro_gtm.model.likelihoods import Likelihood
 from pyro_gtm.model.networks.conv import ConvDecoder, ConvEncoder, VisualBlock
 from pyro_gtm.model.networks.gaussian import GaussianHead, residual_gaussian
@@ -16,13 +17,48 @@ __all__ = [
     "GaussianHead",
     "MLPDecoder",
     "MLPEncoder",
+    "Networks",
     "VisualBlock",
     "make_networks",
+    "register_network",
     "residual_gaussian",
 ]
 
-NETWORKS = ("mlp", "conv")
-"""The networks by the names of the command line."""
+
+class Networks:
+    """An encoder and a decoder that fit each other and a likelihood.
+
+    A subclass makes both in a constructor with the arguments of :func:`make_networks` but ``name``.
+
+    Attributes:
+        encoder: frames ``(*batch, *event_shape)`` to features ``(*batch, hidden_dim)``.
+        decoder: ``(*batch, decoder_input_dim)`` to ``(*batch, *likelihood.parameter_shape)``.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+
+NETWORKS: Registry[Networks] = Registry("network")
+register_network = NETWORKS.register
+
+
+@register_network("mlp")
+class MLPNetworks(Networks):
+    """:class:`MLPEncoder` and :class:`MLPDecoder`."""
+
+    def __init__(self, likelihood: Likelihood, *, hidden_dim: int, decoder_input_dim: int) -> None:
+        self.encoder = MLPEncoder(likelihood.event_shape, hidden_dim, feature_dim=hidden_dim)
+        self.decoder = MLPDecoder(decoder_input_dim, hidden_dim, likelihood.parameter_shape)
+
+
+@register_network("conv")
+class ConvNetworks(Networks):
+    """:class:`ConvEncoder` and :class:`ConvDecoder`."""
+
+    def __init__(self, likelihood: Likelihood, *, hidden_dim: int, decoder_input_dim: int) -> None:
+        self.encoder = ConvEncoder(likelihood.event_shape, feature_dim=hidden_dim)
+        self.decoder = ConvDecoder(decoder_input_dim, hidden_dim, likelihood.parameter_shape)
 
 
 def make_networks(
@@ -31,7 +67,7 @@ def make_networks(
     """An encoder and a decoder that fit each other and the likelihood.
 
     Args:
-        name: ``"mlp"`` or ``"conv"``.
+        name: one of ``NETWORKS``, such as ``"mlp"``.
         likelihood: what the decoder's output must serve.
         hidden_dim: width of hidden layers and size of the features.
         decoder_input_dim: size of what the decoder sees.
@@ -39,14 +75,7 @@ def make_networks(
     Raises:
         ValueError: the name is unknown.
     """
-    if name == "mlp":
-        return (
-            MLPEncoder(likelihood.event_shape, hidden_dim, feature_dim=hidden_dim),
-            MLPDecoder(decoder_input_dim, hidden_dim, likelihood.parameter_shape),
-        )
-    if name == "conv":
-        return (
-            ConvEncoder(likelihood.event_shape, feature_dim=hidden_dim),
-            ConvDecoder(decoder_input_dim, hidden_dim, likelihood.parameter_shape),
-        )
-    raise ValueError(f"network must be one of {', '.join(NETWORKS)}; got {name!r}")
+    networks = NETWORKS.make(
+        name, likelihood, hidden_dim=hidden_dim, decoder_input_dim=decoder_input_dim
+    )
+    return networks.encoder, networks.decoder

@@ -81,7 +81,7 @@ def test_residual_scale_never_vanishes():
     torch.testing.assert_close(scale, torch.full((3,), MIN_SCALE))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS.names())
 @pytest.mark.parametrize(
     "likelihood", [gtm.BernoulliLikelihood((1, 9, 6)), gtm.GaussianLikelihood((1, 9, 6))]
 )
@@ -94,7 +94,7 @@ def test_networks_by_name_fit_each_other(name, likelihood):
 
 
 def test_unknown_network_is_one_sentence():
-    with pytest.raises(ValueError, match="network must be one of mlp, conv; got 'transformer'"):
+    with pytest.raises(ValueError, match="network: got 'transformer', must be one of conv, mlp"):
         make_networks(
             "transformer", gtm.BernoulliLikelihood((2,)), hidden_dim=3, decoder_input_dim=2
         )

@@ -1,0 +1,176 @@
+"""Table of a comparison: one line for each task and memory, over the seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pyro_gtm.experiments.published import Published
+
+__all__ = ["BESIDE", "METRICS", "Result", "markdown_report", "over_seeds"]
+
+Row = dict[str, Any]
+
+METRICS = (
+    "recall_kl",
+    "last_frame_kl",
+    "negative_elbo_per_frame",
+    "negative_iwae_bound_per_frame",
+    "recall_accuracy",
+)
+"""Metrics of a run's summary that are compared: the mean over seeds, and its spread."""
+
+BESIDE = (
+    "new_frame_kl",
+    "recall_oracle_kl",
+    "last_frame_oracle_kl",
+    "recall_accuracy_chance",
+    "classifier_accuracy",
+)
+"""Metrics of a run's summary to be held against these: the mean over seeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One memory on one task, over the seeds; KL, negative ELBO and IWAE bound in nats.
+
+    A metric is None where it cannot be had (no frame can be predicted, say), a spread is the
+    standard deviation over seeds and None for one seed, and what is published None for sizes that
+    the paper does not have.
+    """
+
+    task: str
+    data: str
+    memory: str
+    num_steps: int
+    parameters: int
+    seeds: int
+    new_frame_kl: float | None
+    """KL of a frame of which the past tells nothing, to hold a recall KL against."""
+    recall_kl: float | None
+    recall_kl_spread: float | None
+    recall_oracle_kl: float | None
+    last_frame_kl: float
+    last_frame_kl_spread: float | None
+    last_frame_oracle_kl: float | None
+    negative_elbo_per_frame: float
+    negative_elbo_per_frame_spread: float | None
+    negative_iwae_bound_per_frame: float
+    negative_iwae_bound_per_frame_spread: float | None
+    recall_accuracy: float | None
+    """Share of generated frames that are right, see :func:`pyro_gtm.experiments.metrics.assess`."""
+    recall_accuracy_spread: float | None
+    recall_accuracy_chance: float | None
+    classifier_accuracy: float | None
+    published_last_frame_kl: float | None
+    published_negative_elbo_per_frame: float | None
+    published_updates: int | None
+
+
+COLUMNS = (
+    "task",
+    "memory",
+    "KL of a new frame",
+    "recall KL (oracle KL)",
+    "last-frame KL (oracle KL)",
+    "in the paper",
+    "negative ELBO",
+    "negative IWAE bound",
+    "in the paper",
+    "recall accuracy (chance)",
+    "seeds",
+)
+
+
+def markdown_report(results: Sequence[Result]) -> str:
+    """A paragraph and a Markdown table: mean ± standard deviation over the seeds."""
+    first = results[0]
+    lines = [
+        f"{first.num_steps:,} steps, held-out sequences, nats a frame: less is better, but of "
+        "recall accuracy, the share of generated frames that are right. *KL of a new frame*: of "
+        "one of which the past tells nothing. *Oracle KL*: of a perfect memory to which new frames "
+        "cost as much." + _of_the_paper(results),
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
+    ]
+    for result in results:
+        cells = [
+            f"{result.task} ({result.data})",
+            result.memory,
+            _with_spread(result.new_frame_kl),
+            _beside(
+                _with_spread(result.recall_kl, result.recall_kl_spread), result.recall_oracle_kl
+            ),
+            _beside(
+                _with_spread(result.last_frame_kl, result.last_frame_kl_spread),
+                result.last_frame_oracle_kl,
+            ),
+            _as_published(result.published_last_frame_kl),
+            _with_spread(result.negative_elbo_per_frame, result.negative_elbo_per_frame_spread),
+            _with_spread(
+                result.negative_iwae_bound_per_frame, result.negative_iwae_bound_per_frame_spread
+            ),
+            _as_published(result.published_negative_elbo_per_frame),
+            _beside(
+                _with_spread(result.recall_accuracy, result.recall_accuracy_spread),
+                result.recall_accuracy_chance,
+            ),
+            str(result.seeds),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _of_the_paper(results: Sequence[Result]) -> str:
+    updates = [r.published_updates for r in results if r.published_updates is not None]
+    if not updates:
+        return ""
+    least, most = min(updates), max(updates)
+    after = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    sentence = (
+        f" *In the paper*: read off the plots of arXiv 1702.04649, after {after} updates of larger "
+        "networks, to about 0.5 nats for a KL and 1 nat for a negative ELBO"
+    )
+    if any(r.task == "rotation_3d" and r.published_updates is not None for r in results):
+        sentence += "; of rotation_3d the mean KL of the second turn"
+    return f"{sentence}."
+
+
+def _with_spread(mean: float | None, spread: float | None = None) -> str:
+    if mean is None:
+        return "–"
+    return f"{mean:.2f}" if spread is None else f"{mean:.2f} ± {spread:.2f}"
+
+
+def _beside(figure: str, other: float | None) -> str:
+    return figure if other is None else f"{figure} ({other:.2f})"
+
+
+def _as_published(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
+
+
+def over_seeds(summaries: Sequence[Row], published: Published | None) -> Result:
+    """The result of runs that differ in their seeds, from their summaries."""
+    first = summaries[0]
+    figures: dict[str, float | None] = {}
+    for name in (*METRICS, *BESIDE):
+        values = [summary[name] for summary in summaries]
+        known = None not in values
+        figures[name] = statistics.fmean(values) if known else None
+        if name in METRICS:
+            spread = statistics.stdev(values) if known and len(values) > 1 else None
+            figures[f"{name}_spread"] = spread
+    return Result(
+        task=first["task"],
+        data=first["data"],
+        memory=first["memory"],
+        num_steps=first["num_steps"],
+        parameters=first["parameters"],
+        seeds=len(summaries),
+        **cast(Any, figures),
+        **cast(Any, {f"published_{f}": getattr(published, f, None) for f in Published._fields}),
+    )
