@@ -301,7 +301,7 @@ class Comparison:
         return plotting.memories_compared(
             curves,
             torch.tensor(predictable),  # the same for all, as they are judged on the same sequences
-            floor=torch.tensor(oracle_kl).mean(0) if oracle_kl else None,
+            oracle_kl=torch.tensor(oracle_kl).mean(0) if oracle_kl else None,
             published={m: result._asdict() for m, result in published.items() if m in curves},
         )
 

@@ -104,7 +104,7 @@ def test_paper_preset_has_the_papers_number_of_parameters(memory_name):
     assert built.num_parameters == pytest.approx(1.873e6, rel=0.0075)
 
 
-@pytest.mark.parametrize("memory", [m for m in gtm.memory_names() if m != "vrnn"])
+@pytest.mark.parametrize("memory", [m for m in gtm.memory.memory_names() if m != "vrnn"])
 def test_more_slots_than_the_machine_holds_are_refused_before_they_are_made(memory):
     with pytest.raises(ValueError, match=r"slots=1000000000: for .* can hold"):
         build(memory=memory, memory_options={"slots": 10**9})

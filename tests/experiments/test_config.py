@@ -52,7 +52,7 @@ def test_each_memory_has_the_presets_options_for_it():
     assert "heads" in make_config("debug", memory="introspective").memory_options
     assert "heads" not in make_config("debug", memory="vrnn").memory_options
     assert make_config("debug", memory="one of a user's").memory_options == {}
-    for memory in gtm.memory_names():
+    for memory in gtm.memory.memory_names():
         wide, narrow = (make_config(p, memory=memory).memory_options for p in ("paper", "debug"))
         assert wide["hidden_dim"] > narrow["hidden_dim"]
 

@@ -25,7 +25,7 @@ from pyro_gtm.infer.training import NonFiniteLossError
 
 STEPS = 12  # logs after 5, 10, 12; evaluations after 6, 12; checkpoints after 4, 8, 12
 KINDS = {
-    **{name: {"memory": name} for name in gtm.memory_names()},
+    **{name: {"memory": name} for name in gtm.memory.memory_names()},
     "mean-field": {"elbo": "mean-field"},
     "kl-annealing": {"kl_annealing": 9},
     "gaussian": {
@@ -351,7 +351,7 @@ def test_same_seed_same_run_other_seed_another(tmp_path, whole):
     assert other["state"]["program"] != whole()["state"]["program"]
 
 
-@pytest.mark.parametrize("kind", gtm.memory_names())
+@pytest.mark.parametrize("kind", gtm.memory.memory_names())
 def test_evaluation_does_not_disturb_training(kind, tmp_path, whole):
     run = Run.start(tmp_path / "run", tiny(kind, eval_every=1, eval_sequences=3))
     finish(run)

@@ -49,7 +49,7 @@ class MyNetworks(Networks):
 
 
 @register_elbo("my_elbo")
-class MyELBO(gtm.DeviceTrace_ELBO):
+class MyELBO(gtm.infer.DeviceTrace_ELBO):
     pass
 """
 KINDS = ("memory", "task", "network", "data", "elbo")
