@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from pathlib import Path
 from typing import Any, cast
 
@@ -240,7 +240,7 @@ class Comparison:
         ours, its = PROCESSES.Pipe(duplex=False)
         arguments = (self.folder / name, self.configs[name], tuple(modules), its)
         process = PROCESSES.Process(target=_train, args=arguments, name=name)
-        with _sigint_ignored():
+        with _sigint_held_back():
             process.start()
         its.close()  # so that the pipe ends with the process
         return ours, process
@@ -322,18 +322,20 @@ def _read_summary(folder: Path) -> Row | None:
 
 
 @contextmanager
-def _sigint_ignored() -> Iterator[None]:
-    """A process begun within it ignores SIGINT: a Ctrl-C while it still imports would print a
-    traceback of that.  In training it heeds the signal again, see :meth:`Run.train`."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not in the main thread
+def _sigint_held_back() -> Iterator[None]:
+    """Within it, a SIGINT waits: for this process until the end, for one begun until it trains.
+
+    A Ctrl-C while such a process still imports would print a traceback of that.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
+    resource_tracker.ensure_running()  # which would let the signal in, were it begun within
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _outcome(pipe: Any, process: Any) -> tuple[str, Row]:
@@ -356,6 +358,9 @@ def _outcome(pipe: Any, process: Any) -> tuple[str, Row]:
 def _train(folder: Path, config: Config, modules: Sequence[str], pipe: Any) -> None:
     """Train one run in a process of its own, and say on the pipe how it went."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork would have the comparison's own
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # but in training, see Run.train
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     torch.set_num_threads(1)  # since there are other processes
     event, row = "failed", {}
     try:

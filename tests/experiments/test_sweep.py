@@ -486,6 +486,20 @@ def test_stopped_it_has_saved_and_begins_no_other(number, tmp_path, monkeypatch)
     assert outcome(tmp_path / name) == outcome(reference / name)
 
 
+def test_a_ctrl_c_while_a_process_begins_is_not_lost(tmp_path, monkeypatch):
+    process = comparison_module.PROCESSES.Process
+    start = process.start
+
+    def interrupted(self):
+        start(self)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(process, "start", interrupted)
+    with pytest.raises(Stopped):
+        Comparison(tmp_path, seeds_of(num_steps=LONG)).train()
+    assert multiprocessing.active_children() == []
+
+
 def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
     monkeypatch.setattr(comparison_module, "REPORT_EVERY", 0.0)
 
