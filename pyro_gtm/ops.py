@@ -16,9 +16,10 @@ distribution over whole sequences can hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
+import torch
 from pyro.poutine.runtime import effectful
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -131,7 +132,8 @@ def unroll(
         cell: called with the context of step t, ``(*batch, context_dim)``, and the inputs of step
             t; returns what is to be written, ``(*batch, latent_dim)``, and whatever of the step is
             wanted.  It must not draw, nor send messages: it may be run twice, or compiled.
-        inputs: a tensor ``(T, ...)``, or tuples, lists and dictionaries of such; None for none.
+        inputs: a tensor ``(T, ...)``, or tuples, lists and dictionaries of such; None, also among
+            them, stays None.
         controls: c_1..c_T, ``(T, *batch, control_dim)``; None for a memory without.
         length: T, where neither inputs nor controls tell it.
 
@@ -145,35 +147,55 @@ def unroll(
     """
     memory = recurrence()
     leaves, spec = tree_flatten(inputs)
-    leaves = [] if inputs is None else leaves
-    given = [*leaves, *([] if controls is None else [controls])]
+    given = [leaf for leaf in (*leaves, controls) if leaf is not None]
     lengths = {len(leaf) for leaf in given} | ({length} if length is not None else set())
     if len(lengths) != 1 or min(lengths) < 1:
         raise ValueError(
             "gtm.unroll: inputs, controls and length must agree on one positive number of steps, "
             f"got {sorted(lengths) or 'none'}"
         )
-    output_spec = None
+    (steps,) = lengths
+    flat = _FlatCell(cell, None if inputs is None else spec)
+    first = [None if leaf is None else leaf[0] for leaf in leaves]
+    run = memory.run(
+        flat,
+        leaves,
+        controls=controls,
+        length=steps,
+        batch_shape=memory.written_batch(flat, first, None if controls is None else controls[0]),
+    )
+    memory.resume_from(run)
+    latents, *outputs = run.outputs
+    return Unrolled(run.contexts, latents, flat.unflatten(outputs))
 
-    def flat(context: Tensor, *here: Tensor) -> tuple[Tensor, ...]:
-        nonlocal output_spec
-        step_inputs = () if inputs is None else (tree_unflatten(list(here), spec),)
-        result = cell(context, *step_inputs)
+
+class _FlatCell:
+    """A cell of :func:`unroll` with its inputs and outputs as flat tuples of tensors."""
+
+    def __init__(self, cell: Callable[..., tuple[Tensor, Any]], spec: Any) -> None:
+        self.cell = cell
+        self.spec = spec
+        self.output_spec: Any = None
+        self.there: list[bool] = []
+
+    def __call__(self, context: Tensor, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        here = () if self.spec is None else (tree_unflatten(list(inputs), self.spec),)
+        result = self.cell(context, *here)
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
                 "gtm.unroll: the cell must return a pair, what is to be written and what is wanted "
                 f"of the step, got {type(result).__name__}"
             )
         latent, wanted = result
-        outputs, output_spec = tree_flatten(wanted)
-        return latent, latent.expand(*context.shape[:-1], -1), *outputs
+        outputs, self.output_spec = tree_flatten(wanted)
+        self.there = [output is not None for output in outputs]
+        batch_shape = torch.broadcast_shapes(context.shape[:-1], latent.shape[:-1])
+        return latent, latent.expand(*batch_shape, -1), *(o for o in outputs if o is not None)
 
-    (steps,) = lengths
-    run = memory.run(flat, leaves, controls=controls, length=steps)
-    memory.resume_from(run)
-    latents, *outputs = run.outputs
-    assert output_spec is not None
-    return Unrolled(run.contexts, latents, tree_unflatten(outputs, output_spec))
+    def unflatten(self, outputs: Sequence[Tensor]) -> Any:
+        rest = iter(outputs)
+        leaves = [next(rest) if there else None for there in self.there]
+        return tree_unflatten(leaves, self.output_spec)
 
 
 def _no_memory(effect: str) -> NoReturn:

@@ -299,3 +299,42 @@ def test_unroll_refuses_sequences_that_do_not_fit_those_held(build_memory):
             gtm.unroll(lambda context, here: (here, ()), torch.zeros(2, B, 3))
         contexts, _, _ = gtm.unroll(lambda context, here: (here, ()), torch.zeros(2, 3))
         assert contexts.shape[:2] == (2, B + 1)  # one for all is broadcast
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_unroll_takes_what_the_loop_takes(memory_name, watched, build_memory):
+    """Latents wider than the plates, inputs of any shape, None among inputs and outputs."""
+    with (
+        torch.no_grad(),
+        gtm.use_memory(build_memory(memory_name)),
+        gtm.record_memory() if watched else nullcontext(),
+    ):
+        run = gtm.unroll(lambda context: (torch.ones(B, 3), None), length=2)
+        assert run.contexts.shape[:2] == run.latents.shape[:2] == (2, B)
+        assert run.outputs is None
+
+        gtm.begin()
+        images = torch.rand(4, B, 1, 5, 5)
+        run = gtm.unroll(lambda context, image: (image.flatten(-3)[..., :3], image), images)
+        assert torch.equal(run.outputs, images)
+
+        gtm.begin()
+        run = gtm.unroll(
+            lambda context, here: (here["z"], {"context": context, "nothing": here["nothing"]}),
+            {"z": torch.rand(4, B, 3), "nothing": None},
+        )
+        assert run.outputs["nothing"] is None
+        assert torch.equal(run.outputs["context"], run.contexts)
+
+
+def test_unroll_refuses_latents_that_grow(build_memory):
+    count = iter(range(9))
+
+    def cell(context):
+        return torch.zeros(*[B] * (next(count) > 1), 3), ()
+
+    with (
+        gtm.use_memory(build_memory("dnc")),
+        pytest.raises(ValueError, match=r"batch shape \(3,\) written after the first step"),
+    ):
+        gtm.unroll(cell, length=3)

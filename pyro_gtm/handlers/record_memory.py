@@ -52,11 +52,8 @@ class record_memory(Messenger):
         msg.setdefault("observers", []).append(self)
 
     _pyro_gtm_read = _take_part
+    _pyro_gtm_write = _take_part
     _pyro_gtm_recurrence = _take_part
-
-    def _pyro_post_gtm_write(self, msg: dict[str, Any]) -> None:
-        (latent,) = msg["args"] or msg["kwargs"].values()
-        self.observe_write(latent)
 
     def observe_step(self, step: int, result: MemoryStep) -> None:
         """Record what a step gave."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -70,6 +71,7 @@ class use_memory(Messenger):
         self.name = name
         self.unrolling = unrolling
         self._warned = False
+        self._weights: AbstractContextManager[None] = nullcontext()
         self._begin()
 
     def __enter__(self) -> Self:
@@ -85,6 +87,7 @@ class use_memory(Messenger):
         self._begin()
         super().__exit__(*exception)
         self._weights.__exit__(*exception)
+        self._weights = nullcontext()
 
     def _begin(self) -> None:
         self._step = 0
@@ -102,7 +105,7 @@ class use_memory(Messenger):
         self._answer(msg, partial(self._read, msg))
 
     def _pyro_gtm_write(self, msg: dict[str, Any]) -> None:
-        self._answer(msg, self._write)
+        self._answer(msg, partial(self._write, msg))
 
     def _pyro_gtm_recurrence(self, msg: dict[str, Any]) -> None:
         self._answer(msg, partial(self._recurrence, msg))
@@ -119,6 +122,7 @@ class use_memory(Messenger):
             msg["fn"] = None
 
     _pyro_post_gtm_read = _forget_function
+    _pyro_post_gtm_write = _forget_function
     _pyro_post_gtm_recurrence = _forget_function
 
     def _read(self, msg: dict[str, Any], control: Tensor | None = None) -> Tensor:
@@ -150,7 +154,7 @@ class use_memory(Messenger):
             msg.get("observers", ()),
         )
 
-    def _write(self, latent: Tensor) -> None:
+    def _write(self, msg: dict[str, Any], latent: Tensor) -> None:
         check_written(self.memory, latent)
         if self._latent is not None:
             raise RuntimeError(
@@ -158,6 +162,8 @@ class use_memory(Messenger):
                 "then one write"
             )
         self._latent, self._context = latent, None
+        for observer in msg.get("observers", ()):
+            observer.observe_write(latent)
 
     def _recurrence(self, msg: dict[str, Any]) -> Recurrence:
         if self._context is not None:
@@ -226,6 +232,6 @@ def _refuse_handlers_of_messages() -> None:
                 raise RuntimeError(
                     f"{type(handler).__name__} handles the message {hook.rpartition('_')[2]!r} of "
                     "every step, which a whole sequence (the stacked layout, gtm.unroll) does not "
-                    "send: derive it from gtm.Intervention, or use "
+                    "send: derive it from gtm.handlers.Intervention, or use "
                     "program.with_layout('per_step')"
                 )

@@ -42,7 +42,7 @@ class Steps(Protocol):
 
 
 class Intervenes(Protocol):
-    """A change to the inputs or the result of a step: see :class:`pyro_gtm.Intervention`."""
+    """A change to the inputs or the result of a step: :class:`pyro_gtm.handlers.Intervention`."""
 
     def before(self, memory: Any, step: int, inputs: StepInputs) -> StepInputs: ...
 
@@ -77,12 +77,19 @@ def take_step(
     return result
 
 
-def check_written(memory: Steps, latent: Tensor) -> None:
-    """Refuse a latent of another size than the memory's.
+def check_written(memory: Steps, latent: Tensor, batch_shape: Sequence[int] | None = None) -> None:
+    """Refuse a latent of another size than the memory's, or of more sequences than were begun.
 
     Raises:
         ValueError: so it is.
     """
+    if batch_shape is not None and latent.shape[:-1] != tuple(batch_shape):
+        broadcast_batch(torch.Size(batch_shape), latent.shape[:-1])
+        if torch.broadcast_shapes(batch_shape, latent.shape[:-1]) != tuple(batch_shape):
+            raise ValueError(
+                f"gtm.unroll: latent of batch shape {tuple(latent.shape[:-1])} written after the "
+                f"first step, the sequences have batch shape {tuple(batch_shape)}"
+            )
     if latent.shape[-1] != memory.latent_dim:
         raise ValueError(
             f"gtm.write: latent of size {latent.shape[-1]} given, the memory in use takes "

@@ -144,14 +144,16 @@ class Recurrence:
         *,
         controls: Tensor | None,
         length: int,
+        batch_shape: Sequence[int],
     ) -> Run:
         """Take ``length`` steps.
 
         Args:
             cell: must not draw random numbers, nor send messages.
-            inputs: of the cell: ``(T, *batch, n)`` each; None stays None.
+            inputs: of the cell: ``(T, ...)`` each; None stays None.
             controls: ``(T, *batch, control_dim)``, and perhaps more steps.
             length: T.
+            batch_shape: of what the cell writes; that of the sequences begun is broadcast to it.
 
         Raises:
             ValueError: the cell writes a latent of another size than the memory's, or batch shapes
@@ -159,8 +161,7 @@ class Recurrence:
             CannotCompileError: the block cannot be compiled.
             RuntimeError: the memory draws random numbers and is to be checkpointed.
         """
-        sequences = [controls, *inputs]
-        shapes = [s.shape[1:-1] for s in sequences if isinstance(s, Tensor)]
+        shapes = [batch_shape, *([] if controls is None else [controls.shape[1:-1]])]
         batch_shape = broadcast_batch(self.batch_shape, *shapes)
         state = self.state
         if batch_shape != self.batch_shape:
@@ -177,6 +178,18 @@ class Recurrence:
                 cell, state, latent, controls, inputs, length
             )
         return Run(state, latent, length, batch_shape, outputs[0], outputs[1:])
+
+    def written_batch(self, cell: Cell, first: Sequence[Tensor | None], control: Any) -> torch.Size:
+        """The batch shape of what the cell writes in the first step, whose inputs are given."""
+        with torch.no_grad():
+            shapes = () if control is None else (control.shape[:-1],)
+            batch_shape = broadcast_batch(self.batch_shape, *shapes)
+            state = self.memory.expand_state(self.state, batch_shape)
+            latent = self.latent.expand(*batch_shape, -1)
+            if control is not None:
+                control = control.expand(*batch_shape, -1)
+            written, *_ = cell(self.memory.step(state, latent, control).context, *first)
+        return torch.Size(written.shape[:-1])
 
     def _run_watched(
         self,
@@ -200,7 +213,7 @@ class Recurrence:
             )
             state = result.state
             written, *outputs = cell(result.context, *here)
-            check_written(self.memory, written)
+            check_written(self.memory, written, batch_shape)
             latent = written.expand(*batch_shape, -1)
             for observer in self.observers:
                 observer.observe_write(latent)
@@ -339,7 +352,7 @@ def _run_block(
     for control, *here in _steps(sequences, length):
         state, context, _ = memory.step(state, latent, control)
         written, *outputs = cell(context, *here)
-        check_written(memory, written)
+        check_written(memory, written, context.shape[:-1])
         latent = written.expand(*context.shape[:-1], -1)
         steps.append((context, *outputs))
     return state, latent, _join(steps)

@@ -117,6 +117,11 @@ class ChunkedFrameProcess(FrameProcess):
     def support(self) -> constraints.Constraint:
         return constraints.independent(self.frame_support, 1)
 
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """False: it is for frames that are given, and to ask the frames would be to decode them."""
+        return False
+
     def expand(self, batch_shape: Shape, _instance: FrameProcess | None = None) -> FrameProcess:
         shape = (*batch_shape, self.event_shape[0], -1)
         return ChunkedFrameProcess(

@@ -60,7 +60,11 @@ class Dynamics:
             return last
         steps = latents.movedim(-2, 0)  # (T, *batch, Z)
         run = self.recurrence.run(
-            _replay, [steps, self.extra], controls=self.controls, length=len(steps)
+            _replay,
+            [steps, self.extra],
+            controls=self.controls,
+            length=len(steps),
+            batch_shape=latents.shape[:-2],
         )
         self.last = Rollout(latents, latents._version, run.contexts, {})
         return self.last
@@ -187,6 +191,7 @@ class LatentProcess(dist.TorchDistribution):
             [noise, features, observed, dynamics.extra],
             controls=dynamics.controls,
             length=self.num_steps,
+            batch_shape=shape[:-1],
         )
         steps, *flat = run.outputs  # (T, *sample_shape, *batch, B, Z) each
         parameters = {"prior" if terms is None else "posterior": (flat[0], flat[1])}
