@@ -19,11 +19,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-import torch
 from pyro.poutine.runtime import effectful
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from pyro_gtm.internals.stepping import broadcast_batch
 from pyro_gtm.internals.unrolling import Recurrence
 
 __all__ = ["NoMemoryError", "Unrolled", "begin", "read", "recurrence", "unroll", "write"]
@@ -189,7 +189,7 @@ class _FlatCell:
         latent, wanted = result
         outputs, self.output_spec = tree_flatten(wanted)
         self.there = [output is not None for output in outputs]
-        batch_shape = torch.broadcast_shapes(context.shape[:-1], latent.shape[:-1])
+        batch_shape = broadcast_batch(context.shape[:-1], latent.shape[:-1])
         return latent, latent.expand(*batch_shape, -1), *(o for o in outputs if o is not None)
 
     def unflatten(self, outputs: Sequence[Tensor]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -71,7 +71,7 @@ class use_memory(Messenger):
         self.name = name
         self.unrolling = unrolling
         self._warned = False
-        self._weights: AbstractContextManager[None] = nullcontext()
+        self._weights: AbstractContextManager[None] | None = None
         self._begin()
 
     def __enter__(self) -> Self:
@@ -86,8 +86,9 @@ class use_memory(Messenger):
     def __exit__(self, *exception: Any) -> None:
         self._begin()
         super().__exit__(*exception)
-        self._weights.__exit__(*exception)
-        self._weights = nullcontext()
+        if self._weights is not None:
+            self._weights.__exit__(*exception)
+            self._weights = None
 
     def _begin(self) -> None:
         self._step = 0
