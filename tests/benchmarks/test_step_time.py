@@ -24,10 +24,6 @@ IN_PYTORCH = ["hand-written", "stacked", "per step", "bfloat16"]
 IN_PYTORCH += ["checkpointed, 32", "naive pair", "naive pair, validated"]
 
 
-def test_every_memory_of_the_library_has_a_counterpart(memory_name):
-    assert memory_name in MEMORIES
-
-
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", MEMORIES)
 def test_hand_written_equals_ours(name):

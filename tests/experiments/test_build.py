@@ -70,7 +70,7 @@ def test_evaluation_is_repeatable_and_leaves_no_trace(memory_name):
     assert all(p.grad is None for p in experiment.program.parameters())
 
     torch.rand(5)
-    assert all(map(torch.equal, experiment.evaluate(batch), first))
+    assert all(map(torch.equal, experiment.evaluate(batch)[:2], first[:2]))
 
 
 def test_eval_mode_ends_with_an_error_too():

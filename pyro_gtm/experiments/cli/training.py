@@ -31,6 +31,7 @@ from pyro_gtm.experiments.config import SETTINGS, Config, make_config, read_conf
 from pyro_gtm.experiments.data import load_data
 from pyro_gtm.experiments.report import draw_figures, summary_table
 from pyro_gtm.experiments.run import FolderTakenError, Interrupted, Run
+from pyro_gtm.infer.observations import InvalidFramesError
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.internals.compiling import CannotCompileError
 
@@ -175,16 +176,16 @@ def _telling_how_it_ended(run: Run, resume_command: str) -> Iterator[None]:
             f"{'Begin again' if saved is None else 'Continue from it'} with\n  {resume_command}"
         )
         raise SystemExit(128 + signal.SIGINT) from None
-    except NonFiniteLossError as error:
+    except (NonFiniteLossError, InvalidFramesError) as error:
         checkpoints = run.checkpoints()
         kept = (
             f"the last good checkpoint is {checkpoints[-1]}"
             if checkpoints
             else "no checkpoint was saved"
         )
-        raise click.ClickException(
-            f"{error}; {kept}. A smaller --learning-rate may help."
-        ) from error
+        data = isinstance(error, InvalidFramesError)
+        advice = "Mend the task or its data." if data else "A smaller --learning-rate may help."
+        raise click.ClickException(f"{error}; {kept}. {advice}") from error
     except CannotCompileError as error:
         raise click.ClickException(
             f"{error}. Go on without it with {resume_command} --compile-steps 0"

@@ -17,6 +17,7 @@ from pyro_gtm.experiments import cli
 from pyro_gtm.experiments.data import SOURCES
 from pyro_gtm.infer.elbo import ELBOS
 from pyro_gtm.memory.registry import MEMORIES
+from pyro_gtm.model.likelihoods import LIKELIHOODS
 from pyro_gtm.model.networks import NETWORKS
 from pyro_gtm.tasks.base import TASKS
 
@@ -81,7 +82,7 @@ def command_line(folder):
 @pytest.fixture
 def own_registries(folder, monkeypatch):
     """What a test registers, by a module of the folder perhaps, does not outlive it."""
-    for registry in (MEMORIES, TASKS, NETWORKS, SOURCES, ELBOS):
+    for registry in (MEMORIES, TASKS, NETWORKS, LIKELIHOODS, SOURCES, ELBOS):
         monkeypatch.setattr(registry, "classes", dict(registry.classes))
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield

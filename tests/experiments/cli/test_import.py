@@ -19,7 +19,8 @@ MODULE = """
 import pyro_gtm as gtm
 from pyro_gtm.experiments.data import DataSource, load_digits, register_data
 from pyro_gtm.infer.elbo import register_elbo
-from pyro_gtm.model.networks import Networks, register_network
+from pyro_gtm.model import BernoulliLikelihood, register_likelihood
+from pyro_gtm.model.networks import MLPDecoder, MLPEncoder, Networks, register_network
 from pyro_gtm.tasks import PerfectRecall, register_task
 
 
@@ -44,15 +45,20 @@ class MyTask(PerfectRecall):
 @register_network("my_network")
 class MyNetworks(Networks):
     def __init__(self, likelihood, *, hidden_dim, decoder_input_dim):
-        self.encoder = gtm.MLPEncoder(likelihood.event_shape, 3, hidden_dim)
-        self.decoder = gtm.MLPDecoder(decoder_input_dim, 3, likelihood.parameter_shape)
+        self.encoder = MLPEncoder(likelihood.event_shape, 3, hidden_dim)
+        self.decoder = MLPDecoder(decoder_input_dim, 3, likelihood.parameter_shape)
+
+
+@register_likelihood("my_likelihood")
+class MyLikelihood(BernoulliLikelihood):
+    pass
 
 
 @register_elbo("my_elbo")
 class MyELBO(gtm.infer.DeviceTrace_ELBO):
     pass
 """
-KINDS = ("memory", "task", "network", "data", "elbo")
+KINDS = ("memory", "task", "network", "likelihood", "data", "elbo")
 
 
 def test_everything_with_a_name_may_be_ones_own(folder, command_line, monkeypatch):
@@ -75,6 +81,7 @@ def test_everything_with_a_name_may_be_ones_own(folder, command_line, monkeypatc
     experiment = Run.load(folder / "run").experiment
     made = (experiment.memory, experiment.training_task, experiment.svi.loss.__self__)
     assert [type(one).__name__ for one in made] == ["MyMemory", "MyTask", "MyELBO"]
+    assert type(experiment.program.likelihood).__name__ == "MyLikelihood"
     assert experiment.program.encoder.layers[0].out_features == 3, "the network is mine"
 
     del sys.modules["mine"], MEMORIES.classes["my_memory"]

@@ -340,19 +340,29 @@ def test_divergence_is_one_sentence(command_line):
     assert len(before) == 1 and before[0].endswith("run folder run"), before
 
 
-def test_loss_that_is_not_a_number_keeps_the_checkpoint(folder, command_line, monkeypatch):
+@pytest.mark.parametrize(
+    ("fault", "advice"),
+    [("weights", "A smaller --learning-rate may help"), ("frames", "Mend the task or its data")],
+)
+def test_what_is_not_a_number_keeps_the_checkpoint(
+    fault, advice, folder, command_line, monkeypatch
+):
     monkeypatch.setattr(training, "draw_figures", lambda run: [])
     draw, drawn = Experiment.draw, []
 
     def spoilt(self):
         drawn.append(1)
         frames, controls = draw(self)
-        return (frames * torch.nan if len(drawn) == 23 else frames), controls
+        if len(drawn) == 23 and fault == "frames":
+            frames = frames * torch.nan
+        elif len(drawn) == 23:
+            next(self.program.decoder.parameters()).data.fill_(torch.nan)
+        return frames, controls
 
     with monkeypatch.context() as patch:
         patch.setattr(Experiment, "draw", spoilt)
         command_line.fails(
-            "train --preset debug -n 25 -o run", 1, "step 23", "run/checkpoints/step-00000020.pt"
+            "train --preset debug -n 25 -o run", 1, "step 23", "step-00000020.pt", advice
         )
     assert not (folder / "run" / "summary.json").exists()
     assert Run.load(folder / "run").step == 20
