@@ -30,12 +30,20 @@ class Rollout(NamedTuple):
     version: int
     """That of the value then: one changed in place since is another."""
 
+    graded: bool
+    """Whether gradients can go back through it."""
+
     contexts: Tensor
     """``(T, *batch, C)``."""
 
     parameters: dict[str, Parameters]
     """Of the T Gaussians of ``"prior"`` and ``"posterior"``, as far as the loop computed them:
     ``(T, *batch, Z)`` each."""
+
+    def fits(self, latents: Tensor) -> bool:
+        """Whether it went along just this value, with gradients if such are wanted now."""
+        same = self.latents is latents and self.version == latents._version
+        return same and (self.graded or not torch.is_grad_enabled())
 
 
 @dataclass(eq=False)
@@ -56,7 +64,7 @@ class Dynamics:
     def along(self, latents: Tensor) -> Rollout:
         """The rollout along given latents, ``(*batch, T, Z)``."""
         last = self.last
-        if last is not None and last.latents is latents and last.version == latents._version:
+        if last is not None and last.fits(latents):
             return last
         steps = latents.movedim(-2, 0)  # (T, *batch, Z)
         run = self.recurrence.run(
@@ -66,7 +74,7 @@ class Dynamics:
             length=len(steps),
             batch_shape=latents.shape[:-2],
         )
-        self.last = Rollout(latents, latents._version, run.contexts, {})
+        self.last = Rollout(latents, latents._version, torch.is_grad_enabled(), run.contexts, {})
         return self.last
 
 
@@ -198,7 +206,8 @@ class LatentProcess(dist.TorchDistribution):
         if len(flat) > 2:
             parameters["prior"] = (flat[2], flat[3])
         latents = steps.movedim(0, -2)
-        dynamics.last = Rollout(latents, latents._version, run.contexts, parameters)
+        graded = torch.is_grad_enabled()
+        dynamics.last = Rollout(latents, latents._version, graded, run.contexts, parameters)
         return latents
 
     def contexts(self, latents: Tensor) -> Tensor:

@@ -174,6 +174,16 @@ def test_a_value_changed_in_place_has_another_density(memory, process):
         assert not torch.isclose(before, expected).any()
 
 
+def test_a_density_asked_without_gradients_has_them_when_they_are_wanted(memory, process):
+    latents = torch.randn(B, T, Z)
+    with torch.no_grad():
+        expected = process.log_prob(latents)
+    density = process.log_prob(latents)
+    torch.testing.assert_close(density, expected)
+    gradients = torch.autograd.grad(density.sum(), list(memory.parameters()))
+    assert all(gradient.norm() > 0 for gradient in gradients)
+
+
 def test_draws_differ(process):
     one, other = process.rsample(), process.rsample()
     assert not one.equal(other)
