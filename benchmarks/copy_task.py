@@ -57,10 +57,10 @@ class Lists(NamedTuple):
     """A batch of lists, all of one length n, so that nothing is padded."""
 
     inputs: Tensor
-    """What is seen, step by step: ``(2 * n + 2, batch, bits + FLAGS)``."""
+    """The inputs, step by step: ``(2 * n + 2, batch, bits + FLAGS)``."""
 
     targets: Tensor
-    """What is to be said in the last n steps: ``(n, batch, bits)``."""
+    """The targets of the last n steps: ``(n, batch, bits)``."""
 
 
 def draw_lists(length: int, batch_size: int, bits: int, generator: torch.Generator) -> Lists:
@@ -120,7 +120,7 @@ def build_network(memory: str, bits: int, seed: int, **options: Any) -> CopyNetw
 
 
 class Curve(NamedTuple):
-    """What came of one run."""
+    """The result of one run."""
 
     memory: str
     parameters: int

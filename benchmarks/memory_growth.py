@@ -1,4 +1,4 @@
-"""How do time and peak memory of a memory grow with sequences, slots, heads and the batch?
+"""Growth of a memory's time and peak memory with sequences, slots, heads and the batch.
 
     python benchmarks/memory_growth.py
     python benchmarks/memory_growth.py --memory dnc --slots 64,128,256,512 --figure growth.png

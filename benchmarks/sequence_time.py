@@ -1,4 +1,4 @@
-"""What share of a training step is spent on making its sequences?
+"""Share of a training step that is spent on making its sequences.
 
     python benchmarks/sequence_time.py
     python benchmarks/sequence_time.py --task rotation_3d --task mnist_map --batch-size 32

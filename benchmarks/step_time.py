@@ -1,4 +1,4 @@
-"""How long is a gradient step, against hand-written PyTorch, XLA, and what the machine can do?
+"""Time of a gradient step, against hand-written PyTorch, XLA, and what the machine can do.
 
     python benchmarks/step_time.py
     python benchmarks/step_time.py --memory vrnn --memory ntm --num-steps 25 --batch-size 16
@@ -68,7 +68,7 @@ MILLION = 1_000_000
 
 
 class Setup(NamedTuple):
-    """What is timed."""
+    """The model and batch that are timed."""
 
     memory: str
     sizes: Sizes

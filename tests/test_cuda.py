@@ -105,8 +105,6 @@ def test_resumes_and_moves_to_the_cpu(tmp_path, memory_name):
     assert drawn.device.type == "cpu" and drawn.isfinite().all()
 
 
-# ---------------------------------------------------------------------- steps that are captured
-
 WARM_UP = 3
 """Steps before the capture; the one after them is the first replay."""
 

@@ -1,4 +1,4 @@
-"""What the scripts share.
+"""Parts that the scripts share.
 
 - ``command_line``: options that several of them have, and how bad input is refused.
 - ``measure``: peak memory, and ratios of times.

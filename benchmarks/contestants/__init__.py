@@ -1,4 +1,4 @@
-"""What ``step_time.py`` is made of.
+"""Parts of ``step_time.py``.
 
 - ``models``: the networks, with the same weights for all.
 - ``steps``: the contestants in PyTorch; a setting of the library is added there, to ``SETTINGS``.

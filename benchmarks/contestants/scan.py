@@ -55,7 +55,7 @@ class ScanContestant:
         return float(loss)
 
     def peak(self, batch: Array, before: int) -> int:
-        """What XLA planned when it compiled; it takes no step."""
+        """The memory that XLA planned when it compiled; it takes no step."""
         planned = self._program.memory_analysis()
         beside = planned.output_size_in_bytes - planned.alias_size_in_bytes
         return planned.temp_size_in_bytes + beside

@@ -1,4 +1,4 @@
-"""What is asked of a contestant, and the times of contestants that take turns."""
+"""The interface of a contestant, and the times of contestants that take turns."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TorchContestant:
         return loss
 
     def peak(self, batch: Tensor, before: int) -> int:
-        """What PyTorch's allocator has given out, at its highest; libraries' own buffers aside.
+        """The most that PyTorch's allocator has given out; libraries' own buffers aside.
 
         What a contestant keeps from step to step, such as gradients, is included.
         """

@@ -1,4 +1,4 @@
-"""What grows and how far, and the time and peak memory of a sequence."""
+"""The sizes that grow, and the time and peak memory of a sequence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEAST_TURNS = 3  # of the longest runs
 LIMIT = 5.0  # seconds of all turns of a run, after which it sits out
 
 Grid = Mapping[str, Sequence[int]]
-"""What each of ``GROWING`` grows through."""
+"""The values of each of ``GROWING``."""
 
 Run = Callable[[], float]
 """Does a sequence; the seconds of the processor that it took."""

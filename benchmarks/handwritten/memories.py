@@ -72,7 +72,7 @@ class Introspective(nn.Module):
 
 
 class Addressed(nn.Module):
-    """What the next three share: an LSTM that sees the last reads, and one interface."""
+    """Base of the next three: an LSTM that sees the last reads, and one interface."""
 
     def __init__(self, sizes: Sizes, word: int, parts: list[int]) -> None:
         super().__init__()

@@ -57,7 +57,7 @@ class Introspective(Memory):
 
 
 class Addressed(Memory):
-    """What the next three share: an LSTM that sees the last reads, and one interface."""
+    """Base of the next three: an LSTM that sees the last reads, and one interface."""
 
     @property
     def word(self) -> int:

@@ -17,7 +17,7 @@ EPSILON = 1e-8
 
 
 class Training(NamedTuple):
-    """What a step takes and gives."""
+    """The state that a step takes and gives."""
 
     parameters: Parameters
     first: Parameters

@@ -1,4 +1,4 @@
-"""The handler behind a KL warm-up."""
+"""The handler behind KL annealing."""
 
 from __future__ import annotations
 

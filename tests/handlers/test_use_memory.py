@@ -87,9 +87,6 @@ def test_not_a_memory_is_an_error():
         gtm.use_memory(torch.nn.LSTMCell(3, 4))
 
 
-# ---------------------------------------------------------------------- the parameter store
-
-
 def test_weights_are_registered_under_the_name(build_memory):
     memory = build_memory("vrnn")
     with gtm.use_memory(memory, name="mine"):

@@ -128,9 +128,6 @@ def assert_equal(one, other):
         torch.testing.assert_close(one[name], other[name], rtol=1e-11, atol=1e-12, msg=name)
 
 
-# ---------------------------------------------------------------------- the step
-
-
 @bounds
 def test_a_step_reads_nothing_back(memory_name, layout, bound, device, make_model):
     with torch.device(device):
@@ -174,8 +171,6 @@ def test_steps_leave_no_graph_of_gradients_behind(make_model, draw):
     assert not svi.guide.trace.nodes
     assert all(parameter.grad is None for parameter in pair.modules().parameters())
 
-
-# ---------------------------------------------------------------------- the loop
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -348,9 +343,6 @@ def test_without_cuda_one_sentence_says_why(make_model, draw):
     with pytest.warns(NotCapturedWarning, match="one by one.*: the device is cpu") as warned:
         list(training_steps(svi, draw, num_steps=9))
     assert len(warned) == 1
-
-
-# ---------------------------------------------------------------------- from warm-up to replay
 
 
 class HostGenerator:
@@ -558,9 +550,6 @@ def test_random_batches_can_be_replayed():
     for _ in range(3):
         watch()
     assert watch.objection is None
-
-
-# ---------------------------------------------------------------------- its arguments
 
 
 def test_arguments_that_cannot_be_are_named(make_model):

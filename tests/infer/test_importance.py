@@ -94,9 +94,6 @@ def test_weights_that_single_numbers_cannot_hold(make_model, make_frames):
     torch.testing.assert_close(bound, expected, rtol=1e-10, atol=0)
 
 
-# ---------------------------------------------------------------------- in expectation
-
-
 def copies(frames, count):
     """The first sequence many times over: as many independent bounds of the same frames."""
     return frames[:, :1].expand(-1, count, *frames.shape[2:])
@@ -158,9 +155,6 @@ def test_another_posterior_stays_below_the_evidence_and_comes_near_it(system, fr
     assert 4 * errors[64] < gaps[64] < 0.1 * gaps[1]
     # The mean weight itself is p(x) without bias, whatever the number of particles.
     assert (-gap).exp().mean().item() == pytest.approx(1, abs=0.05)
-
-
-# ---------------------------------------------------------------------- refusals
 
 
 @pytest.mark.parametrize("name", ["num_particles", "chunk"])

@@ -172,8 +172,6 @@ def test_parameter_without_gradient_rests(parameters):
     assert not parameters["a"].equal(before["a"])
 
 
-# ---------------------------------------------------------------------- without a read
-
 FINE = torch.zeros(())
 
 
@@ -273,9 +271,6 @@ def test_a_step_on_the_device_goes_on_from_a_state(parameters):
     second.step_on_device(parameters.values(), FINE, failed)
     for name, parameter in parameters.items():
         assert parameter.equal(expected[name])
-
-
-# ---------------------------------------------------------------------- in SVI
 
 
 def test_trains_inside_svi():

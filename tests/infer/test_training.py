@@ -142,9 +142,6 @@ def test_non_finite_step_is_named(failure):
     assert taken == [11, 12]
 
 
-# ---------------------------------------------------------------------- with a real model
-
-
 def learner(pair):
     return SVI(pair.model(), pair.filtering_guide(), FusedAdam(lr=0.01), TraceMeanField_ELBO())
 

@@ -460,8 +460,6 @@ def test_within_autocast(memory, unrolling, make_model, make_frames):
         assert gradient is None or (gradient.dtype == torch.float32 and gradient.isfinite().all())
 
 
-# ------------------------------------------------------------- compiled
-
 # PyTorch's compiler warns of parts of its own, and would take a warning that is an error for a
 # reason not to compile.
 WARNS_OF_ITSELF = pytest.mark.filterwarnings("default")

@@ -49,9 +49,6 @@ def normalised(positive):
     return [p / total for p in positive]
 
 
-# ---------------------------------------------------------------------- words
-
-
 def read_words(memory, weights):
     columns = range(len(memory[0]))
     return [[sum(w[i] * M_i[k] for i, M_i in enumerate(memory)) for k in columns] for w in weights]
@@ -82,9 +79,6 @@ def content_weights(memory, keys, strengths):
     return weights
 
 
-# ---------------------------------------------------------------------- location
-
-
 def interpolate(content, previous, gates):
     return [
         [g * c_i + (1 - g) * p_i for c_i, p_i in zip(c, p, strict=True)]
@@ -109,9 +103,6 @@ def sharpen(weights, exponents):
     return [
         normalised([w_i**gamma for w_i in w]) for w, gamma in zip(weights, exponents, strict=True)
     ]
-
-
-# ---------------------------------------------------------------------- use
 
 
 def precedes(usage, j, i):
@@ -156,9 +147,6 @@ def allocate(usage, tie=0):
     ]
 
 
-# ---------------------------------------------------------------------- time
-
-
 def update_links(links, precedence, write_weights):
     p, w = precedence, write_weights
     slots = range(len(w))
@@ -185,9 +173,6 @@ def mix_read_modes(backward, content, forward, modes):
         [pi[0] * b[i] + pi[1] * c[i] + pi[2] * f[i] for i in range(len(c))]
         for b, c, f, pi in zip(backward, content, forward, modes, strict=True)
     ]
-
-
-# ---------------------------------------------------------------------- whole steps
 
 
 def ntm(memory, state, emitted):

@@ -11,9 +11,6 @@ from pyro_gtm.memory import addressing
 SHAPES = [(), (3,), (2, 3)]
 
 
-# ---------------------------------------------------------------------- scalar oracles
-
-
 def distribution(*shape):
     return torch.rand(shape).pow(2).add(0.01).log().softmax(-1)
 
@@ -102,9 +99,6 @@ def test_least_used_equals_the_scalar_oracle(shape, slots, oracles):
         assert addressing.least_used(usage, count).equal(oracles.tensor(expected, 2))
 
 
-# ---------------------------------------------------------------------- content
-
-
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 1e6])
 def test_scale_of_key_and_word_hardly_matters(scale):
     """A zero memory is looked up uniformly, a zero key too; gradients are finite throughout."""
@@ -131,9 +125,6 @@ def test_very_strong_keys_choose_one_slot():
     assert weights.equal(torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
     for gradient in torch.autograd.grad(weights[:, 0].sum(), (memory, keys, strengths)):
         assert gradient.isfinite().all()
-
-
-# ---------------------------------------------------------------------- location
 
 
 @pytest.mark.parametrize("slots", [1, 2, 5])
@@ -176,9 +167,6 @@ def test_ends_of_the_interpolation():
     mixed = addressing.interpolate(content, previous, torch.tensor([0.0, 1.0]))
     assert mixed[0].equal(previous[0])
     torch.testing.assert_close(mixed[1], content[1])
-
-
-# ---------------------------------------------------------------------- use
 
 
 def test_least_used_is_in_order():
@@ -238,9 +226,6 @@ def test_two_heads_erase_the_same_slot():
     torch.testing.assert_close(written, torch.tensor([[1.0, 2.0, 4.0], [1.0, 1.0, 1.0]]))
     for gradient in torch.autograd.grad(written.sum(), (memory, weights, erase, add)):
         assert gradient.isfinite().all()
-
-
-# ---------------------------------------------------------------------- invariants
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -51,9 +51,6 @@ def test_reads_equal_the_oracle_whichever_of_equal_slots_is_taken(oracles):
         torch.testing.assert_close(context, step["context"], rtol=1e-10, atol=1e-12)
 
 
-# ---------------------------------------------------------------------- golden values
-
-
 def golden(values):
     return torch.tensor(values, dtype=torch.float64)
 
@@ -140,8 +137,6 @@ def test_stages_equal_the_published_ones(monkeypatch):
     found = addressing.content_weights(case["memory"], case["keys"], case["strengths_softplus"])
     torch.testing.assert_close(found, case["weights_tiny_eps"], rtol=1e-10, atol=1e-12)
 
-
-# ---------------------------------------------------------------------- by hand
 
 BACKWARD, CONTENT, FORWARD = range(3)
 

@@ -22,9 +22,6 @@ def make(**options):
     return gtm.IntrospectiveMemory(**sizes)
 
 
-# ---------------------------------------------------------------------- scalar oracle
-
-
 def sigmoid(a):
     return 1 / (1 + (-a).exp())
 
@@ -113,9 +110,6 @@ def test_equals_the_scalar_oracle(attention, append_hidden, shape, control_dim):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
-# ---------------------------------------------------------------------- the buffer
-
-
 def test_first_in_first_out():
     """Newest first, zeros where nothing was written, the oldest forgotten."""
     memory = make()
@@ -139,9 +133,6 @@ def test_an_attention_that_stays_put_is_a_constant_lag():
         state, context, _ = memory.step(state, latent)
         expected = latents[t - 2] if t >= 2 else torch.zeros(4, Z)
         torch.testing.assert_close(context, expected)
-
-
-# ---------------------------------------------------------------------- the attention
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,6 @@ def test_equals_the_scalar_oracle(shape, used, options, assert_equals_oracle):
     assert_equals_oracle("ntm", make(**options), shape, used)
 
 
-# ---------------------------------------------------------------------- golden values
-
-
 def golden(values):
     return torch.tensor(values, dtype=torch.float64)
 
@@ -98,9 +95,6 @@ def test_stages_equal_the_published_ones(monkeypatch):
     found = addressing.content_weights(case["memory"], case["key"].unsqueeze(-2), case["beta"])
     expected = case["content_weights"].unsqueeze(-2)  # they add 1e-16 to every number of a word
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
-
-
-# ---------------------------------------------------------------------- behaviour
 
 
 def test_a_head_steps_through_the_slots():

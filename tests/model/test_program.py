@@ -108,9 +108,6 @@ def test_sequences_do_not_mix(memory_name, layout, make_model, make_frames):
     assert not torch.isclose(terms[0][:, 1:], terms[1][:, 1:]).all(0).any()
 
 
-# ---------------------------------------------------------------------- what it refuses
-
-
 FRAMES = torch.zeros(4, 3, 1, 5, 5)
 CONTROLS = torch.zeros(4, 3, 2)
 

@@ -1,4 +1,4 @@
-"""What the tasks draw their frames from: labelled image sets, and rooms to turn round in.
+"""The sources of the tasks' frames: labelled image sets, and rooms to turn round in.
 
 One file a source; each gives a train and a test part that share nothing. Nothing here knows of
 tasks, models or Pyro. A new source is a :class:`DataSource` with ``@register_data("name")`` above.
