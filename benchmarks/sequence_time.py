@@ -24,8 +24,9 @@ from common.command_line import (
     refusing_bad_input,
     size_option,
 )
-from pyro_gtm.experiments.build import Experiment, build_experiment
+from pyro_gtm.experiments.build import build_experiment
 from pyro_gtm.experiments.config import make_config
+from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.memory import memory_names
 from pyro_gtm.tasks import task_names
 

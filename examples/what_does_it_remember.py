@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 import pyro_gtm as gtm
-from pyro_gtm.experiments.build import eval_mode
-from pyro_gtm.experiments.checkpoint import CheckpointError
+from pyro_gtm.experiments.checkpoint_file import CheckpointError
 from pyro_gtm.experiments.cli import import_option
 from pyro_gtm.experiments.data import MissingDataError
+from pyro_gtm.experiments.experiment import eval_mode
 from pyro_gtm.experiments.plotting import recall_under_interventions, save
 from pyro_gtm.experiments.run import Run, RunError
 from pyro_gtm.tasks import Sequences

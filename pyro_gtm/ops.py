@@ -1,9 +1,9 @@
 """The effects a program with memory is written in.
 
 A generative temporal model *reads* a context from a memory and *writes* each new latent to it.
-What the memory is, the program does not know: a handler around it decides
-(:class:`pyro_gtm.use_memory`).  Like ``pyro.sample``, these are verbs without a meaning of
-their own; unlike it they have no default meaning either, and a forgotten handler is an error.
+What the memory is, the program does not know: a handler around it decides, and does all that is
+said here (:class:`pyro_gtm.use_memory`).  Like ``pyro.sample``, these are verbs without a meaning
+of their own; unlike it they have no default meaning either, and a forgotten handler is an error.
 
 In step t, :func:`read` comes first and :func:`write` second.  The context that ``read`` returns
 depends on the latents written before it, z_1..z_{t-1}, and on the controls c_1..c_t; this is what
@@ -23,7 +23,7 @@ from pyro.poutine.runtime import effectful
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from pyro_gtm.internals.stepping import broadcast_batch
+from pyro_gtm.internals.memory_step import broadcast_batch
 from pyro_gtm.internals.unrolling import Recurrence
 
 __all__ = ["NoMemoryError", "Unrolled", "begin", "read", "recurrence", "unroll", "write"]

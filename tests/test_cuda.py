@@ -13,13 +13,14 @@ from pyro import poutine
 from pyro.infer import SVI
 
 import pyro_gtm as gtm
-from pyro_gtm.experiments.build import Experiment, build_experiment
+from pyro_gtm.experiments.build import build_experiment
 from pyro_gtm.experiments.config import make_config
+from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.report import draw_figures
 from pyro_gtm.experiments.run import Interrupted, Run
 from pyro_gtm.infer.captured import CapturedSVI, NotCapturedWarning
+from pyro_gtm.infer.check_observations import InvalidFramesError
 from pyro_gtm.infer.elbo import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
-from pyro_gtm.infer.observations import InvalidFramesError
 from pyro_gtm.infer.optim import FusedAdam
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 from pyro_gtm.tasks import task_names

@@ -1,4 +1,7 @@
-"""Configuration of a training run: one flat record, three presets, saved beside the results."""
+"""Every setting of a training run, declared once: its default, check and command-line option.
+
+The record is saved beside the results; three presets give it other values.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from pyro_gtm.experiments.config_fields import check_settings, setting, settings_of
 from pyro_gtm.experiments.data import BINARISATIONS, SOURCES
-from pyro_gtm.experiments.settings import check_settings, setting, settings_of
 from pyro_gtm.infer.elbo import ELBOS
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.model import DecoderInput, Posterior, Precision, Writes

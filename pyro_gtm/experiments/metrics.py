@@ -11,8 +11,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pyro_gtm.experiments.build import EVALUATION_SEED, Experiment, eval_mode
 from pyro_gtm.experiments.classifier import train_classifier
+from pyro_gtm.experiments.experiment import EVALUATION_SEED, Experiment, eval_mode
 from pyro_gtm.experiments.scores import class_score, nearest_image_score
 from pyro_gtm.infer.evaluation import Evaluation
 from pyro_gtm.infer.generation import continue_frames

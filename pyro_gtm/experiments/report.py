@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from pyro_gtm.experiments import plotting
-from pyro_gtm.experiments.build import Experiment, eval_mode
+from pyro_gtm.experiments.experiment import Experiment, eval_mode
 from pyro_gtm.experiments.metrics import generate, new_frame_kl
 from pyro_gtm.experiments.run import Run
 from pyro_gtm.handlers import record_memory

@@ -29,8 +29,8 @@ from typing import Any, cast
 import pyro
 import torch
 
-from pyro_gtm.experiments.build import Experiment, build_experiment
-from pyro_gtm.experiments.checkpoint import (
+from pyro_gtm.experiments.build import build_experiment
+from pyro_gtm.experiments.checkpoint_file import (
     CheckpointError,
     checkpoint_path,
     checkpoints_in,
@@ -39,10 +39,11 @@ from pyro_gtm.experiments.checkpoint import (
     saved_step_in,
 )
 from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
+from pyro_gtm.experiments.config_fields import flat
+from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.files import write_atomically
 from pyro_gtm.experiments.metrics import assess
 from pyro_gtm.experiments.metrics_log import MetricsLog, Row
-from pyro_gtm.experiments.settings import flat
 from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 

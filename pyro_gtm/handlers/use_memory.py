@@ -13,9 +13,9 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 from typing_extensions import Self
 
+from pyro_gtm.internals.memory_step import StepInputs, broadcast_batch, check_written, take_step
 from pyro_gtm.internals.param_store import drawing_weights, register_module
 from pyro_gtm.internals.plates import plate_shape
-from pyro_gtm.internals.stepping import StepInputs, broadcast_batch, check_written, take_step
 from pyro_gtm.internals.unrolling import Recurrence, Run, Unrolling
 from pyro_gtm.memory import MemoryModule
 

@@ -2,11 +2,11 @@
 
 from pyro_gtm.infer.batch import Batch
 from pyro_gtm.infer.captured import CapturedSVI, NotCapturedWarning
+from pyro_gtm.infer.check_observations import InvalidFramesError, check_observations
 from pyro_gtm.infer.elbo import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
 from pyro_gtm.infer.evaluation import Evaluation, evaluate
 from pyro_gtm.infer.generation import continue_frames, reconstruct
 from pyro_gtm.infer.importance import importance_weighted_bound
-from pyro_gtm.infer.observations import InvalidFramesError, check_observations
 from pyro_gtm.infer.optim import FusedAdam, NonFiniteGradientError
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 

@@ -22,8 +22,8 @@ from pyro.poutine.trace_messenger import TraceMessenger
 
 from pyro_gtm.handlers import scale_latents
 from pyro_gtm.infer.batch import Batch, Draw, arguments
+from pyro_gtm.infer.check_observations import check_observations
 from pyro_gtm.infer.elbo import DeviceELBO
-from pyro_gtm.infer.observations import check_observations
 from pyro_gtm.infer.optim import FusedAdam
 from pyro_gtm.internals.checks import check_positive
 

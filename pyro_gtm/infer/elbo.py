@@ -134,7 +134,10 @@ def _checked(loss: Any) -> Tensor:
 
 
 def _negative_kl(model_site: Any, guide_site: Any) -> Tensor | float:
-    """Minus the KL of a latent site, from its sample where there is no closed form."""
+    """Minus the KL of a latent site, from its sample where there is no closed form.
+
+    That of a whole sequence is registered in ``model/latent_process.py``.
+    """
     try:
         kl = kl_divergence(guide_site["fn"], model_site["fn"])
     except NotImplementedError:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_gtm.infer.batch import arguments
-from pyro_gtm.infer.observations import OUTSIDE, InvalidFramesError, check_observations
+from pyro_gtm.infer.check_observations import OUTSIDE, InvalidFramesError, check_observations
 from pyro_gtm.model.latent_process import LatentProcess, kl_per_step
 
 __all__ = ["Evaluation", "evaluate"]

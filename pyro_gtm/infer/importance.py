@@ -13,8 +13,8 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from pyro_gtm.infer.batch import arguments
+from pyro_gtm.infer.check_observations import check_observations
 from pyro_gtm.infer.evaluation import refuse_invalid
-from pyro_gtm.infer.observations import check_observations
 from pyro_gtm.internals.checks import check_positive
 
 __all__ = ["importance_weighted_bound"]

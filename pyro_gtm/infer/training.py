@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_gtm.handlers import scale_latents
 from pyro_gtm.infer.batch import Draw, arguments
 from pyro_gtm.infer.captured import CapturedSteps, CapturedSVI, StepResult, forget_trace
-from pyro_gtm.infer.observations import OUTSIDE, InvalidFramesError, check_observations
+from pyro_gtm.infer.check_observations import OUTSIDE, InvalidFramesError, check_observations
 from pyro_gtm.infer.optim import NonFiniteGradientError
 
 __all__ = ["NonFiniteLossError", "parameters_are_current", "training_steps"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_gtm.internals.activation_checkpointing import checkpointed_with, leaves_behind
 from pyro_gtm.internals.checks import check_not_negative
 from pyro_gtm.internals.compiling import compiled_block
-from pyro_gtm.internals.stepping import (
+from pyro_gtm.internals.memory_step import (
     Intervenes,
     Observes,
     StepInputs,

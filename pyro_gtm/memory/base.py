@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_gtm.internals.stepping import StepInputs
+from pyro_gtm.internals.memory_step import StepInputs
 
 __all__ = ["MemoryModule", "MemoryStep", "State", "StepInputs", "check_control"]
 

@@ -91,7 +91,7 @@ def prepare_inputs(
     num_steps, batch_size = _sizes(frames, controls, num_steps, batch_size)
     observed = _observed(frames, mask, lengths, num_steps, batch_size)
     if frames is not None:
-        if observed is not None:
+        if observed is not None:  # so that garbage reaches neither encoder nor gradients
             missing = ~observed.reshape(*observed.shape, *[1] * len(event))
             frames = frames.masked_fill(missing, likelihood.placeholder)
         if is_validation_enabled():

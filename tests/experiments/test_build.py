@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import pyro_gtm as gtm
-from pyro_gtm.experiments.build import build_experiment, eval_mode
+from pyro_gtm.experiments.build import build_experiment
 from pyro_gtm.experiments.config import PRESETS, make_config
+from pyro_gtm.experiments.experiment import eval_mode
 from pyro_gtm.experiments.machine import pick_device
 from pyro_gtm.memory.registry import MEMORIES
 

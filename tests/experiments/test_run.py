@@ -18,7 +18,7 @@ from pyro.infer.util import is_validation_enabled
 
 import pyro_gtm as gtm
 from pyro_gtm.experiments import run as run_module
-from pyro_gtm.experiments.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from pyro_gtm.experiments.checkpoint_file import CheckpointError, load_checkpoint, save_checkpoint
 from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.run import FolderTakenError, Interrupted, Run, RunError
 from pyro_gtm.infer.training import NonFiniteLossError
@@ -40,7 +40,7 @@ KINDS = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Nothing waits for the disk, which ``test_checkpoint.py`` sees to."""
+    """Nothing waits for the disk, which ``test_checkpoint_file.py`` sees to."""
     monkeypatch.setattr("pyro_gtm.experiments.files.os.fsync", lambda descriptor: None)
 
 

@@ -25,8 +25,8 @@ from torch.utils._pytree import tree_leaves
 
 from pyro_gtm.infer import captured
 from pyro_gtm.infer.captured import CapturedSVI, DeviceStep, NotCapturedWarning, ReplayGuard
+from pyro_gtm.infer.check_observations import InvalidFramesError
 from pyro_gtm.infer.elbo import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
-from pyro_gtm.infer.observations import InvalidFramesError
 from pyro_gtm.infer.optim import FusedAdam
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 

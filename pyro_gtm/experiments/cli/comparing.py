@@ -24,10 +24,10 @@ from pyro_gtm.experiments.cli.options import (
     refusing_bad_input,
     setting_options,
 )
+from pyro_gtm.experiments.comparison import Comparison, FailedRunsError, Stopped
 from pyro_gtm.experiments.comparison_table import markdown_report
 from pyro_gtm.experiments.config import SETTINGS, make_config
 from pyro_gtm.experiments.data import SOURCES, load_data, usable_sources
-from pyro_gtm.experiments.sweep import Comparison, FailedRunsError, Stopped
 from pyro_gtm.memory import memory_names
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.tasks import task_class, task_names

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from pyro_gtm.experiments.build import EVALUATION_SEED
 from pyro_gtm.experiments.cli.options import (
     COMMAND,
     NamedPath,
@@ -22,6 +21,7 @@ from pyro_gtm.experiments.cli.options import (
     setting_options,
 )
 from pyro_gtm.experiments.config import MAX_SEED, SETTINGS
+from pyro_gtm.experiments.experiment import EVALUATION_SEED
 from pyro_gtm.experiments.files import write_atomically
 from pyro_gtm.experiments.metrics import PARTICLES, assess
 from pyro_gtm.experiments.plotting import save

@@ -13,10 +13,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pyro_gtm.experiments.checkpoint import CheckpointError
+from pyro_gtm.experiments.checkpoint_file import CheckpointError
+from pyro_gtm.experiments.config_fields import Setting
 from pyro_gtm.experiments.data import MissingDataError
 from pyro_gtm.experiments.run import RunError
-from pyro_gtm.experiments.settings import Setting
 
 __all__ = [
     "COMMAND",

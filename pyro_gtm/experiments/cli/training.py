@@ -31,7 +31,7 @@ from pyro_gtm.experiments.config import SETTINGS, Config, make_config, read_conf
 from pyro_gtm.experiments.data import load_data
 from pyro_gtm.experiments.report import draw_figures, summary_table
 from pyro_gtm.experiments.run import FolderTakenError, Interrupted, Run
-from pyro_gtm.infer.observations import InvalidFramesError
+from pyro_gtm.infer.check_observations import InvalidFramesError
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.internals.compiling import CannotCompileError
 

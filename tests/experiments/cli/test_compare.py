@@ -12,10 +12,10 @@ import time
 
 import pytest
 
-from pyro_gtm.experiments import sweep
+from pyro_gtm.experiments import comparison
 from pyro_gtm.experiments.cli import comparing
+from pyro_gtm.experiments.comparison import Stopped
 from pyro_gtm.experiments.config import make_config, read_config
-from pyro_gtm.experiments.sweep import Stopped
 from pyro_gtm.tasks import task_names
 
 may_fork = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -25,9 +25,9 @@ COMPARE = "compare --preset debug --list-length 2 --recall-length 1 -n 2 --devic
 @pytest.fixture
 def forked(monkeypatch):
     """Processes take along what a test has patched, and import nothing."""
-    monkeypatch.setattr(sweep, "PROCESSES", multiprocessing.get_context("fork"))
-    monkeypatch.setattr(sweep, "POLL", 0.02)
-    monkeypatch.setattr(sweep, "draw_figures", lambda run: [])
+    monkeypatch.setattr(comparison, "PROCESSES", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(comparison, "POLL", 0.02)
+    monkeypatch.setattr(comparison, "draw_figures", lambda run: [])
 
 
 @may_fork
@@ -234,7 +234,7 @@ def test_stopped_it_is_one_sentence(stop, code, sentence, command_line, monkeypa
     def train(self, jobs, *callbacks):
         raise stop
 
-    monkeypatch.setattr(sweep.Comparison, "train", train)
+    monkeypatch.setattr(comparison.Comparison, "train", train)
     result = command_line(f"{COMPARE} --memory vrnn")
     assert result.exit_code == code
     assert result.output.splitlines()[-1].startswith(sentence)

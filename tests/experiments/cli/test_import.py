@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import pyro_gtm as gtm
-from pyro_gtm.experiments.build import Experiment
+from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.run import Run
 from pyro_gtm.memory.registry import MEMORIES
 

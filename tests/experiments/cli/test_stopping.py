@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyro_gtm.experiments.build import Experiment
+from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.run import Run
 
 TRAIN = Path(__file__).resolve().parents[3] / "examples" / "train.py"
@@ -23,7 +23,7 @@ TRAIN = Path(__file__).resolve().parents[3] / "examples" / "train.py"
 # however fast the machine is: the signal is sent, and then the file "go" is made.
 HOLD = """
 import os, time
-from pyro_gtm.experiments.build import Experiment
+from pyro_gtm.experiments.experiment import Experiment
 
 draw, drawn = Experiment.draw, []
 

@@ -16,9 +16,9 @@ import torch
 
 import pyro_gtm as gtm
 from pyro_gtm.experiments import build as build_module
-from pyro_gtm.experiments.build import Experiment
 from pyro_gtm.experiments.cli import progress, training
 from pyro_gtm.experiments.config import make_config, read_config
+from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.run import Run
 
 ROOT = Path(__file__).resolve().parents[3]

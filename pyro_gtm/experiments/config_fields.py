@@ -1,4 +1,4 @@
-"""Settings of a run: each is declared once, as a field of a dataclass, with all that follows.
+"""Fields of a configuration that declare their check and their command-line option.
 
 From the declaration come the check of its values, its option on the command line, whether
 ``compare`` has that option too, and whether a resumed run may change it::

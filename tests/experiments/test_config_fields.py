@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from pyro_gtm.experiments.cli import compare, train
 from pyro_gtm.experiments.cli.options import given_settings, setting_options
 from pyro_gtm.experiments.config import MAY_CHANGE, SETTINGS
-from pyro_gtm.experiments.settings import check_settings, flat, setting, settings_of
+from pyro_gtm.experiments.config_fields import check_settings, flat, setting, settings_of
 from pyro_gtm.internals.registry import Registry
 
 SHAPES: Registry[object] = Registry("shape")

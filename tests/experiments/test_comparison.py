@@ -21,13 +21,13 @@ import pyro
 import pytest
 import torch
 
-from pyro_gtm.experiments import sweep as comparison_module
-from pyro_gtm.experiments.build import Experiment
+from pyro_gtm.experiments import comparison as comparison_module
+from pyro_gtm.experiments.comparison import Comparison, FailedRunsError, Stopped
 from pyro_gtm.experiments.comparison_table import BESIDE, METRICS, markdown_report, over_seeds
 from pyro_gtm.experiments.config import make_config, read_config
+from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.published import Published
 from pyro_gtm.experiments.run import Run, RunError
-from pyro_gtm.experiments.sweep import Comparison, FailedRunsError, Stopped
 from pyro_gtm.memory.registry import MEMORIES
 
 pytestmark = [
@@ -484,20 +484,6 @@ def test_stopped_it_has_saved_and_begins_no_other(number, tmp_path, monkeypatch)
     Comparison(reference, [tiny(num_steps=taken + 4)]).train()
     name = "perfect_recall-vrnn-0"
     assert outcome(tmp_path / name) == outcome(reference / name)
-
-
-def test_a_ctrl_c_while_a_process_begins_is_not_lost(tmp_path, monkeypatch):
-    process = comparison_module.PROCESSES.Process
-    start = process.start
-
-    def interrupted(self):
-        start(self)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(process, "start", interrupted)
-    with pytest.raises(Stopped):
-        Comparison(tmp_path, seeds_of(num_steps=LONG)).train()
-    assert multiprocessing.active_children() == []
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
-from multiprocessing import connection, get_context, parent_process, resource_tracker
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +33,7 @@ from matplotlib.figure import Figure
 
 from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.build import build_experiment
-from pyro_gtm.experiments.checkpoint import CheckpointError, saved_step_in
+from pyro_gtm.experiments.checkpoint_file import CheckpointError, saved_step_in
 from pyro_gtm.experiments.comparison_table import (
     BESIDE,
     METRICS,
@@ -42,12 +42,12 @@ from pyro_gtm.experiments.comparison_table import (
     over_seeds,
 )
 from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
+from pyro_gtm.experiments.config_fields import flat
 from pyro_gtm.experiments.data import MissingDataError
 from pyro_gtm.experiments.files import write_atomically
 from pyro_gtm.experiments.published import published_results
 from pyro_gtm.experiments.report import draw_figures
 from pyro_gtm.experiments.run import Interrupted, Run, RunError
-from pyro_gtm.experiments.settings import flat
 from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.tasks import Task
@@ -240,7 +240,7 @@ class Comparison:
         ours, its = PROCESSES.Pipe(duplex=False)
         arguments = (self.folder / name, self.configs[name], tuple(modules), its)
         process = PROCESSES.Process(target=_train, args=arguments, name=name)
-        with _sigint_held_back():
+        with _sigint_ignored():
             process.start()
         its.close()  # so that the pipe ends with the process
         return ours, process
@@ -322,20 +322,18 @@ def _read_summary(folder: Path) -> Row | None:
 
 
 @contextmanager
-def _sigint_held_back() -> Iterator[None]:
-    """Within it, a SIGINT waits: for this process until the end, for one begun until it trains.
-
-    A Ctrl-C while such a process still imports would print a traceback of that.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+def _sigint_ignored() -> Iterator[None]:
+    """A process begun within it ignores SIGINT: a Ctrl-C while it still imports would print a
+    traceback of that.  In training it heeds the signal again, see :meth:`Run.train`."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not in the main thread
         yield
         return
-    resource_tracker.ensure_running()  # which would let the signal in, were it begun within
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, before)
 
 
 def _outcome(pipe: Any, process: Any) -> tuple[str, Row]:
@@ -358,9 +356,6 @@ def _outcome(pipe: Any, process: Any) -> tuple[str, Row]:
 def _train(folder: Path, config: Config, modules: Sequence[str], pipe: Any) -> None:
     """Train one run in a process of its own, and say on the pipe how it went."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork would have the comparison's own
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # but in training, see Run.train
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     torch.set_num_threads(1)  # since there are other processes
     event, row = "failed", {}
     try:

@@ -10,8 +10,8 @@ import pickle
 import pytest
 import torch
 
-from pyro_gtm.experiments import checkpoint, files
-from pyro_gtm.experiments.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from pyro_gtm.experiments import checkpoint_file, files
+from pyro_gtm.experiments.checkpoint_file import CheckpointError, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_missing_file_is_named(path):
 
 
 def test_other_version_is_refused(path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", checkpoint.FORMAT_VERSION + 1)
+    monkeypatch.setattr(checkpoint_file, "FORMAT_VERSION", checkpoint_file.FORMAT_VERSION + 1)
     save_checkpoint(path, CONTENT)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match=r"state\.ckpt has format version 2.*reads version 1"):
@@ -126,7 +126,11 @@ def test_code_is_never_run(path, tmp_path):
     torch.save({"w": Malicious(tmp_path / "harm")}, buffer)
     payload = buffer.getvalue()
     digest = hashlib.sha256(payload).hexdigest()
-    header = b"%s %d %s\n" % (checkpoint.MAGIC, checkpoint.FORMAT_VERSION, digest.encode())
+    header = b"%s %d %s\n" % (
+        checkpoint_file.MAGIC,
+        checkpoint_file.FORMAT_VERSION,
+        digest.encode(),
+    )
     path.write_bytes(header + payload)
 
     with pytest.raises((CheckpointError, pickle.UnpicklingError)):
