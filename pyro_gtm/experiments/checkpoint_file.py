@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from pyro_gtm.experiments.files import write_atomically
+from pyro_gtm.internals.files import write_atomically
 
 __all__ = [
     "CheckpointError",

@@ -44,12 +44,12 @@ from pyro_gtm.experiments.comparison_table import (
 from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
 from pyro_gtm.experiments.config_fields import flat
 from pyro_gtm.experiments.data import MissingDataError
-from pyro_gtm.experiments.files import write_atomically
 from pyro_gtm.experiments.published import published_results
 from pyro_gtm.experiments.report import draw_figures
 from pyro_gtm.experiments.run import Interrupted, Run, RunError
 from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.infer.training import NonFiniteLossError
+from pyro_gtm.internals.files import write_atomically
 from pyro_gtm.tasks import Task
 
 __all__ = ["Comparison", "FailedRunsError", "Stopped"]

@@ -36,7 +36,7 @@ def assess(
         particles: K of the negative IWAE bound.
 
     Returns:
-        Those of :meth:`pyro_gtm.Evaluation.summary`, and
+        Those of :meth:`pyro_gtm.infer.Evaluation.summary`, and
 
         - ``new_frame_kl``: the KL of a frame of which the past tells nothing, None without one;
         - ``oracle_kl_per_frame`` (a list), ``recall_oracle_kl`` and ``last_frame_oracle_kl``: the

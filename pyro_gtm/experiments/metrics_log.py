@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pyro_gtm.experiments.files import write_atomically
+from pyro_gtm.internals.files import write_atomically
 
 __all__ = ["MetricsLog", "Row"]
 

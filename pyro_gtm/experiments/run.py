@@ -41,11 +41,11 @@ from pyro_gtm.experiments.checkpoint_file import (
 from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
 from pyro_gtm.experiments.config_fields import flat
 from pyro_gtm.experiments.experiment import Experiment
-from pyro_gtm.experiments.files import write_atomically
 from pyro_gtm.experiments.metrics import assess
 from pyro_gtm.experiments.metrics_log import MetricsLog, Row
 from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
+from pyro_gtm.internals.files import write_atomically
 
 __all__ = ["FolderTakenError", "Interrupted", "Run", "RunError"]
 

@@ -10,9 +10,11 @@ from pyro_gtm.handlers.interventions import (
 from pyro_gtm.handlers.record_memory import record_memory
 from pyro_gtm.handlers.scale_latents import scale_latents
 from pyro_gtm.handlers.use_memory import use_memory
+from pyro_gtm.internals.compiling import CannotCompileError
 from pyro_gtm.internals.param_store import StaleParameterError
 
 __all__ = [
+    "CannotCompileError",
     "FilteringGuide",
     "Intervention",
     "MissingPosteriorError",

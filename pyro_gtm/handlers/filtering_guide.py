@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Delta, TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.util import site_is_subsample
@@ -14,7 +14,7 @@ __all__ = ["FilteringGuide", "MissingPosteriorError"]
 
 
 class MissingPosteriorError(RuntimeError):
-    """A latent site carries no posterior."""
+    """A latent site carries no posterior, or frames are given where none can look at them."""
 
 
 class FilteringGuide(GuideMessenger):
@@ -28,9 +28,10 @@ class FilteringGuide(GuideMessenger):
     numbers for twice the work.
 
     The posterior belongs to the site, however the site is called: a program says
-    ``pyro.sample("z", prior, infer={"posterior": q})`` with ``q`` a distribution, a function that
-    makes one of the prior, or None where there is nothing to be seen and the prior is meant.  So
-    do both layouts of :class:`pyro_gtm.GenerativeTemporalModel`, and so can a program of your own.
+    ``pyro.sample("z", prior, infer={"posterior": q})`` with ``q`` a distribution, a value, a
+    function that makes either of the prior, or None where there is nothing to be seen and the prior
+    is meant.  So do both layouts of :class:`pyro_gtm.GenerativeTemporalModel`, and so can a program
+    of your own.
 
     Given fewer frames than ``num_steps`` (in the per-step layout), or a mask, it follows the
     posterior where there are frames and the prior elsewhere: a conditioned generation.
@@ -57,8 +58,26 @@ class FilteringGuide(GuideMessenger):
         msg["infer"]["prior"] = prior
         if posterior is None:
             return
-        fn = posterior if isinstance(posterior, TorchDistributionMixin) else posterior(prior)
-        msg["fn"] = fn if fn.batch_shape == prior.batch_shape else fn.expand(prior.batch_shape)
+        if callable(posterior) and not isinstance(posterior, TorchDistributionMixin):
+            posterior = posterior(prior)
+        if isinstance(posterior, torch.Tensor):
+            posterior = Delta(posterior, event_dim=prior.event_dim)
+        if posterior.event_shape != prior.event_shape:
+            raise ValueError(
+                f"FilteringGuide: the site {msg['name']!r} carries a posterior of event shape "
+                f"{tuple(posterior.event_shape)}, its prior has {tuple(prior.event_shape)}"
+            )
+        same = posterior.batch_shape == prior.batch_shape
+        msg["fn"] = posterior if same else posterior.expand(prior.batch_shape)
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        argument = msg["infer"].get("observe_by_argument")
+        if msg["is_observed"] and argument is not None:
+            raise MissingPosteriorError(
+                f"FilteringGuide: the site {msg['name']!r} is conditioned on values that no "
+                f"posterior sees; give them to the program, as its argument {argument}"
+            )
+        super()._pyro_post_sample(msg)
 
     def get_posterior(self, name: str, prior: Any) -> TorchDistribution | torch.Tensor:
         """The posterior of a site that carries none: that of the next class, if it has some."""

@@ -14,7 +14,12 @@ from torch import Tensor
 from typing_extensions import Self
 
 from pyro_gtm.internals.memory_step import StepInputs, broadcast_batch, check_written, take_step
-from pyro_gtm.internals.param_store import drawing_weights, register_module
+from pyro_gtm.internals.param_store import (
+    bind_weights,
+    drawing_weights,
+    drawn_weights,
+    register_module,
+)
 from pyro_gtm.internals.plates import plate_shape
 from pyro_gtm.internals.unrolling import Recurrence, Run, Unrolling
 from pyro_gtm.memory import MemoryModule
@@ -179,7 +184,7 @@ class use_memory(Messenger):
         if interventions or observers:
             self._warn_of_settings_without_effect()
         return Recurrence(
-            memory=self.memory,
+            memory=self._with_its_weights(),
             state=self._state,
             latent=self._last_latent(held),
             batch_shape=held,
@@ -189,6 +194,14 @@ class use_memory(Messenger):
             observers=observers,
             resume_from=self._resume_from,
         )
+
+    def _with_its_weights(self) -> Any:
+        """The memory, with the random weights of this run if it has some."""
+        if not drawn_weights(self.memory):
+            return self.memory
+        if self.unrolling.compile_steps:
+            raise ValueError("use_memory: compile_steps must be 0 for a memory with random weights")
+        return _BoundMemory(self.memory)
 
     def _resume_from(self, run: Run) -> None:
         self._step += run.length
@@ -220,6 +233,17 @@ class use_memory(Messenger):
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+class _BoundMemory:
+    """A memory whose step uses the random weights that are drawn now."""
+
+    def __init__(self, memory: MemoryModule) -> None:
+        self._memory = memory
+        self.step = bind_weights(memory, memory.step)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._memory, name)
 
 
 def _refuse_handlers_of_messages() -> None:

@@ -28,8 +28,9 @@ Draw = Callable[[], tuple[Any, ...]]
 
 
 def arguments(
-    frames: Any, controls: Any = None, mask: Any = None
+    frames: Any, controls: Any = None, mask: Any = None, lengths: Any = None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The call of a program: one that takes no controls or no mask is not told of None."""
+    """The call of a program: one that takes no controls, mask or lengths is not told of None."""
     positional = (frames,) if controls is None else (frames, controls)
-    return positional, {} if mask is None else {"mask": mask}
+    named = {"mask": mask, "lengths": lengths}
+    return positional, {name: value for name, value in named.items() if value is not None}

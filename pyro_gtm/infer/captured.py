@@ -48,7 +48,7 @@ class StepResult(NamedTuple):
     """The results of a step, read from the device."""
 
     loss: float
-    """The negative bound summed over the batch, in nats."""
+    """The negative ELBO summed over the batch, in nats."""
 
     gradient_norm: float
     """Before the clip."""
@@ -58,7 +58,7 @@ class StepResult(NamedTuple):
 
 
 class CapturedSVI(SVI):
-    """:class:`pyro.infer.SVI` whose steps :func:`pyro_gtm.training_steps` captures and replays.
+    """:class:`pyro.infer.SVI` whose steps :func:`~pyro_gtm.infer.training_steps` captures, replays.
 
     Draw, loss, gradients, clip and update become one CUDA graph.  The first three steps are taken
     one by one and are training steps like any other; the capture takes none and consumes no random

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from pyro.distributions import Unit
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -36,8 +37,16 @@ class check_observations(Messenger):
     def _pyro_post_sample(self, msg: Any) -> None:
         if not msg["is_observed"] or isinstance(msg["fn"], Unit):
             return
-        value = msg["value"]
-        valid = msg["fn"].support.check(value).all()
-        if value.is_floating_point():
-            valid = valid & value.isfinite().all()
+        fn, value = msg["fn"], msg["value"]
+        valid = fn.support.check(value)  # the batch shape
+        if value.is_floating_point() and fn.event_dim:
+            valid = valid & value.isfinite().flatten(-fn.event_dim).all(-1)
+        elif value.is_floating_point():
+            valid = valid & value.isfinite()
+        for mask in (msg["mask"], getattr(fn, "_mask", None)):  # what is masked may be anything
+            if isinstance(mask, Tensor):
+                valid = valid | ~mask
+            elif mask is False:
+                valid = torch.ones_like(valid)
+        valid = valid.all()
         self.valid = valid if self.valid is None else self.valid & valid

@@ -35,19 +35,19 @@ class DeviceELBO(ELBO):
     """
 
     def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
-        """The negative bound in nats, a 0-dim tensor without gradient."""
+        """The negative ELBO in nats, a 0-dim tensor without gradient."""
         return self.differentiable_loss(model, guide, *args, **kwargs).detach()
 
     def differentiable_loss(
         self, model: Program, guide: Program, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """The negative bound in nats, 0-dim; its gradient is the estimator's."""
+        """The negative ELBO in nats, 0-dim; its gradient is the estimator's."""
         losses, surrogates = zip(*self._particles(model, guide, args, kwargs), strict=True)
         surrogate = torch.as_tensor(sum(surrogates))
         return _checked(sum(losses)) + (surrogate - surrogate.detach())
 
     def loss_and_grads(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
-        """The negative bound in nats, 0-dim, after its gradient was added to the parameters'."""
+        """The negative ELBO in nats, 0-dim, after its gradient was added to the parameters'."""
         total: Any = 0.0
         for loss, surrogate in self._particles(model, guide, args, kwargs):
             total = total + loss

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from pyro.distributions import Unit
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine.guide import GuideMessenger
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_gtm.infer.batch import arguments
 from pyro_gtm.infer.check_observations import OUTSIDE, InvalidFramesError, check_observations
+from pyro_gtm.model.inputs import observed_frames
 from pyro_gtm.model.latent_process import LatentProcess, kl_per_step
 
 __all__ = ["Evaluation", "evaluate"]
@@ -50,22 +53,24 @@ class Evaluation(NamedTuple):
             are none) and ``last_frame_kl``; and lists over frames: ``kl_per_frame``,
             ``reconstruction_by_frame``, ``negative_elbo_by_frame`` and ``predictable_by_frame``,
             the share of sequences in which a frame is.  All are means over the frames that there
-            are, in nats; that of a frame which no sequence has is NaN.
+            are, and over the sequences that have any, in nats; that of a frame which no sequence
+            has is NaN.
         """
         there = torch.ones_like(self.kl, dtype=torch.bool) if self.mask is None else self.mask
         counts = there.sum(-1)  # (T,)
         recalled = predictable & there
-        last = _last(there)  # (B,)
+        begun = there.any(0)  # (B,)
+        last_frame_kl = self.kl.gather(0, _last(there).unsqueeze(0)).squeeze(0)  # (B,)
         return {
             "negative_elbo_per_frame": self.negative_elbo[there].mean().item(),
-            "negative_elbo_per_sequence": self.negative_elbo.sum(0).mean().item(),
+            "negative_elbo_per_sequence": self.negative_elbo.sum(0)[begun].mean().item(),
             "reconstruction_per_frame": self.reconstruction[there].mean().item(),
             "reconstruction_by_frame": (self.reconstruction.sum(-1) / counts).tolist(),
             "negative_elbo_by_frame": (self.negative_elbo.sum(-1) / counts).tolist(),
             "kl_per_frame": (self.kl.sum(-1) / counts).tolist(),
             "predictable_by_frame": (recalled.sum(-1) / counts).tolist(),
             "recall_kl": self.kl[recalled].mean().item() if recalled.any() else None,
-            "last_frame_kl": self.kl.gather(0, last.unsqueeze(0)).mean().item(),
+            "last_frame_kl": last_frame_kl[begun].mean().item(),
         }
 
     def new_frame_kl(self, labels: Tensor, new: Tensor) -> tuple[float | None, dict[int, float]]:
@@ -88,7 +93,12 @@ class Evaluation(NamedTuple):
 
 @torch.no_grad()
 def evaluate(
-    guide: GuideMessenger, frames: Any, controls: Any = None, *, mask: Any = None
+    guide: GuideMessenger,
+    frames: Any,
+    controls: Any = None,
+    *,
+    mask: Any = None,
+    lengths: Any = None,
 ) -> Evaluation:
     """Both terms of the bound for every frame.
 
@@ -100,14 +110,16 @@ def evaluate(
         frames: ``(T, B, *event)``.
         controls: ``(T, B, control_dim)`` or None.
         mask: the frames that there are, ``(T, B)`` of bool; None for all.
+        lengths: the same for sequences that end early, ``(B,)``.
 
-    Networks with batch normalisation want ``program.eval()`` first, here as everywhere.
+    A site's ``poutine.mask`` counts.  Networks with batch normalisation want ``program.eval()``
+    first, here as everywhere.
 
     Raises:
-        ValueError: the sites do not make one term a frame and sequence.
+        ValueError: the sites do not make one term a frame and sequence, or are scaled.
         InvalidFramesError: frames outside the support of the likelihood, or not finite.
     """
-    positional, named = arguments(frames, controls, mask)
+    positional, named = arguments(frames, controls, mask, lengths)
     with check_observations() as check:
         guide(*positional, **named)
     refuse_invalid(check)
@@ -117,14 +129,16 @@ def evaluate(
     for name, site in model_trace.nodes.items():
         if site["type"] != "sample" or isinstance(site["fn"], Unit):  # a factor is no frame
             continue
+        refuse_scale("evaluate", site)
         if site["is_observed"]:
             terms, value = reconstructions, -_log_prob(site)
         else:
             terms, value = kls, _kl(guide_trace.nodes[name], site)
+        value = scale_and_mask(value, mask=site["mask"])
         terms.append(value if value.dim() > 1 else value.unsqueeze(0))  # ([1 or T], B)
-    given = None if mask is None else torch.as_tensor(mask, device=reconstructions[0].device)
+    wanted = np.shape(frames)[:2]
+    given = observed_frames(mask, lengths, *wanted, device=reconstructions[0].device)
     evaluation = Evaluation(torch.cat(kls), torch.cat(reconstructions), given)
-    wanted = tuple(torch.as_tensor(frames).shape[:2])
     if any(terms.shape != wanted for terms in evaluation[:2]):
         raise ValueError(
             f"evaluate: the program must have one latent and one observed site a frame, with no "
@@ -132,6 +146,20 @@ def evaluate(
             f"{tuple(evaluation.kl.shape)}"
         )
     return evaluation
+
+
+def refuse_scale(function: str, site: Any) -> None:
+    """Refuse a site whose density counts other than once: the sum would be no bound.
+
+    Raises:
+        ValueError: so it does.
+    """
+    scale = site["scale"]
+    if bool((torch.as_tensor(scale) != 1).any()):
+        raise ValueError(
+            f"{function}: the site {site['name']!r} is scaled (poutine.scale, a subsampled plate), "
+            "and a bound counts every density once"
+        )
 
 
 def refuse_invalid(check: check_observations) -> None:
@@ -152,7 +180,7 @@ def _log_prob(site: Any) -> Tensor:
 def _kl(guide_site: Any, model_site: Any) -> Tensor:
     posterior, prior = guide_site["fn"], model_site["fn"]
     if isinstance(posterior, LatentProcess) and isinstance(prior, LatentProcess):
-        return kl_per_step(posterior, prior)
+        return kl_per_step(posterior, prior, model_site["value"])
     return kl_divergence(posterior, prior)
 
 

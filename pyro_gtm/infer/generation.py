@@ -68,7 +68,7 @@ def continue_frames(
         elif mask is None:
             output.append(cast(Tensor, site["value"]))
         else:
-            here = torch.as_tensor(mask, device=program._like.device)[t]  # (B,)
+            here = torch.as_tensor(mask, device=program.like.device)[t]  # (B,)
             here = here.reshape(-1, *[1] * len(program.likelihood.event_shape))
             made = cast(Any, site["fn"]).sample() if sample else _estimate(site["fn"])
             output.append(torch.where(here, cast(Tensor, site["value"]), made))
@@ -83,6 +83,7 @@ def reconstruct(
     controls: Any = None,
     *,
     mask: Any = None,
+    lengths: Any = None,
 ) -> Tensor:
     """The mean of p(x_t | z_t, Ψ_t) with z from the posterior: ``(T, B, *event)``.
 
@@ -95,13 +96,14 @@ def reconstruct(
         frames: ``(T, B, *event)``.
         controls: ``(T, B, control_dim)``.
         mask: the frames that there are, ``(T, B)`` of bool; None for all.
+        lengths: the same for sequences that end early, ``(B,)``.
 
     Raises:
         ValueError: impossible arguments, or a likelihood that has neither mean nor mode.
     """
     program = program.with_layout("stacked")
     guide = FilteringGuide(use_memory(memory)(program.model))
-    guide(frames, controls, mask=mask)
+    guide(frames, controls, mask=mask, lengths=lengths)
     trace, _ = guide.get_traces()
     return point_estimate(cast(FrameProcess, trace.nodes["x"]["fn"]).frames).movedim(1, 0)
 

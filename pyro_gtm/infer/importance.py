@@ -1,4 +1,4 @@
-"""A tighter bound on the evidence, from many particles of each sequence."""
+"""The importance-weighted (IWAE) bound on the evidence, from many particles of each sequence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyro_gtm.infer.batch import arguments
 from pyro_gtm.infer.check_observations import check_observations
-from pyro_gtm.infer.evaluation import refuse_invalid
+from pyro_gtm.infer.evaluation import refuse_invalid, refuse_scale
 from pyro_gtm.internals.checks import check_positive
 
 __all__ = ["importance_weighted_bound"]
@@ -30,6 +30,7 @@ def importance_weighted_bound(
     controls: Any = None,
     *,
     mask: Any = None,
+    lengths: Any = None,
     num_particles: int,
     chunk: int | None = None,
 ) -> Tensor:
@@ -52,6 +53,7 @@ def importance_weighted_bound(
         frames: ``(T, B, *event)``.
         controls: ``(T, B, control_dim)`` or None.
         mask: the frames that there are, ``(T, B)`` of bool; None for all.
+        lengths: the same for sequences that end early, ``(B,)``.
         num_particles: K.
         chunk: the most particles that are drawn at once; by default as many as keep the frames of
             all of them within 2^24 numbers.  Another chunk means other draws from the same seed.
@@ -69,7 +71,7 @@ def importance_weighted_bound(
     if chunk is None:
         chunk = max(1, NUMBERS_AT_ONCE // max(1, size))
     check_positive("importance_weighted_bound", chunk=chunk)
-    inputs, named = arguments(frames, controls, mask)
+    inputs, named = arguments(frames, controls, mask, lengths)
 
     with check_observations() as check:
         guide(*inputs, **named)
@@ -92,6 +94,7 @@ def _log_weights(guide: GuideMessenger, num_particles: int, batch_size: int) -> 
         for name, site in trace.nodes.items():
             if site["type"] != "sample":
                 continue
+            refuse_scale("importance_weighted_bound", site)
             term: Tensor = site["log_prob"]  # ([particles, ...,] B)
             plates = {plate.dim: plate.size for plate in site["cond_indep_stack"]}
             if plates.get(-1) != batch_size:

@@ -44,7 +44,7 @@ def training_steps(
 ) -> Generator[tuple[int, float], None, None]:
     """Take gradient steps ``start + 1 .. num_steps``, giving the number and loss of each.
 
-    The loss is the negative bound summed over the batch, in nats.  Pyro's validation of
+    The loss is the negative ELBO summed over the batch, in nats.  Pyro's validation of
     distributions and shapes is on for the first step only: it costs more than the mathematics and
     finds what it finds at once.  Validation is set back to what it was when the loop ends; where
     its body may raise, wrap the generator in ``contextlib.closing`` to have that happen at once.

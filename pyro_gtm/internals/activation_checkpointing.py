@@ -1,16 +1,16 @@
-"""Activation checkpointing: keep the inputs of a function, and run it again for the gradients."""
+"""Activation checkpointing: keep a function's inputs, recompute the rest for the gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["checkpointed", "checkpointed_with", "leaves_behind"]
+__all__ = ["checkpointed", "checkpointed_with", "leaves_behind", "refusing_earlier_graphs"]
 
 R = TypeVar("R")
 Function = Callable[..., "tuple[Tensor, ...]"]
@@ -56,18 +56,50 @@ def checkpointed_with(
 
 def leaves_behind(results: Iterable[Tensor]) -> list[Tensor]:
     """The tensors with gradients, such as weights, from which ``results`` were made."""
-    seen: set[Any] = set()
-    leaves: list[Tensor] = []
+    return [node.variable for node in _nodes_behind(results) if hasattr(node, "variable")]
+
+
+def _nodes_behind(results: Iterable[Tensor]) -> list[Any]:
+    """The nodes of the autograd graph behind ``results``."""
+    seen: dict[Any, None] = {}
     waiting: list[Any] = [result.grad_fn for result in results]
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
             continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            leaves.append(node.variable)
+        seen[node] = None
         waiting.extend(following for following, _ in node.next_functions)
-    return leaves
+    return list(seen)
+
+
+@contextmanager
+def refusing_earlier_graphs() -> Iterator[Callable[[Iterable[Tensor]], list[Tensor]]]:
+    """Within it, :func:`leaves_behind` for what is computed within.
+
+    Raises:
+        RuntimeError: something depends on a tensor with gradients that was computed before: each
+            block would go back through that one's graph, which is freed by the first that does.
+    """
+    with torch.enable_grad():
+        marker = torch.zeros((), requires_grad=True) * 1
+    begun = _sequence_number(marker.grad_fn)
+
+    def leaves_of(results: Iterable[Tensor]) -> list[Tensor]:
+        results = list(results)
+        for node in _nodes_behind(results):
+            if not hasattr(node, "variable") and _sequence_number(node) < begun:
+                raise RuntimeError(
+                    "checkpoint_every must be 0 for a memory, network or cell that uses tensors "
+                    "with gradients computed before the sequence, such as random weights"
+                )
+        return leaves_behind(results)
+
+    yield leaves_of
+
+
+def _sequence_number(node: Any) -> int:
+    number: int = node._sequence_nr()
+    return number
 
 
 class _Checkpointed(torch.autograd.Function):
@@ -94,8 +126,10 @@ class _Checkpointed(torch.autograd.Function):
             tensor.detach().requires_grad_(needs)
             for tensor, needs in zip(ctx.saved_tensors[: ctx.count], needed, strict=False)
         ]
+        before = _generators()
         with torch.enable_grad(), ctx.autocast():
             results = ctx.function(*inputs)
+        _refuse_random(before)
         wanted = [
             tensor
             for tensor, needs in zip(

@@ -124,9 +124,16 @@ def _gradients(block: Block, arguments: tuple[Any, ...]) -> list[Tensor]:
 def _kind(arguments: tuple[Any, ...]) -> Hashable:
     """The key of a compiled version: shapes, types and structure of the arguments."""
     return tuple(
-        (leaf.shape, leaf.dtype, leaf.requires_grad) if isinstance(leaf, Tensor) else id(type(leaf))
+        (leaf.shape, leaf.dtype, leaf.requires_grad) if isinstance(leaf, Tensor) else _code_of(leaf)
         for leaf in tree_leaves(arguments)
     )
+
+
+def _code_of(leaf: Any) -> Hashable:
+    """A key of what a function or a callable object does: the code, not the instance."""
+    inner = getattr(leaf, "cell", leaf)
+    code = getattr(inner, "__code__", None)
+    return id(type(leaf)), id(type(inner)) if code is None else id(code)
 
 
 _blocks: WeakKeyDictionary[nn.Module, CompiledBlock] = WeakKeyDictionary()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any, TypeVar, cast
 
 import pyro
@@ -13,9 +14,16 @@ from pyro.params.param_store import param_with_module_name
 from pyro.poutine.runtime import get_plates
 from torch import nn
 
-__all__ = ["StaleParameterError", "drawing_weights", "register_module"]
+__all__ = [
+    "StaleParameterError",
+    "bind_weights",
+    "drawing_weights",
+    "drawn_weights",
+    "register_module",
+]
 
 N = TypeVar("N", bound=nn.Module)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class StaleParameterError(RuntimeError):
@@ -76,3 +84,35 @@ def drawing_weights(module: nn.Module) -> Iterator[None]:
                     )
                 getattr(part, name)  # draws it
         yield
+
+
+def drawn_weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The random weights of a ``PyroModule`` that are drawn now, by name; of others, none."""
+    if not isinstance(module, PyroModule):
+        return {}
+    return dict(cast(Any, module)._pyro_context.cache)
+
+
+def bind_weights(module: nn.Module, function: F) -> F:
+    """The function with the random weights of the module that are drawn now, whenever it is called.
+
+    Args:
+        module: without random weights, the function itself is given back.
+        function: uses the module's weights.
+    """
+    drawn = drawn_weights(module)
+    if not drawn:
+        return function
+
+    @wraps(function)
+    def bound(*args: Any, **kwargs: Any) -> Any:
+        context = cast(Any, module)._pyro_context
+        present = context.cache
+        with context:
+            context.cache = dict(drawn)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                context.cache = present
+
+    return cast(F, bound)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_gtm.model.likelihoods import Likelihood
 
-__all__ = ["Inputs", "InvalidFramesError", "as_tensor", "prepare_inputs"]
+__all__ = ["Inputs", "InvalidFramesError", "as_tensor", "observed_frames", "prepare_inputs"]
 
 OWNER = "GenerativeTemporalModel"
 
@@ -89,13 +89,21 @@ def prepare_inputs(
                 f"{tuple(controls.shape)}"
             )
     num_steps, batch_size = _sizes(frames, controls, num_steps, batch_size)
-    observed = _observed(frames, mask, lengths, num_steps, batch_size)
+    if (mask is not None or lengths is not None) and frames is None:
+        raise ValueError(f"{OWNER}: mask and lengths say which frames there are: give frames too")
+    steps = num_steps if frames is None else len(frames)
+    observed = observed_frames(mask, lengths, steps, batch_size, device=like.device)
+    if lengths is not None and controls is not None and observed is not None:
+        controls = _padded_with_zeros(controls, observed)
     if frames is not None:
         if observed is not None:  # so that garbage reaches neither encoder nor gradients
-            missing = ~observed.reshape(*observed.shape, *[1] * len(event))
-            frames = frames.masked_fill(missing, likelihood.placeholder)
+            there = observed.reshape(*observed.shape, *[1] * len(event))
+            placeholder = torch.as_tensor(likelihood.placeholder, dtype=like.dtype)
+            frames = torch.where(there, frames, placeholder.to(like.device))
         if is_validation_enabled():
-            check_support(likelihood, frames)
+            check_support(likelihood, frames, observed)
+    if controls is not None and is_validation_enabled():
+        _check_finite(controls)
     return Inputs(frames, observed, controls, num_steps, batch_size)
 
 
@@ -124,13 +132,20 @@ def as_tensor(name: str, given: Any, like: Tensor) -> Tensor:
     return given.to(like.dtype)
 
 
-def check_support(likelihood: Likelihood, frames: Tensor) -> None:
+def check_support(likelihood: Likelihood, frames: Tensor, observed: Tensor | None = None) -> None:
     """Refuse frames that the likelihood gives no density, or that are not finite.
+
+    Args:
+        likelihood: of the frames.
+        frames: ``(T, B, *event)``.
+        observed: those that are judged, ``(T, B)`` of bool; None for all.
 
     Raises:
         InvalidFramesError: the sentence says where and which.
     """
     fine = likelihood.support.check(frames) & frames.isfinite().flatten(2).all(-1)  # (T, B)
+    if observed is not None:
+        fine = fine | ~observed
     if bool(fine.all()):
         return
     step, sequence = (~fine).nonzero()[0].tolist()
@@ -183,31 +198,53 @@ def _sizes(
     return num_steps, batch_size
 
 
-def _observed(
-    frames: Tensor | None, mask: Any, lengths: Any, num_steps: int, batch_size: int
+def observed_frames(
+    mask: Any, lengths: Any, steps: int, batch_size: int, *, device: torch.device
 ) -> Tensor | None:
-    if mask is None and lengths is None:
-        return None
-    if frames is None:
-        raise ValueError(f"{OWNER}: mask and lengths say which frames there are: give frames too")
+    """The frames that there are, ``(T, B)`` of bool, from a mask or from lengths; None for all.
+
+    Raises:
+        ValueError: both are given, or what is given is of the wrong kind, shape or range.
+    """
     if mask is not None and lengths is not None:
         raise ValueError(f"{OWNER}: mask and lengths both given, one of them allowed")
-    steps = len(frames)
     if mask is not None:
-        mask = torch.as_tensor(mask, device=frames.device)
+        mask = torch.as_tensor(mask, device=device)
         if mask.dtype != torch.bool or mask.shape != (steps, batch_size):
             raise ValueError(
                 f"{OWNER}: mask must be bool of shape (T, B) = ({steps}, {batch_size}), True where "
                 f"there is a frame, got {mask.dtype} of shape {tuple(mask.shape)}"
             )
         return mask
-    lengths = torch.as_tensor(lengths, device=frames.device)
+    if lengths is None:
+        return None
+    lengths = torch.as_tensor(lengths)
     whole = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
     if not whole or lengths.shape != (batch_size,):
         raise ValueError(
             f"{OWNER}: lengths must be integers of shape (B,) = ({batch_size},), got "
             f"{lengths.dtype} of shape {tuple(lengths.shape)}"
         )
-    if is_validation_enabled() and not bool(((lengths >= 1) & (lengths <= steps)).all()):
-        raise ValueError(f"{OWNER}: lengths must lie from 1 to T = {steps}, got {lengths.tolist()}")
-    return torch.arange(steps, device=frames.device).unsqueeze(1) < lengths
+    # On another device to look at them is to wait for it.
+    looks = lengths.device.type == "cpu" or is_validation_enabled()
+    lengths = lengths.long()
+    if looks and not bool(((lengths >= 0) & (lengths <= steps)).all()):
+        raise ValueError(f"{OWNER}: lengths must lie from 0 to T = {steps}, got {lengths.tolist()}")
+    return torch.arange(steps, device=device).unsqueeze(1) < lengths.to(device)
+
+
+def _padded_with_zeros(controls: Tensor, observed: Tensor) -> Tensor:
+    """Controls with zeros behind the end of each sequence, where they have nothing to decide."""
+    generated = observed.new_ones(len(controls) - len(observed), observed.shape[1])
+    there = torch.cat([observed, generated])
+    return torch.where(there.unsqueeze(-1), controls, 0.0)
+
+
+def _check_finite(controls: Tensor) -> None:
+    fine = controls.isfinite().all(-1)  # (T, B)
+    if not bool(fine.all()):
+        step, sequence = (~fine).nonzero()[0].tolist()
+        raise ValueError(
+            f"{OWNER}: controls at time {step}, sequence {sequence} hold NaN or infinity, finite "
+            "numbers are allowed"
+        )

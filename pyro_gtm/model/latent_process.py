@@ -31,7 +31,10 @@ class Rollout(NamedTuple):
     """That of the value then: one changed in place since is another."""
 
     graded: bool
-    """Whether gradients can go back through it."""
+    """Whether gradients could go back through it."""
+
+    leaf: bool
+    """Whether the value was one without gradients then."""
 
     contexts: Tensor
     """``(T, *batch, C)``."""
@@ -42,8 +45,26 @@ class Rollout(NamedTuple):
 
     def fits(self, latents: Tensor) -> bool:
         """Whether it went along just this value, with gradients if such are wanted now."""
-        same = self.latents is latents and self.version == latents._version
-        return same and (self.graded or not torch.is_grad_enabled())
+        same = self.latents is latents and self.version == _version(latents)
+        as_then = self.leaf == (not latents.requires_grad)
+        return same and as_then and (self.graded or not torch.is_grad_enabled())
+
+
+def rollout_of(latents: Tensor, contexts: Tensor, parameters: dict[str, Parameters]) -> Rollout:
+    """A rollout along a value as it is now."""
+    return Rollout(
+        latents,
+        _version(latents),
+        torch.is_grad_enabled(),
+        not latents.requires_grad,
+        contexts,
+        parameters,
+    )
+
+
+def _version(tensor: Tensor) -> int:
+    """A number that grows with every change in place; such tensors as are never tracked have 0."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 @dataclass(eq=False)
@@ -61,8 +82,8 @@ class Dynamics:
     extra: Tensor | None = None
     last: Rollout | None = None
 
-    def along(self, latents: Tensor) -> Rollout:
-        """The rollout along given latents, ``(*batch, T, Z)``."""
+    def along(self, latents: Tensor, keep: bool = False) -> Rollout:
+        """The rollout along given latents, ``(*batch, T, Z)``, to be kept as the last if asked."""
         last = self.last
         if last is not None and last.fits(latents):
             return last
@@ -74,8 +95,10 @@ class Dynamics:
             length=len(steps),
             batch_shape=latents.shape[:-2],
         )
-        self.last = Rollout(latents, latents._version, torch.is_grad_enabled(), run.contexts, {})
-        return self.last
+        rollout = rollout_of(latents, run.contexts, {})
+        if keep:
+            self.last = rollout
+        return rollout
 
 
 class PosteriorTerms(NamedTuple):
@@ -126,11 +149,12 @@ class LatentProcess(dist.TorchDistribution):
     This is the site ``z`` of the stacked layout: one draw is a whole sequence.  Batch shape
     ``(*batch, B)``, event shape ``(T, Z)``.  The distribution is a value: it may be drawn from, and
     asked for the density of any sequence, any number of times, also when the memory's handler is
-    gone.  Each runs the recurrence; the last run is kept, so that the density of what was just
-    drawn costs nothing.
+    gone.  Each runs the recurrence.  The run along the value that was drawn last, or whose
+    :meth:`contexts` were asked for last, is kept, so that the density of that costs nothing.
 
-    Its KL to another one is that of the T Gaussians along a draw, an unbiased estimate of the KL
-    of the whole sequences with less variance than the difference of log-densities.
+    Its KL to another one is that of the T Gaussians along that value: if that was drawn from the
+    first, an unbiased estimate of the KL of the whole sequences, with less variance than the
+    difference of log-densities.
 
     Args:
         dynamics: the contexts along latents.
@@ -206,17 +230,16 @@ class LatentProcess(dist.TorchDistribution):
         if len(flat) > 2:
             parameters["prior"] = (flat[2], flat[3])
         latents = steps.movedim(0, -2)
-        graded = torch.is_grad_enabled()
-        dynamics.last = Rollout(latents, latents._version, graded, run.contexts, parameters)
+        dynamics.last = rollout_of(latents, run.contexts, parameters)
         return latents
 
     def contexts(self, latents: Tensor) -> Tensor:
         """The contexts along these latents: ``(*batch, T, Z) -> (*batch, T, C)``."""
-        return self.dynamics.along(latents).contexts.movedim(0, -2)
+        return self._along(latents, keep=True).contexts.movedim(0, -2)
 
     def factors(self, latents: Tensor) -> dist.TorchDistribution:
         """The T Gaussians N(z_t | z_{<t}) along these latents: batch shape ``(T, *batch, B)``."""
-        return dist.Normal(*self._parameters(self.dynamics.along(latents))).to_event(1)
+        return dist.Normal(*self._parameters(self._along(latents))).to_event(1)
 
     def log_prob_per_step(self, latents: Tensor) -> Tensor:
         """log N(z_t | z_{<t}) of every step: ``(T, *batch, B)``, in nats."""
@@ -225,6 +248,14 @@ class LatentProcess(dist.TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(z_1..z_T): ``(*batch, B)``, in nats."""
         return self.log_prob_per_step(value).sum(0)
+
+    def _along(self, latents: Tensor, keep: bool = False) -> Rollout:
+        if latents.shape[-2:] != self.event_shape:
+            raise ValueError(
+                f"LatentProcess: latents of event shape {tuple(latents.shape[-2:])} given, "
+                f"(T, Z) = {tuple(self.event_shape)} needed"
+            )
+        return self.dynamics.along(latents, keep)
 
     def _parameters(self, rollout: Rollout) -> Parameters:
         role = "prior" if self.terms is None else "posterior"
@@ -300,16 +331,16 @@ def _written(latent: Tensor, extra: Tensor | None) -> Tensor:
     return torch.cat([latent, extra.expand(*latent.shape[:-1], -1)], dim=-1)
 
 
-def kl_per_step(posterior: LatentProcess, prior: LatentProcess) -> Tensor:
-    """The analytic KL of every step along the posterior's last draw: ``(T, *batch, B)``, in nats.
+def kl_per_step(posterior: LatentProcess, prior: LatentProcess, latents: Tensor) -> Tensor:
+    """The analytic KL of every step along some latents: ``(T, *batch, B)``, in nats.
 
     Source: Gemici et al. 2017, equation 6.
     """
-    last = posterior.dynamics.last
-    latents = posterior.rsample() if last is None else last.latents
     return kl_divergence(posterior.factors(latents), prior.factors(latents))
 
 
 @register_kl(LatentProcess, LatentProcess)
 def _kl(posterior: LatentProcess, prior: LatentProcess) -> Tensor:
-    return kl_per_step(posterior, prior).sum(0)
+    last = posterior.dynamics.last
+    latents = posterior.rsample() if last is None else last.latents
+    return kl_per_step(posterior, prior, latents).sum(0)

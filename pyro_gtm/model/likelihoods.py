@@ -38,8 +38,8 @@ class Likelihood(ABC):
         event_shape: shape of a frame, such as ``(channels, height, width)``.
     """
 
-    placeholder: float = 0.0
-    """A value inside the support, which takes the place of missing numbers."""
+    placeholder: float | Tensor = 0.0
+    """A frame inside the support, or its every number, which takes the place of missing frames."""
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         self.event_shape = tuple(event_shape)

@@ -14,7 +14,7 @@ from pyro.distributions import Independent, Normal, TorchDistribution
 from torch import Tensor, nn
 
 from pyro_gtm.internals.checks import check_choice, check_not_negative
-from pyro_gtm.internals.param_store import drawing_weights, register_module
+from pyro_gtm.internals.param_store import bind_weights, drawing_weights, register_module
 from pyro_gtm.internals.plates import plate_shape, refuse_plate_at, refusing_wide_masks
 from pyro_gtm.internals.unrolling import LazyMap
 from pyro_gtm.model.frame_process import ChunkedFrameProcess, FrameProcess, map_in_chunks
@@ -169,7 +169,8 @@ class GenerativeTemporalModel(nn.Module):
             mask: frames that there are, ``(T, B)`` of bool.  The others may hold anything: they add
                 nothing to the bound, the posterior does not see them (the prior takes its place),
                 and with ``writes="latent+frame"`` the memory is given zeros for their features.
-            lengths: the same for sequences that end early, ``(B,)`` of integers from 1 to T.
+            lengths: the same for sequences that end early, ``(B,)`` of integers from 0 to T; what
+                controls hold behind the end does not count either.
             num_steps: T; by default that of ``frames`` or ``controls``.
             batch_size: B; by default that of ``frames`` or ``controls``.
             dataset_size: number of sequences this batch stands for, which scales the bound; by
@@ -177,7 +178,8 @@ class GenerativeTemporalModel(nn.Module):
 
         Returns:
             All frames, given and generated: ``(T, *batch, B, *event)``, ``batch`` being the plates
-            around.
+            around.  A missing frame holds the likelihood's placeholder;
+            ``gtm.reconstruct`` imputes it.
 
         Raises:
             ValueError: an argument is not as above; under Pyro's validation also, frames outside
@@ -235,9 +237,7 @@ class GenerativeTemporalModel(nn.Module):
             observed = _at(inputs.observed, t)
             if observed is not None:
                 emission = emission.mask(observed)
-            frame = pyro.sample(
-                f"x_{t}", emission, obs=_at(inputs.frames, t), infer=_carrying(None)
-            )
+            frame = _sample_frames(f"x_{t}", emission, _at(inputs.frames, t))
             write(self._written(latent, frame, observed))
             drawn.append(frame)
         return torch.stack(drawn)
@@ -254,7 +254,7 @@ class GenerativeTemporalModel(nn.Module):
         contexts = prior.contexts(latents)
         frames = None if inputs.frames is None else inputs.frames.movedim(0, 1)  # (B, T, *event)
         emission = self._frame_process(latents, contexts, inputs)
-        drawn = pyro.sample("x", emission, obs=frames, infer=_carrying(None))
+        drawn = _sample_frames("x", emission, frames)
         return drawn.movedim(-1 - len(self.likelihood.event_shape), 0)
 
     def _process(self, inputs: Inputs) -> LatentProcess:
@@ -264,11 +264,11 @@ class GenerativeTemporalModel(nn.Module):
             extra = self._extra(inputs.frames, inputs.observed)
         return LatentProcess(
             Dynamics(recurrence(), inputs.controls, extra),
-            self._prior_parameters,
+            bind_weights(self, self._prior_parameters),
             batch_shape=plate_shape(),
             num_steps=inputs.num_steps,
             latent_dim=self.latent_dim,
-            like=self._like,
+            like=self.like,
         )
 
     def _prior_parameters(self, context: Tensor) -> Parameters:
@@ -303,7 +303,7 @@ class GenerativeTemporalModel(nn.Module):
         if inputs.frames is None or not self._in_chunks:
             return FrameProcess(self.emission(latents, contexts), observed)
         return ChunkedFrameProcess(
-            self.emission,
+            bind_weights(self, self.emission),
             latents,
             contexts,
             event_shape=self.likelihood.event_shape,
@@ -315,7 +315,8 @@ class GenerativeTemporalModel(nn.Module):
     def _extra(self, frames: Tensor, observed: Tensor | None) -> Tensor:
         """The features of frames that the memory is given: ``(T, B, *event) -> (T, B, F)``."""
         if self._in_chunks:
-            features = map_in_chunks(self.encode, self.checkpoint_every, frames)
+            encode = bind_weights(self, self.encode)
+            features = map_in_chunks(encode, self.checkpoint_every, frames)
         else:
             features = self.encode(frames)
         return _features_of(features, observed)
@@ -331,8 +332,8 @@ class GenerativeTemporalModel(nn.Module):
         return stacked and self.checkpoint_every > 0 and torch.is_grad_enabled()
 
     @property
-    def _like(self) -> Tensor:
-        """A tensor of the type and on the device of the weights, some of which may be random."""
+    def like(self) -> Tensor:
+        """A weight, of the type and on the device that frames are converted to."""
         return next(self.parameters())
 
     def _autocast(self, like: Tensor) -> AbstractContextManager[object]:
@@ -364,7 +365,7 @@ class GenerativeTemporalModel(nn.Module):
     ) -> Inputs:
         inputs = prepare_inputs(
             self.likelihood,
-            self._like,
+            self.like,
             frames,
             controls,
             mask=mask,
@@ -393,10 +394,10 @@ class _Seen:
         """q(z_{1:T} | x_{1:T}) for the prior of the stacked layout."""
         program, frames, observed = self.program, self.inputs.frames, self.inputs.observed
         assert frames is not None
-        encode = program.encode
+        encode = bind_weights(program, program.encode)
         return prior.posterior(
             PosteriorTerms(
-                program._posterior_parameters,
+                bind_weights(program, program._posterior_parameters),
                 LazyMap(encode, frames) if program._in_chunks else encode(frames),
                 program.residual,
                 None if observed is None else observed.unsqueeze(-1),
@@ -442,6 +443,15 @@ def _sequences(batch_size: int, dataset_size: int | None) -> AbstractContextMana
 def _carrying(posterior: Callable[..., TorchDistribution] | None) -> Any:
     """The posterior of a site for :class:`pyro_gtm.FilteringGuide`; None: it is drawn as it is."""
     return {"posterior": posterior}
+
+
+def _sample_frames(name: str, emission: TorchDistribution, frames: Tensor | None) -> Tensor:
+    """The site of frames: given, or drawn as they are."""
+    if frames is not None:
+        return pyro.sample(name, emission, obs=frames)
+    # Conditioned on from outside, it would be explained by latents that no posterior looks for.
+    infer: Any = {"posterior": None, "observe_by_argument": "frames"}
+    return pyro.sample(name, emission, infer=infer)
 
 
 def _at(sequence: Tensor | None, t: int) -> Tensor | None:

@@ -10,8 +10,9 @@ import pickle
 import pytest
 import torch
 
-from pyro_gtm.experiments import checkpoint_file, files
+from pyro_gtm.experiments import checkpoint_file
 from pyro_gtm.experiments.checkpoint_file import CheckpointError, load_checkpoint, save_checkpoint
+from pyro_gtm.internals import files
 
 
 @pytest.fixture

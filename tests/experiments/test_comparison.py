@@ -44,7 +44,7 @@ def make_quick(monkeypatch):
     monkeypatch.setattr(comparison_module, "PROCESSES", multiprocessing.get_context("fork"))
     monkeypatch.setattr(comparison_module, "POLL", 0.02)
     monkeypatch.setattr(comparison_module, "draw_figures", lambda run: [])
-    monkeypatch.setattr("pyro_gtm.experiments.files.os.fsync", lambda descriptor: None)
+    monkeypatch.setattr("pyro_gtm.internals.files.os.fsync", lambda descriptor: None)
 
 
 @pytest.fixture(autouse=True)

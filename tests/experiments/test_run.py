@@ -41,7 +41,7 @@ KINDS = {
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Nothing waits for the disk, which ``test_checkpoint_file.py`` sees to."""
-    monkeypatch.setattr("pyro_gtm.experiments.files.os.fsync", lambda descriptor: None)
+    monkeypatch.setattr("pyro_gtm.internals.files.os.fsync", lambda descriptor: None)
 
 
 def tiny(kind="introspective", **overrides):
@@ -206,7 +206,7 @@ def test_no_room_for_a_checkpoint_keeps_the_one_before(tmp_path, whole, monkeypa
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
-        patch.setattr("pyro_gtm.experiments.files.os.fsync", full)
+        patch.setattr("pyro_gtm.internals.files.os.fsync", full)
         run.train()
     assert os.listdir(folder / "checkpoints") == ["step-00000004.pt"]
     assert finish(resume(folder)) == whole()

@@ -582,3 +582,14 @@ def test_compiled_and_checkpointed(make_model, make_frames, assert_same):
     settings = gtm.Unrolling(checkpoint_every=4, compile_steps=2)
     loss = loss_of(pair, settings, Trace_ELBO(), frames, controls)
     assert_same(pair, loss, reference(pair, Trace_ELBO(), frames, controls))
+
+
+def test_checkpointing_refuses_graphs_from_before(build_memory):
+    """Each block would go back through the graph of ``before``, freed by the first that does."""
+    before = torch.ones(3, requires_grad=True) * 2
+    unrolling = gtm.Unrolling(checkpoint_every=2)
+    with (
+        gtm.use_memory(build_memory("dnc"), unrolling=unrolling),
+        pytest.raises(RuntimeError, match="checkpoint_every must be 0 .* computed before"),
+    ):
+        gtm.unroll(lambda context, z: (z * before, ()), torch.ones(4, 2, 3))

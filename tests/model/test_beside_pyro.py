@@ -347,34 +347,157 @@ def test_memories_and_programs_as_pyro_modules(memory_name, layout, make_model, 
     assert isinstance(PyroModule[type(pair.memory)], type)
 
 
-@pytest.mark.parametrize("where", ["memory", "program"])
-def test_a_bayesian_layer(memory_name, layout, where, make_model, make_frames):
+def make_random(pair: Any, where: str) -> tuple[str, Tensor]:
+    """Give a layer a random weight, N(location, 0.1); its site's name and the location."""
+    owner, path = {
+        "memory": (pair.memory, "controller.gates"),
+        "prior": (pair.program, "prior_head.hidden"),
+        "posterior": (pair.program, "posterior_head.parameters_of"),
+        "encoder": (pair.program, "encoder.layers.0"),
+        "decoder": (pair.program, "decoder.layers.0"),
+    }[where]
+    to_pyro_module_(owner)
+    layer = owner.get_submodule(path)
+    location = layer.weight.detach().clone().requires_grad_()
+    layer.weight = PyroSample(lambda _: dist.Normal(location, 0.1).to_event(2))
+    return f"{path}.weight", location
+
+
+class Feed(poutine.messenger.Messenger):
+    """Latent sites get the values given."""
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] and msg["name"] in self.values:
+            msg["value"], msg["done"] = self.values[msg["name"]], True
+
+
+@pytest.mark.parametrize("posterior", ["residual", "direct"])
+@pytest.mark.parametrize("where", ["memory", "prior", "posterior", "encoder", "decoder"])
+def test_random_weights_are_the_same_in_both_layouts(
+    memory_name, where, posterior, make_model, make_frames
+):
+    """Drawn once a run, as the noise of N(location, 0.1): loss and gradient of the location."""
+    pair, frames = make_model(memory_name, posterior=posterior), make_frames(T, B)
+    name, location = make_random(pair, where)
+    noise, latents = 0.1 * torch.randn_like(location), torch.randn(B, T, 3)
+
+    class Guide(gtm.FilteringGuide):
+        def get_posterior(self, site: str, prior: Any) -> Tensor:
+            assert site == name
+            return location + noise
+
+    results = []
+    for layout in ("stacked", "per_step"):
+        one = pair.laid_out(layout)
+        model = gtm.use_memory(one.memory)(one.program.model)
+        guide = Guide(model)
+        with Feed(laid_out(latents, layout)):
+            loss = Trace_ELBO().differentiable_loss(model, guide, frames)
+        model_trace, _ = guide.get_traces()
+        assert model_trace.nodes[name]["value"].shape == location.shape  # not one a sequence
+        results.append((loss, torch.autograd.grad(loss, location)[0]))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-10)
+
+
+def test_random_weights_train_with_an_autoguide(memory_name, layout, make_model, make_frames):
     pair, frames = make_model(memory_name, layout=layout), make_frames(T, B)
-    if where == "memory":
-        to_pyro_module_(pair.memory)
-        layer, name = pair.memory.controller.gates, "controller.gates.bias"
-    else:
-        to_pyro_module_(pair.program)
-        layer, name = pair.program.prior_head.hidden, "prior_head.hidden.bias"
-    shape = layer.bias.shape
-    layer.bias = PyroSample(dist.Normal(torch.zeros(shape), 1.0).to_event(1))
-    layer.weight = PyroSample(dist.Normal(torch.zeros(layer.weight.shape), 0.1).to_event(2))
+    make_random(pair, "prior")
 
     class Guide(gtm.FilteringGuide, AutoNormalMessenger):
         pass
 
     guide = Guide(pair.model())
-    svi = SVI(pair.model(), guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
-    losses = [svi.step(frames) for _ in range(3)]
-    assert all(isinstance(loss, float) for loss in losses)
-    model_trace, _ = guide.get_traces()
-    assert model_trace.nodes[name]["value"].shape == shape  # drawn once a run, not once a step
-
+    svi = SVI(pair.model(), guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
+    losses = [svi.step(frames) for _ in range(40)]
+    assert sum(losses[-10:]) < sum(losses[:10])
     with (
         pyro.plate("particles", 2, dim=-2),
         pytest.raises(ValueError, match=r"random weight .* inside the plate 'particles'"),
     ):
         guide(frames)
+
+
+def test_a_process_with_random_weights_keeps_them(memory_name, make_model, make_frames):
+    """Its densities are those of the weights drawn in its run, also when that is over."""
+    pair = make_model(memory_name)
+    make_random(pair, "memory")
+    make_random(pair, "prior")
+    trace = poutine.trace(pair.model()).get_trace(make_frames(T, B))
+    process, latents = trace.nodes["z"]["fn"], trace.nodes["z"]["value"]
+    for value in (latents.clone(), latents, latents.clone()):
+        torch.testing.assert_close(process.log_prob(value), process.log_prob(latents))
+
+
+@pytest.mark.parametrize("where", ["memory", "prior", "decoder"])
+def test_checkpointing_random_weights_is_refused_or_right(where, make_model, make_frames):
+    pair, frames = make_model("dnc"), make_frames(T, B)
+    _, location = make_random(pair, where)
+    noise, latents = 0.1 * torch.randn_like(location), torch.randn(B, T, 3)
+
+    class Guide(gtm.FilteringGuide):
+        def get_posterior(self, site: str, prior: Any) -> Tensor:
+            return location + noise
+
+    gradients = []
+    for every in (0, 2):
+        pair.program.checkpoint_every = every
+        unrolling = gtm.Unrolling(checkpoint_every=0 if where == "decoder" else every)
+        model = gtm.use_memory(pair.memory, unrolling=unrolling)(pair.program.model)
+        with Feed({"z": latents}):
+            try:
+                loss = Trace_ELBO().differentiable_loss(model, Guide(model), frames)
+            except RuntimeError as error:
+                assert "checkpoint_every must be 0" in str(error)
+                assert every and where != "decoder"
+                return
+        gradients.append(torch.autograd.grad(loss, location)[0])
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
+
+
+def test_frames_conditioned_on_from_outside_are_an_error(layout, make_model, make_frames):
+    """No posterior would look at them."""
+    pair, frames = make_model("vrnn", layout=layout), make_frames(T, B)
+    data = {"x": frames.movedim(0, 1)} if layout == "stacked" else {"x_1": frames[1]}
+    guide = gtm.FilteringGuide(poutine.condition(pair.model(), data=data))
+    with pytest.raises(MissingPosteriorError, match="conditioned on values that no posterior sees"):
+        guide(num_steps=T, batch_size=B)
+
+
+def test_posteriors_that_do_not_fit_are_named_and_values_taken():
+    def model(posterior: Any) -> None:
+        pyro.sample(
+            "z", dist.Normal(torch.zeros(3), 1.0).to_event(1), infer={"posterior": posterior}
+        )
+
+    guide = gtm.FilteringGuide(model)
+    assert guide(torch.ones(3))["z"].tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match=r"'z' carries a posterior of event shape \(\)"):
+        guide(dist.Normal(torch.zeros(3), 1.0))
+
+
+def test_masked_sites_of_a_users_program(make_frames):
+    """``evaluate`` heeds ``poutine.mask``; a scaled density is no bound."""
+    there = torch.tensor([[True, False], [True, True]])
+
+    def model(data: Tensor) -> None:
+        with pyro.plate("data", 2):
+            for t in range(2):
+                q = dist.Normal(data[t], 0.5)
+                z = pyro.sample(f"z_{t}", dist.Normal(0.0, 1.0), infer={"posterior": q})
+                with poutine.mask(mask=there[t]):
+                    pyro.sample(f"x_{t}", dist.Normal(z, 1.0), obs=data[t])
+
+    guide, data = gtm.FilteringGuide(model), torch.randn(2, 2)
+    data[0, 1] = torch.nan
+    with pyro.validation_enabled(False):
+        evaluation = gtm.evaluate(guide, data.nan_to_num())
+        assert (evaluation.reconstruction == 0).tolist() == (~there).tolist()
+        with pytest.raises(ValueError, match="the site 'z_0' is scaled"):
+            gtm.evaluate(gtm.FilteringGuide(poutine.scale(model, scale=2.0)), data.nan_to_num())
 
 
 def test_generation_draws_without_a_guide(layout, make_model):

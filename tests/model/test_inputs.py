@@ -51,9 +51,20 @@ def test_evaluation_and_generation_take_them_too(kind, make_model, make_frames):
 
 def test_controls_are_converted(make_model, make_frames):
     pair, frames = make_model("ntm", control_dim=2), make_frames(T, B)
-    controls = torch.randn(T, B, 2).double()
-    for given in (controls, controls.numpy(), controls.tolist()):
-        pair.filtering_guide()(frames, given)
+    controls, losses = torch.randn(T, B, 2), []
+    for given in (controls, controls.double(), controls.numpy(), controls.tolist()):
+        pyro.set_rng_seed(1)
+        losses.append(Trace_ELBO().loss(pair.model(), pair.filtering_guide(), frames, given))
+    assert len(set(losses)) == 1
+
+
+def test_controls_must_be_finite_but_for_padding(layout, make_model, make_frames):
+    pair, frames = make_model("ntm", control_dim=2, layout=layout), make_frames(T, B)
+    controls = torch.randn(T, B, 2)
+    controls[3, 1] = torch.nan
+    with pytest.raises(ValueError, match="controls at time 3, sequence 1 hold NaN"):
+        pair.filtering_guide()(frames, controls)
+    pair.filtering_guide()(frames, controls, lengths=[T, 3, T])
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
@@ -103,7 +114,35 @@ def test_real_numbers_must_be_finite(layout, make_model, make_frames):
         make_model("vrnn", "gaussian", layout=layout).filtering_guide()(frames)
 
 
-def test_numpy_masks(make_model, make_frames):
-    mask = np.ones((T, B), dtype=bool)
-    mask[2] = False
-    make_model("vrnn").filtering_guide()(make_frames(T, B).numpy(), mask=mask)
+def test_masks_and_lengths_of_any_kind(make_model, make_frames):
+    pair, frames, losses = make_model("vrnn"), make_frames(T, B), []
+    mask = np.arange(T)[:, None] < np.array([4, 2, 3])
+    lengths = torch.tensor([4, 2, 3])
+    kinds: list[dict[str, Any]] = [{"mask": mask}, {"mask": mask.tolist()}, {"lengths": [4, 2, 3]}]
+    kinds += [{"lengths": lengths.to(dtype)} for dtype in (torch.uint8, torch.int32, torch.int64)]
+    for kind in kinds:
+        pyro.set_rng_seed(1)
+        losses.append(Trace_ELBO().loss(pair.model(), pair.filtering_guide(), frames, **kind))
+    assert len(set(losses)) == 1
+    pyro.set_rng_seed(1)
+    assert Trace_ELBO().loss(pair.model(), pair.filtering_guide(), frames) != losses[0]
+
+
+def test_short_integers_hold_long_lengths(make_model, make_frames):
+    frames = make_frames(300, 2)
+    make_model("vrnn").filtering_guide()(
+        frames, lengths=torch.tensor([200, 100], dtype=torch.uint8)
+    )
+
+
+def test_evaluation_takes_lengths(make_model, make_frames):
+    pair, frames = make_model("vrnn"), make_frames(T, B)
+    guide, lengths = pair.filtering_guide(), [4, 0, 2]
+    evaluation = gtm.evaluate(guide, frames, lengths=lengths)
+    assert (evaluation.reconstruction != 0).sum(0).tolist() == lengths
+    summary = evaluation.summary(torch.ones(T, B, dtype=torch.bool))
+    kl = evaluation.kl
+    assert summary["last_frame_kl"] == pytest.approx(((kl[3, 0] + kl[1, 2]) / 2).item())
+    bound = gtm.infer.importance_weighted_bound(guide, frames, lengths=lengths, num_particles=2)
+    assert bound[1] == pytest.approx(0, abs=1e-5)  # nothing is told by what is not there
+    assert gtm.reconstruct(pair.program, pair.memory, frames, lengths=lengths).isfinite().all()

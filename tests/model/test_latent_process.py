@@ -117,7 +117,7 @@ def test_kl_of_a_posterior_and_its_prior(memory, process, residual, observed):
     if there is not None:
         assert there.any() and not there.all()
         q = Normal(torch.where(there, q.loc, p.loc), torch.where(there, q.scale, p.scale))
-    kl = kl_per_step(posterior, process)
+    kl = kl_per_step(posterior, process, latents)
     assert kl.shape == (T, B)
     torch.testing.assert_close(kl, kl_divergence(q, p).sum(-1))
     torch.testing.assert_close(kl_divergence(posterior, process), kl.sum(0))
@@ -184,6 +184,37 @@ def test_a_density_asked_without_gradients_has_them_when_they_are_wanted(memory,
     assert all(gradient.norm() > 0 for gradient in gradients)
 
 
+def test_a_value_that_wants_gradients_now_gets_them(process):
+    latents = torch.randn(B, T, Z)
+    process.contexts(latents)
+    latents.requires_grad_()
+    (gradient,) = torch.autograd.grad(process.log_prob(latents).sum(), latents)
+    other = latents.detach().clone().requires_grad_()
+    (expected,) = torch.autograd.grad(process.log_prob(other).sum(), other)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_a_density_may_be_differentiated_twice_over(memory, process):
+    latents = torch.randn(B, T, Z)
+    weights = list(memory.parameters())
+    one, other = (torch.autograd.grad(process.log_prob(latents).sum(), weights) for _ in "ab")
+    assert all(map(torch.equal, one, other))
+
+
+@pytest.mark.parametrize("length", [1, T - 1, T + 1])
+def test_latents_of_another_length_are_refused(process, length):
+    for use in (process.log_prob, process.contexts):
+        with pytest.raises(
+            ValueError, match=r"latents of event shape .* \(T, Z\) = \(4, 3\) needed"
+        ):
+            use(torch.randn(B, length, Z))
+
+
+def test_in_inference_mode(process):
+    with torch.inference_mode():
+        assert process.log_prob(process.rsample()).shape == (B,)
+
+
 def test_draws_differ(process):
     one, other = process.rsample(), process.rsample()
     assert not one.equal(other)
@@ -194,11 +225,11 @@ def test_kl_before_a_draw_draws(memory, process):
     features = torch.randn(T, B, F)
     posterior = process.posterior(PosteriorTerms(shifted, features, False, None))
     pyro.set_rng_seed(1)
-    kl = kl_per_step(posterior, process)
+    kl = kl_divergence(posterior, process)
     pyro.set_rng_seed(1)
     latents = posterior.rsample()
     p, q = factors_by_hand(memory, latents), factors_by_hand(memory, latents, features)
-    torch.testing.assert_close(kl, kl_divergence(q, p).sum(-1))
+    torch.testing.assert_close(kl, kl_divergence(q, p).sum(-1).sum(0))
 
 
 def test_needs_a_memory():

@@ -212,8 +212,8 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: {"mask": torch.ones(B, T, dtype=torch.bool)},
         r"mask must be bool of shape \(T, B\) = \(5, 3\)",
     ),
-    "long": (lambda: {"lengths": (6, 1, 1)}, r"lengths must lie from 1 to T = 5, got \[6, 1, 1\]"),
-    "none": (lambda: {"lengths": (0, 1, 1)}, "lengths must lie from 1 to T = 5"),
+    "long": (lambda: {"lengths": (6, 1, 1)}, r"lengths must lie from 0 to T = 5, got \[6, 1, 1\]"),
+    "negative": (lambda: {"lengths": (-1, 1, 1)}, "lengths must lie from 0 to T = 5"),
     "few": (lambda: {"lengths": (1, 1)}, r"lengths must be integers of shape \(B,\) = \(3,\)"),
     "half": (lambda: {"lengths": (1.5, 1, 1)}, "lengths must be integers"),
 }

@@ -22,11 +22,11 @@ from pyro_gtm.experiments.cli.options import (
 )
 from pyro_gtm.experiments.config import MAX_SEED, SETTINGS
 from pyro_gtm.experiments.experiment import EVALUATION_SEED
-from pyro_gtm.experiments.files import write_atomically
 from pyro_gtm.experiments.metrics import PARTICLES, assess
 from pyro_gtm.experiments.plotting import save
 from pyro_gtm.experiments.report import draw_evaluation, summary_table
 from pyro_gtm.experiments.run import Run
+from pyro_gtm.internals.files import write_atomically
 
 __all__ = ["evaluate"]
 

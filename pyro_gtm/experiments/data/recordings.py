@@ -26,8 +26,8 @@ from torch import Tensor
 
 from pyro_gtm.experiments.data.images import MissingDataError
 from pyro_gtm.experiments.data.rooms import Turn
-from pyro_gtm.experiments.files import write_atomically
 from pyro_gtm.internals.checks import check_positive
+from pyro_gtm.internals.files import write_atomically
 
 FIELDS = ("frames", "degrees", "field_of_view", "environment")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pyro_gtm.experiments.files import write_atomically
+from pyro_gtm.internals.files import write_atomically
 
 
 def save(figure: Figure, path: Path, dpi: float = 150) -> None:

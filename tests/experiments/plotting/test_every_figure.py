@@ -225,7 +225,7 @@ def test_neither_models_nor_pyro_nor_pyplot_are_imported() -> None:
     assert not any(name.startswith("pyro.") or "pyplot" in name for name in imported)
     ours = {name for name in imported if name.startswith("pyro_gtm")}
     ours -= {name for name in ours if name.startswith("pyro_gtm.experiments.plotting.")}
-    assert ours == {"pyro_gtm.experiments.files.write_atomically"}
+    assert ours == {"pyro_gtm.internals.files.write_atomically"}
 
 
 def test_a_figure_imports_no_other_figure() -> None:
