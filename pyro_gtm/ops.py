@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -93,7 +94,7 @@ def recurrence() -> Recurrence:
         RuntimeError: a context was read and no latent written for it yet; or a handler around
             handles reads or writes as messages, which a whole sequence does not send.
     """
-    _no_memory("recurrence")
+    _no_memory("unroll")
 
 
 class Unrolled(NamedTuple):
@@ -144,6 +145,7 @@ def unroll(
         NoMemoryError: no memory handler is active.
         ValueError: lengths that differ, or none.
         TypeError: the cell does not return a pair.
+        RuntimeError: the cell draws, reads or writes.
     """
     memory = recurrence()
     leaves, spec = tree_flatten(inputs)
@@ -157,16 +159,24 @@ def unroll(
     (steps,) = lengths
     flat = _FlatCell(cell, None if inputs is None else spec)
     first = [None if leaf is None else leaf[0] for leaf in leaves]
-    run = memory.run(
-        flat,
-        leaves,
-        controls=controls,
-        length=steps,
-        batch_shape=memory.written_batch(flat, first, None if controls is None else controls[0]),
-    )
+    with _RefusingMessages():
+        first_control = None if controls is None else controls[0]
+        batch_shape = memory.written_batch(flat, first, first_control)
+        run = memory.run(flat, leaves, controls=controls, length=steps, batch_shape=batch_shape)
     memory.resume_from(run)
     latents, *outputs = run.outputs
     return Unrolled(run.contexts, latents, flat.unflatten(outputs))
+
+
+class _RefusingMessages(Messenger):
+    """A refusal of effects in a cell, which is run once more than there are steps."""
+
+    def _process_message(self, msg: Any) -> None:
+        if msg["type"] != "param":
+            raise RuntimeError(
+                f"gtm.unroll: the cell sends a message of type {msg['type']!r}, and must be a "
+                "function of tensors: draw noise before; sample, read and write in your own loop"
+            )
 
 
 class _FlatCell:

@@ -338,3 +338,44 @@ def test_unroll_refuses_latents_that_grow(build_memory):
         pytest.raises(ValueError, match=r"batch shape \(3,\) written after the first step"),
     ):
         gtm.unroll(cell, length=3)
+
+
+@pytest.mark.parametrize("effect", ["sample", "read", "write"])
+def test_a_cell_sends_no_messages(effect, build_memory):
+    """It is run once more than there are steps: a site in it would be one too many."""
+
+    def cell(context):
+        if effect == "sample":
+            pyro.sample("z", Normal(0.0, 1.0))
+        elif effect == "read":
+            gtm.read()
+        else:
+            gtm.write(torch.zeros(B, 3))
+        return torch.zeros(B, 3), ()
+
+    with (
+        gtm.use_memory(build_memory("dnc")),
+        pytest.raises(RuntimeError, match=rf"the cell sends a message of type '\w*{effect}'"),
+    ):
+        gtm.unroll(cell, length=2)
+
+
+def test_a_read_among_other_plates_is_refused(memory_name, build_memory):
+    with gtm.use_memory(build_memory(memory_name)), torch.no_grad():
+        for size in (B, B - 1):
+            with pyro.plate("sequences", size):
+                if size < B:
+                    with pytest.raises(ValueError, match=r"gtm.begin\(\)"):
+                        gtm.read()
+                else:
+                    gtm.read()
+                    gtm.write(torch.ones(size, 3))
+
+
+@pytest.mark.parametrize("latent", [torch.tensor(1.0), [1.0], None])
+def test_only_tensors_are_written(latent, build_memory):
+    with (
+        gtm.use_memory(build_memory("vrnn")),
+        pytest.raises(TypeError, match=r"gtm.write: latent must be a tensor"),
+    ):
+        gtm.write(latent)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 State = tuple[Tensor, ...]
-MARK = 16  # what words of the LRU memory and of the DNC have beside the latent
+TAG = 16  # size of the tag that follows the latent in words of the LRU memory and of the DNC
 
 
 class Sizes(NamedTuple):
@@ -137,7 +137,7 @@ class LRU(Addressed):
     """Look up by content; write where one has read, or to the slots used least."""
 
     def __init__(self, sizes: Sizes) -> None:
-        heads, word = sizes.heads, sizes.latent_dim + MARK
+        heads, word = sizes.heads, sizes.latent_dim + TAG
         super().__init__(sizes, word, [heads * word, heads, heads, heads * word])
 
     def start(self, batch: int) -> State:
@@ -166,7 +166,7 @@ class DNC(Addressed):
     """Slots that are allocated when free, and linked in the order of writing."""
 
     def __init__(self, sizes: Sizes) -> None:
-        heads, word = sizes.heads, sizes.latent_dim + MARK
+        heads, word = sizes.heads, sizes.latent_dim + TAG
         parts = [heads * word, heads, 3 * heads, heads, word, 1, 1, 1, word, word]
         super().__init__(sizes, word, parts)
         self.starts = nn.Parameter(torch.randn(heads, self.slots) / 200)

@@ -19,7 +19,7 @@ from handwritten import Sizes
 from xla.layers import Parameters, linear, lstm
 
 State = tuple[Array, ...]
-MARK = 16  # what words of the LRU memory and of the DNC have beside the latent
+TAG = 16  # size of the tag that follows the latent in words of the LRU memory and of the DNC
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Addressed(Memory):
 
     @property
     def word(self) -> int:
-        return self.sizes.latent_dim + MARK
+        return self.sizes.latent_dim + TAG
 
     @property
     def parts(self) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -136,8 +135,8 @@ def _build_program(
         )
     except (RuntimeError, OverflowError, TypeError) as error:  # larger than any machine
         raise ValueError(
-            f"the networks cannot be built with hidden_dim={config.hidden_dim} and "
-            f"latent_dim={config.latent_dim}: {_reason(error)}"
+            f"hidden_dim, latent_dim: got {config.hidden_dim} and {config.latent_dim}, must be "
+            f"such that the machine can hold the networks ({str(error).splitlines()[0]})"
         ) from error
 
 
@@ -167,15 +166,9 @@ def _build_memory(config: Config, task: Task) -> MemoryModule:
     except (RuntimeError, OverflowError, TypeError) as error:  # too large, or of the wrong kind
         given = ", ".join(f"{name}={value!r}" for name, value in options.items())
         raise ValueError(
-            f"memory {config.memory!r} cannot be built with {given}: {_reason(error)}"
+            f"memory_options: got {given}, must be such that memory {config.memory!r} can be built "
+            f"here ({str(error).splitlines()[0]})"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Why a module cannot be built; PyTorch's words for "too large" are for its developers."""
-    if isinstance(error, OverflowError) or re.search("alloc|overflow", str(error), re.IGNORECASE):
-        return "that is more than this machine can hold"
-    return str(error).splitlines()[0]
 
 
 def _check_slots_fit(config: Config, task: Task) -> None:

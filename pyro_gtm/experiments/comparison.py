@@ -35,8 +35,8 @@ from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.build import build_experiment
 from pyro_gtm.experiments.checkpoint_file import CheckpointError, saved_step_in
 from pyro_gtm.experiments.comparison_table import (
-    BESIDE,
     METRICS,
+    REFERENCES,
     Result,
     markdown_report,
     over_seeds,
@@ -49,6 +49,7 @@ from pyro_gtm.experiments.report import draw_figures
 from pyro_gtm.experiments.run import Interrupted, Run, RunError
 from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.infer.training import NonFiniteLossError
+from pyro_gtm.internals.compiling import CannotCompileError
 from pyro_gtm.internals.files import write_atomically
 from pyro_gtm.tasks import Task
 
@@ -316,7 +317,7 @@ def _read_summary(folder: Path) -> Row | None:
         summary = json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
         return None
-    needed = {"num_steps", "oracle_kl_per_frame", "predictable_by_frame", *METRICS, *BESIDE}
+    needed = {"num_steps", "oracle_kl_per_frame", "predictable_by_frame", *METRICS, *REFERENCES}
     known = isinstance(summary, dict) and needed <= summary.keys()
     return summary if known else None
 
@@ -380,6 +381,7 @@ KNOWN_FAILURES = (
     RunError,
     CheckpointError,
     NonFiniteLossError,
+    CannotCompileError,
     OSError,
 )
 """Failures that are told in a sentence, without a traceback."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pyro_gtm.experiments.published import Published
 
-__all__ = ["BESIDE", "METRICS", "Result", "markdown_report", "over_seeds"]
+__all__ = ["METRICS", "REFERENCES", "Result", "markdown_report", "over_seeds"]
 
 Row = dict[str, Any]
 
@@ -22,7 +22,7 @@ METRICS = (
 )
 """Metrics of a run's summary that are compared: the mean over seeds, and its spread."""
 
-BESIDE = (
+REFERENCES = (
     "new_frame_kl",
     "recall_oracle_kl",
     "last_frame_oracle_kl",
@@ -157,7 +157,7 @@ def over_seeds(summaries: Sequence[Row], published: Published | None) -> Result:
     """The result of runs that differ in their seeds, from their summaries."""
     first = summaries[0]
     figures: dict[str, float | None] = {}
-    for name in (*METRICS, *BESIDE):
+    for name in (*METRICS, *REFERENCES):
         values = [summary[name] for summary in summaries]
         known = None not in values
         figures[name] = statistics.fmean(values) if known else None

@@ -75,7 +75,8 @@ class Setting:
         if self.maximum is not None:
             return f"an integer from {self.minimum} to {self.maximum}"
         if self.minimum is not None:
-            return {0: "a non-negative integer", 1: "a positive integer"}[self.minimum]
+            words = {0: "a non-negative integer", 1: "a positive integer"}
+            return words.get(self.minimum, f"an integer of at least {self.minimum}")
         return "a positive number" if self.positive else KINDS[self.kind][1]
 
     def allows(self, value: Any) -> bool:

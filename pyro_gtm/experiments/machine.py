@@ -45,7 +45,7 @@ def check_fits(task: Task, sequences: int) -> None:
         raise ValueError(
             f"{sequences} sequences of {task.num_steps} frames take {needed / 2**30:,.0f} GiB, and "
             f"this machine has {available / 2**30:,.0f} GiB: choose fewer sequences "
-            "(batch_size, num_sequences), or smaller ones (a shorter list, another task option)"
+            "(batch_size, eval_sequences), or smaller ones (a shorter list, another task option)"
         )
 
 

@@ -62,6 +62,12 @@ class FilteringGuide(GuideMessenger):
             posterior = posterior(prior)
         if isinstance(posterior, torch.Tensor):
             posterior = Delta(posterior, event_dim=prior.event_dim)
+        if not isinstance(posterior, TorchDistributionMixin):
+            raise TypeError(
+                f"FilteringGuide: the site {msg['name']!r} carries a posterior of type "
+                f"{type(posterior).__name__}; a Pyro distribution, a tensor, a function of the "
+                "prior that gives either, or None is allowed"
+            )
         if posterior.event_shape != prior.event_shape:
             raise ValueError(
                 f"FilteringGuide: the site {msg['name']!r} carries a posterior of event shape "

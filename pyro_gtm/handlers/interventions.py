@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import inspect
 import operator
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 from pyro.poutine.messenger import Messenger
+from typing_extensions import Self
 
 from pyro_gtm.memory import MemoryModule, MemoryStep, StepInputs
 
@@ -45,7 +47,35 @@ class Intervention(Messenger):
         return result
 
 
-class lesion_memory(Intervention):
+class _AtChosenSteps(Intervention):
+    """An intervention in some steps, which warns if none of those came: a slip in counting would
+    otherwise read as "it was not the memory"."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._steps_seen, self._has_acted = 0, False
+
+    def __enter__(self) -> Self:
+        self._steps_seen, self._has_acted = 0, False
+        return super().__enter__()
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        if self._steps_seen and not self._has_acted and exception[0] is None:
+            warnings.warn(
+                f"{type(self).__name__}: nothing was changed, for none of the {self._steps_seen} "
+                "steps taken (counted from 0) was one of those chosen",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _acts(self, chosen: bool) -> bool:
+        self._steps_seen += 1
+        self._has_acted = self._has_acted or chosen
+        return chosen
+
+
+class lesion_memory(_AtChosenSteps):
     """Zero reads: in the chosen steps, the chosen heads read nothing.
 
     The contents of the memory are untouched, so that what changes is caused by the missing reads.
@@ -79,13 +109,14 @@ class lesion_memory(Intervention):
             raise ValueError(
                 f"lesion_memory: heads {self.heads} given, this memory has heads 0..{count - 1}"
             )
-        if self.steps is not None and step not in self.steps:
+        chosen = (self.steps is None or step in self.steps) and self.heads != []
+        if not self._acts(chosen):
             return result
         state, context = memory.zero_reads(result.state, result.context, self.heads)
         return result._replace(state=state, context=context)
 
 
-class freeze_writes(Intervention):
+class freeze_writes(_AtChosenSteps):
     """Keep the memory from writing, from some step on.
 
     The step's own write is the first to be missing: the contents from then on are z_t of
@@ -110,10 +141,11 @@ class freeze_writes(Intervention):
                 f"freeze_writes: {type(memory).__name__} cannot be kept from writing, for its step "
                 "takes no argument 'write'"
             )
-        return inputs._replace(write=inputs.write and step < self.from_step)
+        acts = self._acts(step >= self.from_step)
+        return inputs._replace(write=inputs.write and not acts)
 
 
-class swap_contents(Intervention):
+class swap_contents(_AtChosenSteps):
     """Exchange the contents of two sequences' memories, before one step.
 
     Contents, usage, links and the places of heads are exchanged; each sequence keeps its
@@ -140,7 +172,7 @@ class swap_contents(Intervention):
             raise ValueError(f"swap_contents: first and second are both {first}, and must differ")
 
     def before(self, memory: MemoryModule, step: int, inputs: StepInputs) -> StepInputs:
-        if step != self.at_step:
+        if not self._acts(step == self.at_step):
             return inputs
         sequences = inputs.latent.shape[-2] if inputs.latent.dim() > 1 else 0
         if max(self.first, self.second) >= sequences:

@@ -142,8 +142,8 @@ class use_memory(Messenger):
     def _advance(self, msg: dict[str, Any], control: Tensor | None) -> Any:
         held = self._start()
         latent = self._last_latent(held)
-        given = [latent.shape[:-1], *([] if control is None else [control.shape[:-1]])]
-        batch_shape = broadcast_batch(held, *given)
+        given = [latent] if control is None else [latent, control]
+        batch_shape = broadcast_batch(held, plate_shape(), *(g.shape[:-1] for g in given))
         if batch_shape != held:
             self._batch_shape = batch_shape
             self._state = self.memory.expand_state(self._state, batch_shape)

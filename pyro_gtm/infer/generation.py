@@ -84,6 +84,7 @@ def reconstruct(
     *,
     mask: Any = None,
     lengths: Any = None,
+    sample: bool = False,
 ) -> Tensor:
     """The mean of p(x_t | z_t, Ψ_t) with z from the posterior: ``(T, B, *event)``.
 
@@ -97,15 +98,17 @@ def reconstruct(
         controls: ``(T, B, control_dim)``.
         mask: the frames that there are, ``(T, B)`` of bool; None for all.
         lengths: the same for sequences that end early, ``(B,)``.
+        sample: give samples rather than means.
 
     Raises:
-        ValueError: impossible arguments, or a likelihood that has neither mean nor mode.
+        ValueError: impossible arguments, or a likelihood without mean and mode and no ``sample``.
     """
     program = program.with_layout("stacked")
     guide = FilteringGuide(use_memory(memory)(program.model))
     guide(frames, controls, mask=mask, lengths=lengths)
     trace, _ = guide.get_traces()
-    return point_estimate(cast(FrameProcess, trace.nodes["x"]["fn"]).frames).movedim(1, 0)
+    frames_of = cast(FrameProcess, trace.nodes["x"]["fn"]).frames
+    return (frames_of.sample() if sample else point_estimate(frames_of)).movedim(1, 0)
 
 
 def _estimate(fn: Any) -> Tensor:

@@ -83,6 +83,8 @@ def check_written(memory: Steps, latent: Tensor, batch_shape: Sequence[int] | No
     Raises:
         ValueError: so it is.
     """
+    if not isinstance(latent, Tensor) or latent.dim() == 0:
+        raise TypeError(f"gtm.write: latent must be a tensor (*batch, latent_dim), got {latent!r}")
     if batch_shape is not None and latent.shape[:-1] != tuple(batch_shape):
         broadcast_batch(torch.Size(batch_shape), latent.shape[:-1])
         if torch.broadcast_shapes(batch_shape, latent.shape[:-1]) != tuple(batch_shape):
@@ -108,6 +110,6 @@ def broadcast_batch(held: torch.Size, *given: Sequence[int]) -> torch.Size:
     except RuntimeError as error:
         shapes = ", ".join(str(tuple(shape)) for shape in given)
         raise ValueError(
-            f"gtm.read: latents and controls of batch shapes {shapes} given, the memory holds "
+            f"gtm.read: plates, latents and controls of batch shapes {shapes}, the memory holds "
             f"sequences of batch shape {tuple(held)}; call gtm.begin() before other sequences"
         ) from error

@@ -52,7 +52,7 @@ def register_module(name: str, module: N) -> N:
                 f"{type(module).__name__}: if they were loaded into the store on purpose, call "
                 f"pyro.module({name!r}, module, update_module_params=True) to take them over; if "
                 "they are an earlier module's, call pyro.clear_param_store() or give this one "
-                "another name"
+                "another name (name= of gtm.use_memory, of gtm.GenerativeTemporalModel)"
             )
         if torch.is_grad_enabled() and parameter.requires_grad:
             pyro.param(full_name, parameter)

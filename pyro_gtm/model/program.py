@@ -13,7 +13,7 @@ import torch
 from pyro.distributions import Independent, Normal, TorchDistribution
 from torch import Tensor, nn
 
-from pyro_gtm.internals.checks import check_choice, check_not_negative
+from pyro_gtm.internals.checks import check_choice, check_not_negative, check_positive
 from pyro_gtm.internals.param_store import bind_weights, drawing_weights, register_module
 from pyro_gtm.internals.plates import plate_shape, refuse_plate_at, refusing_wide_masks
 from pyro_gtm.internals.unrolling import LazyMap
@@ -290,6 +290,13 @@ class GenerativeTemporalModel(nn.Module):
         seen = _cat(latent, context) if self.decoder_input == "latent+context" else latent
         with self._autocast(seen):
             parameters: Tensor = self.decoder(seen)
+        wanted = self.likelihood.parameter_shape
+        if parameters.shape != (*seen.shape[:-1], *wanted):
+            given = tuple(parameters.shape[seen.dim() - 1 :])
+            raise ValueError(
+                f"{OWNER}: decoder with outputs of shape {given} given, "
+                f"{type(self.likelihood).__name__} needs {tuple(wanted)}"
+            )
         return self.likelihood(parameters.to(seen.dtype))
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -431,6 +438,12 @@ class _Seen:
 
 def _sequences(batch_size: int, dataset_size: int | None) -> AbstractContextManager[object]:
     refuse_plate_at(-1, OWNER)
+    if dataset_size is not None:
+        check_positive(OWNER, dataset_size=dataset_size)
+        if dataset_size < batch_size:
+            raise ValueError(
+                f"{OWNER}: dataset_size={dataset_size} given, the batch alone has {batch_size}"
+            )
     if dataset_size is None:
         plate = pyro.plate("sequences", batch_size, dim=-1)
     else:

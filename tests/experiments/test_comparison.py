@@ -23,7 +23,7 @@ import torch
 
 from pyro_gtm.experiments import comparison as comparison_module
 from pyro_gtm.experiments.comparison import Comparison, FailedRunsError, Stopped
-from pyro_gtm.experiments.comparison_table import BESIDE, METRICS, markdown_report, over_seeds
+from pyro_gtm.experiments.comparison_table import METRICS, REFERENCES, markdown_report, over_seeds
 from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.published import Published
@@ -545,7 +545,7 @@ def test_spread_is_that_of_a_sample():
     """Not of a population: the seeds stand for all others."""
     values = [1.0, 2.0, 4.0]
     base = {"task": "t", "data": "d", "memory": "m", "num_steps": 1, "parameters": 1}
-    figures = (*METRICS, *BESIDE)
+    figures = (*METRICS, *REFERENCES)
     rows = [{**base, **dict.fromkeys(figures, value)} for value in values]
     result = over_seeds(rows, None)
     assert result.recall_kl_spread == pytest.approx(statistics.stdev(values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -136,12 +137,31 @@ def assert_same_run(found, expected):
 @pytest.mark.parametrize("from_step", [0, 1, 3, STEPS, STEPS + 1])
 def test_freezes_writes_from_the_named_step(memory_name, from_step, build_memory):
     memory = build_memory(memory_name)
-    frozen = unrolled(memory, gtm.freeze_writes(from_step=from_step))
+    in_vain = from_step > STEPS
+    said = pytest.warns(RuntimeWarning, match="nothing was changed") if in_vain else nullcontext()
+    with said:
+        frozen = unrolled(memory, gtm.freeze_writes(from_step=from_step))
     assert_same_run(frozen, by_hand(memory, from_step=from_step))
     intact, state = unrolled(memory)
     assert frozen[0][:from_step].equal(intact[:from_step])
     same = all(one.equal(other) for one, other in zip(frozen[1], state, strict=True))
-    assert same == (from_step > STEPS)
+    assert same == in_vain
+
+
+@pytest.mark.parametrize(
+    "intervention",
+    [
+        lambda: gtm.lesion_memory(steps=[99]),
+        lambda: gtm.lesion_memory(heads=[]),
+        lambda: gtm.swap_contents(0, 1, at_step=99),
+    ],
+    ids=["steps", "heads", "swap"],
+)
+def test_an_intervention_that_never_happens_says_so(intervention, layout, make_model, make_frames):
+    pair = make_model("dnc", layout=layout)
+    guide, frames = pair.filtering_guide(), make_frames()
+    with pytest.warns(RuntimeWarning, match="nothing was changed"), intervention():
+        guide(frames)
 
 
 @pytest.mark.parametrize("from_step", [2, 3])

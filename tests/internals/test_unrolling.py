@@ -590,6 +590,6 @@ def test_checkpointing_refuses_graphs_from_before(build_memory):
     unrolling = gtm.Unrolling(checkpoint_every=2)
     with (
         gtm.use_memory(build_memory("dnc"), unrolling=unrolling),
-        pytest.raises(RuntimeError, match="checkpoint_every must be 0 .* computed before"),
+        pytest.raises(RuntimeError, match=r"checkpoint_every must be 0 .* computed before"),
     ):
         gtm.unroll(lambda context, z: (z * before, ()), torch.ones(4, 2, 3))

@@ -200,3 +200,21 @@ def test_memory_of_another_context_size_is_named(layout, make_model, build_memor
             ValueError, match=r"context of size 9 given by the memory in use, context_dim=6 needed"
         ):
             gtm.use_memory(wider)(program)(FRAMES)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 1), (5, 5), (1, 5, 6), (5,)])
+def test_decoders_of_another_shape_than_the_likelihoods_are_refused(
+    shape, layout, make_model, make_frames
+):
+    """Broadcast, some of them would train on."""
+    pair = make_model("vrnn", layout=layout)
+    seen = pair.program.latent_dim + pair.memory.context_dim
+    pair.program.decoder = MLPDecoder(seen, 4, shape)
+    with pytest.raises(ValueError, match=r"decoder with outputs of shape .* needs \(1, 5, 5\)"):
+        pair.filtering_guide()(make_frames())
+
+
+@pytest.mark.parametrize("size", [0, 2])
+def test_a_data_set_smaller_than_its_batch_is_refused(size, layout, make_model, make_frames):
+    with pytest.raises(ValueError, match="dataset_size"):
+        make_model("vrnn", layout=layout).filtering_guide()(make_frames(), dataset_size=size)

@@ -192,8 +192,11 @@ def _import(ctx: click.Context, param: click.Parameter, modules: tuple[str, ...]
     for module in modules:
         try:
             importlib.import_module(module)
-        except (ImportError, ValueError) as error:  # ValueError: it registers a name that is taken
-            raise click.BadParameter(f"{module!r} cannot be imported: {error}") from error
+        except Exception as error:  # whatever a module of the user's raises
+            advice = " (a module's name has no .py)" if module.endswith(".py") else ""
+            raise click.BadParameter(
+                f"{module!r} cannot be imported: {type(error).__name__}: {error}{advice}"
+            ) from error
 
 
 import_option = click.option(

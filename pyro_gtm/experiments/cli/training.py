@@ -45,7 +45,7 @@ __all__ = ["train"]
 @download_option
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1024),
     help="CPU threads. [default: 1 for mlp networks, PyTorch's own choice for others]",
 )
 @click.option(

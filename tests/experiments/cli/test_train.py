@@ -191,7 +191,7 @@ def test_resumed_run_may_name_its_options_again(run, command_line):
         ("--preset nope", ["'--preset'", "'nope'"]),
         ("--writes nope", ["'--writes'", "'nope'", "latent+frame"]),
         ("--latent-dim 0", ["--latent-dim", "got 0, must be a positive integer"]),
-        ("--latent-dim 1000000000000", ["latent_dim=1000000000000", "this machine can hold"]),
+        ("--latent-dim 1000000000000", ["latent_dim=1000000000000", "can be built here"]),
         ("--nope", ["--nope"]),
         ("nope", ["nope"]),
         ("-n -1", ["--num-steps", "got -1, must be a positive integer"]),
