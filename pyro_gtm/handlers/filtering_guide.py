@@ -9,6 +9,7 @@ from pyro.distributions import Delta, TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.util import site_is_subsample
+from torch import nn
 
 __all__ = ["FilteringGuide", "MissingPosteriorError"]
 
@@ -45,8 +46,18 @@ class FilteringGuide(GuideMessenger):
         model: the program's model with its memory, ``use_memory(memory)(program.model)``.
 
     Raises:
+        TypeError: the model is no function.
         MissingPosteriorError: a latent site carries no posterior.
     """
+
+    def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
+        silent = isinstance(model, nn.Module) and type(model).forward is nn.Module.forward
+        if silent or not callable(model):
+            raise TypeError(
+                f"FilteringGuide: model of type {type(model).__name__} given, a function is "
+                "allowed, such as gtm.use_memory(memory)(program.model)"
+            )
+        super().__init__(model, *args, **kwargs)
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] or site_is_subsample(msg):

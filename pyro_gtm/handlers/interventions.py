@@ -109,8 +109,10 @@ class lesion_memory(_AtChosenSteps):
             raise ValueError(
                 f"lesion_memory: heads {self.heads} given, this memory has heads 0..{count - 1}"
             )
-        chosen = (self.steps is None or step in self.steps) and self.heads != []
-        if not self._acts(chosen):
+        if self.steps == frozenset() or self.heads == []:
+            self._has_acted = True  # nothing was chosen, on purpose
+            return result
+        if not self._acts(self.steps is None or step in self.steps):
             return result
         state, context = memory.zero_reads(result.state, result.context, self.heads)
         return result._replace(state=state, context=context)

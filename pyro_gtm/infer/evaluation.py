@@ -116,9 +116,11 @@ def evaluate(
     first, here as everywhere.
 
     Raises:
+        TypeError: the guide is no effect-based one.
         ValueError: the sites do not make one term a frame and sequence, or are scaled.
         InvalidFramesError: frames outside the support of the likelihood, or not finite.
     """
+    check_guide("evaluate", guide)
     positional, named = arguments(frames, controls, mask, lengths)
     with check_observations() as check:
         guide(*positional, **named)
@@ -146,6 +148,19 @@ def evaluate(
             f"{tuple(evaluation.kl.shape)}"
         )
     return evaluation
+
+
+def check_guide(function: str, guide: Any) -> None:
+    """Refuse what is no effect-based guide.
+
+    Raises:
+        TypeError: so it is.
+    """
+    if not isinstance(guide, GuideMessenger):
+        raise TypeError(
+            f"{function}: guide of type {type(guide).__name__} given, an effect-based guide is "
+            "allowed, such as gtm.FilteringGuide(model)"
+        )
 
 
 def refuse_scale(function: str, site: Any) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyro_gtm.infer.batch import arguments
 from pyro_gtm.infer.check_observations import check_observations
-from pyro_gtm.infer.evaluation import refuse_invalid, refuse_scale
+from pyro_gtm.infer.evaluation import check_guide, refuse_invalid, refuse_scale
 from pyro_gtm.internals.checks import check_positive
 
 __all__ = ["importance_weighted_bound"]
@@ -66,6 +66,7 @@ def importance_weighted_bound(
             the plate of the sequences.
         InvalidFramesError: frames outside the support of the likelihood, or not finite.
     """
+    check_guide("importance_weighted_bound", guide)
     check_positive("importance_weighted_bound", num_particles=num_particles)
     size, batch_size = math.prod(np.shape(frames)), np.shape(frames)[1]
     if chunk is None:

@@ -33,7 +33,7 @@ class Rollout(NamedTuple):
     graded: bool
     """Whether gradients could go back through it."""
 
-    leaf: bool
+    detached: bool
     """Whether the value was one without gradients then."""
 
     contexts: Tensor
@@ -46,7 +46,7 @@ class Rollout(NamedTuple):
     def fits(self, latents: Tensor) -> bool:
         """Whether it went along just this value, with gradients if such are wanted now."""
         same = self.latents is latents and self.version == _version(latents)
-        as_then = self.leaf == (not latents.requires_grad)
+        as_then = self.detached == (not latents.requires_grad)
         return same and as_then and (self.graded or not torch.is_grad_enabled())
 
 

@@ -42,6 +42,10 @@ class Likelihood(ABC):
     """A frame inside the support, or its every number, which takes the place of missing frames."""
 
     def __init__(self, event_shape: Sequence[int]) -> None:
+        if not isinstance(event_shape, Sequence):
+            raise TypeError(
+                f"{type(self).__name__}: event_shape must be a tuple of sizes, got {event_shape!r}"
+            )
         self.event_shape = tuple(event_shape)
         if not self.event_shape:
             raise ValueError(f"{type(self).__name__}: event_shape must have at least one size")

@@ -115,6 +115,9 @@ class GenerativeTemporalModel(nn.Module):
         check_choice(OWNER, "posterior", posterior, get_args(Posterior))
         check_choice(OWNER, "layout", layout, get_args(Layout))
         check_not_negative(OWNER, checkpoint_every=checkpoint_every)
+        if not isinstance(likelihood, Likelihood):
+            raise TypeError(f"{OWNER}: likelihood must be a Likelihood, got {likelihood!r}")
+        check_positive(OWNER, context_dim=context_dim, latent_dim=latent_dim)
         wanted = latent_dim + (context_dim if decoder_input == "latent+context" else 0)
         if decoder.input_dim != wanted:
             raise ValueError(

@@ -21,6 +21,7 @@ from pyro_gtm.experiments import run as run_module
 from pyro_gtm.experiments.checkpoint_file import CheckpointError, load_checkpoint, save_checkpoint
 from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.run import FolderTakenError, Interrupted, Run, RunError
+from pyro_gtm.infer import InvalidFramesError
 from pyro_gtm.infer.training import NonFiniteLossError
 
 STEPS = 12  # logs after 5, 10, 12; evaluations after 6, 12; checkpoints after 4, 8, 12
@@ -425,11 +426,11 @@ def spoil(run, step):
     run.experiment.draw = spoilt
 
 
-def test_non_finite_loss_is_named_and_the_last_checkpoint_good(tmp_path, whole):
+def test_bad_frames_are_named_and_the_last_checkpoint_good(tmp_path, whole):
     folder = tmp_path / "run"
     run = Run.start(folder, tiny())
     spoil(run, 7)
-    with pytest.raises(NonFiniteLossError, match=r"step 7: the .* is nan") as caught:
+    with pytest.raises(InvalidFramesError, match=r"step 7: .* frames at time 0") as caught:
         run.train()
     assert caught.value.step == 7
     assert [path.name for path in run.checkpoints()] == ["step-00000004.pt"]

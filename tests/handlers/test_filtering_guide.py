@@ -76,3 +76,15 @@ def test_works_inside_other_handlers(memory_name, layout, make_model, make_frame
     assert tape.latents.equal(latents)
     heads, width = pair.memory.read_shape
     assert not tape.contexts[-1, ..., : heads * width].any()
+
+
+def test_a_module_or_another_kind_of_guide_is_refused(make_model, make_frames):
+    pair, frames = make_model("vrnn"), make_frames()
+    with pytest.raises(TypeError, match=r"model of type GenerativeTemporalModel given"):
+        gtm.FilteringGuide(pair.program)
+    for function in (
+        gtm.evaluate,
+        lambda guide, frames: gtm.infer.importance_weighted_bound(guide, frames, num_particles=1),
+    ):
+        with pytest.raises(TypeError, match=r"guide of type function given"):
+            function(pair.ordinary_guide(), frames)

@@ -96,3 +96,8 @@ def test_impossible_event_shape_is_named(family, event, sentence):
 def test_impossible_scales_are_named(low, high):
     with pytest.raises(ValueError, match="0 < min_scale < max_scale"):
         gtm.GaussianLikelihood((2,), min_scale=low, max_scale=high)
+
+
+def test_a_size_is_no_shape():
+    with pytest.raises(TypeError, match="event_shape must be a tuple of sizes, got 28"):
+        gtm.BernoulliLikelihood(28)
