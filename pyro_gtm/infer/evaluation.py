@@ -156,7 +156,7 @@ def check_guide(function: str, guide: Any) -> None:
     Raises:
         TypeError: so it is.
     """
-    if not isinstance(guide, GuideMessenger):
+    if not hasattr(guide, "get_traces"):
         raise TypeError(
             f"{function}: guide of type {type(guide).__name__} given, an effect-based guide is "
             "allowed, such as gtm.FilteringGuide(model)"
