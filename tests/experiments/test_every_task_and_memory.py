@@ -49,9 +49,8 @@ def test_a_run_from_its_first_step_to_its_figures(task, memory_name, tmp_path):
     assert sum(kl) / num_steps + summary["reconstruction_per_frame"] == pytest.approx(per_frame)
     assert summary["oracle_kl_per_frame"][0] == pytest.approx(summary["new_frame_kl"], rel=1e-5)
     assert min(summary["oracle_kl_per_frame"]) >= 0
-    if (
-        task not in JUDGED_BY_CLASS
-    ):  # where an oracle KL is of one class, which may cost more than most
+    # Where an oracle KL is of one class, that may cost more than most.
+    if task not in JUDGED_BY_CLASS:
         assert max(summary["oracle_kl_per_frame"]) <= summary["new_frame_kl"] * 1.001
 
     # It is judged: frames were generated, and read.
@@ -61,7 +60,7 @@ def test_a_run_from_its_first_step_to_its_figures(task, memory_name, tmp_path):
     assert (summary["classifier_accuracy"] is not None) == (task in JUDGED_BY_CLASS)
 
     expected = {"training", "kl_per_frame", "frames"} | OWN_FIGURES.get(task, set())
-    if memory_name != "vrnn":
+    if hasattr(run.experiment.memory, "slots"):
         expected.add("attention")
     assert figures == expected
     assert not published_results(run.experiment.test_task, config.data), "the paper is not tiny"
