@@ -44,6 +44,7 @@ from pyro_gtm.experiments.comparison_table import (
 from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
 from pyro_gtm.experiments.config_fields import flat
 from pyro_gtm.experiments.data import MissingDataError
+from pyro_gtm.experiments.metrics_log import MetricsLog, Row
 from pyro_gtm.experiments.published import published_results
 from pyro_gtm.experiments.report import draw_figures
 from pyro_gtm.experiments.run import Interrupted, Run, RunError
@@ -55,7 +56,6 @@ from pyro_gtm.tasks import Task
 
 __all__ = ["Comparison", "FailedRunsError", "Stopped"]
 
-Row = dict[str, Any]
 Progress = Callable[[str, str, Row], None]
 
 PROCESSES: Any = get_context("spawn")  # a fork would inherit PyTorch's threads, or a GPU
@@ -247,11 +247,13 @@ class Comparison:
         return ours, process
 
     def _last_row(self, name: str) -> Row:
-        with suppress(OSError):
-            for line in reversed((self.folder / name / "metrics.jsonl").read_text().splitlines()):
-                with suppress(ValueError):  # the line in hand
-                    return cast(Row, json.loads(line))
-        return {}
+        rows = self._metrics(name).rows
+        return rows[-1] if rows else {}
+
+    def _metrics(self, name: str) -> MetricsLog:
+        metrics = MetricsLog(self.folder / name / "metrics.jsonl")
+        metrics.read()
+        return metrics
 
     def results(self) -> list[Result]:
         """One for each task and memory that has a finished run, in the order of the runs."""
@@ -291,10 +293,7 @@ class Comparison:
         for run, config in self.configs.items():
             summary = self._final(run) if config.task == name else None
             if summary is not None:
-                text = (self.folder / run / "metrics.jsonl").read_text()
-                rows = [json.loads(line) for line in text.splitlines()]
-                tests = [row for row in rows if row["split"] == "test"]
-                curves.setdefault(config.memory, []).append(tests)
+                curves.setdefault(config.memory, []).append(self._metrics(run).split("test"))
                 if summary["oracle_kl_per_frame"] is not None:
                     oracle_kl.append(summary["oracle_kl_per_frame"])
                 predictable, data = summary["predictable_by_frame"], config.data

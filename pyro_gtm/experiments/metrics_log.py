@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ class MetricsLog:
         self.path = path
         self.rows: list[Row] = []
 
-    def read(self, up_to_step: int) -> None:
+    def read(self, up_to_step: float = math.inf) -> None:
         """Read the rows up to a step: a killed run may have written some beyond."""
         self.rows = []
         for line in self.path.read_text().splitlines() if self.path.exists() else []:
