@@ -3,7 +3,7 @@
     python examples/train.py --memory introspective -o runs/recall
     python examples/what_does_it_remember.py runs/recall
 
-Before the recall phase every second sequence is given the memory of its neighbour, reads are cut,
+Before the recall phase every second sequence is given the memory of its neighbour, reads are zeroed,
 or writing is stopped half-way through the list.  Handlers do it; the model is none the wiser.
 """
 
@@ -44,7 +44,7 @@ def interventions(recall: int, num_steps: int) -> dict[str, AbstractContextManag
     return {
         "intact": nullcontext(),
         f"no writes from {middle} on": gtm.freeze_writes(from_step=middle),
-        "reads cut": gtm.lesion_memory(steps=range(recall, num_steps)),
+        "reads zeroed": gtm.lesion_memory(steps=range(recall, num_steps)),
         "swapped": swapped(recall),
     }
 

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from pyro_gtm.experiments.plotting import recall_under_interventions
 
-NAMES = ("intact", "no writes from 5 on", "reads cut", "swapped")
+NAMES = ("intact", "no writes from 5 on", "reads zeroed", "swapped")
 
 
 @pytest.mark.parametrize("layout, channels", [((0, 1), 1), ((10, 5), 3), ((50, 5), 1)])
