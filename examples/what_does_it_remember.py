@@ -4,7 +4,7 @@
     python examples/what_does_it_remember.py runs/recall
 
 Before the recall phase every second sequence is given the memory of its neighbour, reads are
-zeroed, or writing is stopped half-way through the list.  Handlers do it; the model is none the wiser.
+zeroed, or writing is stopped half-way through the list.  Handlers do it; the model is unchanged.
 """
 
 from __future__ import annotations
