@@ -98,8 +98,10 @@ def prepare_inputs(
     if frames is not None:
         if observed is not None:  # so that garbage reaches neither encoder nor gradients
             there = observed.reshape(*observed.shape, *[1] * len(event))
-            placeholder = torch.as_tensor(likelihood.placeholder, dtype=like.dtype)
-            frames = torch.where(there, frames, placeholder.to(like.device))
+            placeholder = likelihood.placeholder
+            if isinstance(placeholder, Tensor):
+                placeholder = placeholder.to(like)
+            frames = torch.where(there, frames, placeholder)
         if is_validation_enabled():
             check_support(likelihood, frames, observed)
     if controls is not None and is_validation_enabled():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import pyro_gtm as gtm
 from pyro_gtm.infer import importance_weighted_bound
+from pyro_gtm.model.networks import MLPDecoder, MLPEncoder
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -229,3 +230,35 @@ def test_bad_masks_are_named(case, layout, make_model, make_frames):
 def test_a_mask_without_frames_is_refused(layout, make_model):
     with pytest.raises(ValueError, match="mask and lengths say which frames there are"):
         make_model("vrnn", layout=layout).model()(num_steps=T, batch_size=B, lengths=LENGTHS)
+
+
+def test_a_placeholder_may_be_a_frame(layout):
+    """Where no one number is inside the support, as for one-hot frames."""
+
+    class OneHot(gtm.model.Likelihood):
+        placeholder = torch.tensor([1.0, 0.0, 0.0])
+
+        @property
+        def parameter_shape(self) -> tuple[int, ...]:
+            return (3,)
+
+        def __call__(self, parameters: Tensor) -> Any:
+            return pyro.distributions.OneHotCategorical(logits=parameters)
+
+    memory = gtm.RecurrentMemory(latent_dim=2, hidden_dim=4)
+    program = gtm.GenerativeTemporalModel(
+        context_dim=4,
+        latent_dim=2,
+        encoder=MLPEncoder((3,), 4, 4),
+        decoder=MLPDecoder(6, 4, (3,)),
+        likelihood=OneHot((3,)),
+        layout=layout,
+    )
+    frames = torch.eye(3)[torch.randint(3, (T, B))]
+    frames[2, 1] = torch.nan
+    mask = torch.ones(T, B, dtype=torch.bool)
+    mask[2, 1] = False
+    model = gtm.use_memory(memory)(program.model)
+    evaluation = gtm.evaluate(gtm.FilteringGuide(model), frames, mask=mask)
+    assert evaluation.reconstruction.isfinite().all()
+    assert evaluation.reconstruction[2, 1] == 0
