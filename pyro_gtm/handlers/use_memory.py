@@ -76,14 +76,15 @@ class use_memory(Messenger):
         self.name = name
         self.unrolling = unrolling
         self._warned = False
-        self._weights: AbstractContextManager[None] | None = None
+        self._weights: list[AbstractContextManager[None]] = []  # of entries within each other
         self._begin()
 
     def __enter__(self) -> Self:
         # First, since a handler whose __enter__ fails would stay on Pyro's stack.
         register_module(self.name, self.memory)
-        self._weights = drawing_weights(self.memory)
-        self._weights.__enter__()
+        weights = drawing_weights(self.memory)
+        weights.__enter__()
+        self._weights.append(weights)
         super().__enter__()
         self._begin()
         return self
@@ -91,9 +92,7 @@ class use_memory(Messenger):
     def __exit__(self, *exception: Any) -> None:
         self._begin()
         super().__exit__(*exception)
-        if self._weights is not None:
-            self._weights.__exit__(*exception)
-            self._weights = None
+        self._weights.pop().__exit__(*exception)
 
     def _begin(self) -> None:
         self._step = 0
