@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pyro
 import pytest
 import torch
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
@@ -92,6 +93,24 @@ def build_memory() -> Callable[..., gtm.MemoryModule]:
         return gtm.make_memory(name, latent_dim=latent_dim, **sizes)
 
     return build
+
+
+class Feed(Messenger):
+    """Latent sites get the values given, whoever draws them."""
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] and msg["name"] in self.values:
+            msg["value"], msg["done"] = self.values[msg["name"]], True
+
+
+@pytest.fixture
+def feed() -> type[Feed]:
+    """A handler that gives latent sites their values."""
+    return Feed
 
 
 class Model(NamedTuple):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["checkpointed", "checkpointed_with", "leaves_behind", "refusing_earlier_graphs"]
+__all__ = ["checkpointed", "checkpointed_with", "graph_time", "leaves_behind"]
 
 R = TypeVar("R")
 Function = Callable[..., "tuple[Tensor, ...]"]
@@ -54,50 +54,40 @@ def checkpointed_with(
     return results
 
 
-def leaves_behind(results: Iterable[Tensor]) -> list[Tensor]:
-    """The tensors with gradients, such as weights, from which ``results`` were made."""
-    return [node.variable for node in _nodes_behind(results) if hasattr(node, "variable")]
+def leaves_behind(results: Iterable[Tensor], made_since: int | None = None) -> list[Tensor]:
+    """The tensors with gradients, such as weights, from which ``results`` were made.
 
+    Args:
+        results: what was computed from them.
+        made_since: a number from :func:`graph_time`; None for any time.
 
-def _nodes_behind(results: Iterable[Tensor]) -> list[Any]:
-    """The nodes of the autograd graph behind ``results``."""
-    seen: dict[Any, None] = {}
+    Raises:
+        RuntimeError: something else with gradients was computed before that time: each block would
+            go back through its graph, which is freed by the first that does.
+    """
+    seen: set[Any] = set()
+    leaves: list[Tensor] = []
     waiting: list[Any] = [result.grad_fn for result in results]
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
             continue
-        seen[node] = None
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        elif made_since is not None and node._sequence_nr() < made_since:
+            raise RuntimeError(
+                "checkpoint_every must be 0 for a memory, network or cell that uses tensors "
+                "with gradients computed before the sequence, such as random weights"
+            )
         waiting.extend(following for following, _ in node.next_functions)
-    return list(seen)
+    return leaves
 
 
-@contextmanager
-def refusing_earlier_graphs() -> Iterator[Callable[[Iterable[Tensor]], list[Tensor]]]:
-    """Within it, :func:`leaves_behind` for what is computed within.
-
-    Raises:
-        RuntimeError: something depends on a tensor with gradients that was computed before: each
-            block would go back through that one's graph, which is freed by the first that does.
-    """
+def graph_time() -> int:
+    """A number that autograd's nodes made from now on exceed, and those made before do not."""
     with torch.enable_grad():
-        marker = torch.zeros((), requires_grad=True) * 1
-    begun = _sequence_number(marker.grad_fn)
-
-    def leaves_of(results: Iterable[Tensor]) -> list[Tensor]:
-        results = list(results)
-        for node in _nodes_behind(results):
-            if not hasattr(node, "variable") and _sequence_number(node) < begun:
-                raise RuntimeError(
-                    "checkpoint_every must be 0 for a memory, network or cell that uses tensors "
-                    "with gradients computed before the sequence, such as random weights"
-                )
-        return leaves_behind(results)
-
-    yield leaves_of
-
-
-def _sequence_number(node: Any) -> int:
+        node: Any = (torch.zeros((), requires_grad=True) * 1).grad_fn
     number: int = node._sequence_nr()
     return number
 

@@ -85,13 +85,16 @@ def check_written(memory: Steps, latent: Tensor, batch_shape: Sequence[int] | No
     """
     if not isinstance(latent, Tensor) or latent.dim() == 0:
         raise TypeError(f"gtm.write: latent must be a tensor (*batch, latent_dim), got {latent!r}")
-    if batch_shape is not None and latent.shape[:-1] != tuple(batch_shape):
-        broadcast_batch(torch.Size(batch_shape), latent.shape[:-1])
-        if torch.broadcast_shapes(batch_shape, latent.shape[:-1]) != tuple(batch_shape):
-            raise ValueError(
-                f"gtm.unroll: latent of batch shape {tuple(latent.shape[:-1])} written after the "
-                f"first step, the sequences have batch shape {tuple(batch_shape)}"
-            )
+    held, given = tuple(batch_shape or ()), latent.shape[:-1]
+    if (
+        batch_shape is not None
+        and given != held
+        and broadcast_batch(torch.Size(held), given) != held
+    ):
+        raise ValueError(
+            f"gtm.unroll: latent of batch shape {tuple(given)} written after the first step, the "
+            f"sequences have batch shape {held}"
+        )
     if latent.shape[-1] != memory.latent_dim:
         raise ValueError(
             f"gtm.write: latent of size {latent.shape[-1]} given, the memory in use takes "

@@ -10,7 +10,11 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from pyro_gtm.internals.activation_checkpointing import checkpointed_with, refusing_earlier_graphs
+from pyro_gtm.internals.activation_checkpointing import (
+    checkpointed_with,
+    graph_time,
+    leaves_behind,
+)
 from pyro_gtm.internals.checks import check_not_negative
 from pyro_gtm.internals.compiling import compiled_block
 from pyro_gtm.internals.memory_step import (
@@ -270,12 +274,11 @@ class Recurrence:
         first = [None if s is None else s[:1].detach() for s in sequences]
         # A cell is any function: one step tells which weights blocks depend on.
         detached = type(state)(*(part.detach() for part in state))
-        with refusing_earlier_graphs() as leaves_of:
-            one_step = _MappedBlock(_run_block, within)(
-                self.memory, cell, detached, latent.detach(), 1, *first
-            )
-            weights = leaves_of(_flatten(*one_step))
-        return _CheckpointedBlock(block, weights)
+        begun = graph_time()
+        one_step = _MappedBlock(_run_block, within)(
+            self.memory, cell, detached, latent.detach(), 1, *first
+        )
+        return _CheckpointedBlock(block, leaves_behind(_flatten(*one_step), made_since=begun))
 
 
 @dataclass(frozen=True)

@@ -441,18 +441,16 @@ class _Seen:
 
 def _sequences(batch_size: int, dataset_size: int | None) -> AbstractContextManager[object]:
     refuse_plate_at(-1, OWNER)
-    if dataset_size is not None:
-        check_positive(OWNER, dataset_size=dataset_size)
-        if dataset_size < batch_size:
-            raise ValueError(
-                f"{OWNER}: dataset_size={dataset_size} given, the batch alone has {batch_size}"
-            )
     if dataset_size is None:
-        plate = pyro.plate("sequences", batch_size, dim=-1)
-    else:
-        # The batch was drawn already: which sequences it holds does not matter, only how many.
-        subsample = torch.arange(batch_size)
-        plate = pyro.plate("sequences", dataset_size, subsample=subsample, dim=-1)
+        return refusing_wide_masks(pyro.plate("sequences", batch_size, dim=-1), OWNER)
+    check_positive(OWNER, dataset_size=dataset_size)
+    if dataset_size < batch_size:
+        raise ValueError(
+            f"{OWNER}: dataset_size={dataset_size} given, the batch alone has {batch_size}"
+        )
+    # The batch was drawn already: which sequences it holds does not matter, only how many.
+    subsample = torch.arange(batch_size)
+    plate = pyro.plate("sequences", dataset_size, subsample=subsample, dim=-1)
     return refusing_wide_masks(plate, OWNER)
 
 

@@ -363,22 +363,10 @@ def make_random(pair: Any, where: str) -> tuple[str, Tensor]:
     return f"{path}.weight", location
 
 
-class Feed(poutine.messenger.Messenger):
-    """Latent sites get the values given."""
-
-    def __init__(self, values: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.values = values
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] and msg["name"] in self.values:
-            msg["value"], msg["done"] = self.values[msg["name"]], True
-
-
 @pytest.mark.parametrize("posterior", ["residual", "direct"])
 @pytest.mark.parametrize("where", ["memory", "prior", "posterior", "encoder", "decoder"])
 def test_random_weights_are_the_same_in_both_layouts(
-    memory_name, where, posterior, make_model, make_frames
+    memory_name, where, posterior, make_model, make_frames, feed
 ):
     """Drawn once a run, as the noise of N(location, 0.1): loss and gradient of the location."""
     pair, frames = make_model(memory_name, posterior=posterior), make_frames(T, B)
@@ -395,7 +383,7 @@ def test_random_weights_are_the_same_in_both_layouts(
         one = pair.laid_out(layout)
         model = gtm.use_memory(one.memory)(one.program.model)
         guide = Guide(model)
-        with Feed(laid_out(latents, layout)):
+        with feed(laid_out(latents, layout)):
             loss = Trace_ELBO().differentiable_loss(model, guide, frames)
         model_trace, _ = guide.get_traces()
         assert model_trace.nodes[name]["value"].shape == location.shape  # not one a sequence
@@ -433,7 +421,7 @@ def test_a_process_with_random_weights_keeps_them(memory_name, make_model, make_
 
 
 @pytest.mark.parametrize("where", ["memory", "prior", "decoder"])
-def test_checkpointing_random_weights_is_refused_or_right(where, make_model, make_frames):
+def test_checkpointing_random_weights_is_refused_or_right(where, make_model, make_frames, feed):
     pair, frames = make_model("dnc"), make_frames(T, B)
     _, location = make_random(pair, where)
     noise, latents = 0.1 * torch.randn_like(location), torch.randn(B, T, 3)
@@ -447,7 +435,7 @@ def test_checkpointing_random_weights_is_refused_or_right(where, make_model, mak
         pair.program.checkpoint_every = every
         unrolling = gtm.Unrolling(checkpoint_every=0 if where == "decoder" else every)
         model = gtm.use_memory(pair.memory, unrolling=unrolling)(pair.program.model)
-        with Feed({"z": latents}):
+        with feed({"z": latents}):
             try:
                 loss = Trace_ELBO().differentiable_loss(model, Guide(model), frames)
             except RuntimeError as error:

@@ -9,7 +9,6 @@ import pyro
 import pytest
 import torch
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 import pyro_gtm as gtm
@@ -20,18 +19,6 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 T, B, C = 5, 3, 2
 LENGTHS = (5, 2, 3)
-
-
-class Feed(Messenger):
-    """Latent sites get the values given, whoever draws them."""
-
-    def __init__(self, values: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.values = values
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] and msg["name"] in self.values:
-            msg["value"], msg["done"] = self.values[msg["name"]], True
 
 
 def latents(layout: str, steps: Tensor) -> dict[str, Tensor]:
@@ -51,20 +38,28 @@ def padded(frames: Tensor, garbage: float) -> Tensor:
 @pytest.mark.parametrize("posterior", ["residual", "direct"])
 @pytest.mark.parametrize("writes", ["latent", "latent+frame"])
 def test_padded_batch_is_its_sequences_one_by_one(
-    memory_name, layout, bound, posterior, writes, make_model, make_frames, assert_same_gradients
+    memory_name,
+    layout,
+    bound,
+    posterior,
+    writes,
+    make_model,
+    make_frames,
+    assert_same_gradients,
+    feed,
 ):
     pair = make_model(memory_name, layout=layout, posterior=posterior, writes=writes, control_dim=C)
     frames, controls, steps = make_frames(T, B), torch.randn(T, B, C), torch.randn(T, B, 3)
     guide, model = pair.filtering_guide(), pair.model()
 
-    with Feed(latents(layout, steps)):
+    with feed(latents(layout, steps)):
         together = bound().differentiable_loss(
             model, guide, padded(frames, torch.nan), controls, lengths=LENGTHS
         )
     alone: Any = 0.0
     for b, length in enumerate(LENGTHS):
         part = slice(b, b + 1)
-        with Feed(latents(layout, steps[:length, part])):
+        with feed(latents(layout, steps[:length, part])):
             alone = alone + bound().differentiable_loss(
                 model, guide, frames[:length, part], controls[:length, part]
             )
@@ -114,12 +109,14 @@ def test_ordinary_guide_agrees(memory_name, layout, make_model, make_frames):
     assert losses[0] == pytest.approx(losses[1], rel=1e-10)
 
 
-def test_frames_around_a_gap_count_as_without_it(memory_name, layout, make_model, make_frames):
-    pair, frames, steps = make_model(memory_name, layout=layout), make_frames(T, B), None
+def test_frames_around_a_gap_count_as_without_it(
+    memory_name, layout, make_model, make_frames, feed
+):
+    pair, frames = make_model(memory_name, layout=layout), make_frames(T, B)
     mask = torch.ones(T, B, dtype=torch.bool)
     mask[2, 0] = mask[3, 1] = False
     steps = torch.randn(T, B, 3)
-    with Feed(latents(layout, steps)):
+    with feed(latents(layout, steps)):
         whole = gtm.evaluate(pair.filtering_guide(), frames)
         gap = gtm.evaluate(
             pair.filtering_guide(), frames.masked_fill(~mask[..., None, None, None], 9), mask=mask
@@ -141,15 +138,15 @@ def test_summary_is_over_the_frames_there_are(make_model, make_frames):
     assert summary["last_frame_kl"] == pytest.approx(sum(last) / B)
 
 
-def test_importance_weights_of_padded_sequences(memory_name, layout, make_model, make_frames):
+def test_importance_weights_of_padded_sequences(memory_name, layout, make_model, make_frames, feed):
     pair = make_model(memory_name, layout=layout)
     frames, steps = make_frames(T, B), torch.randn(T, B, 3)
     guide, mask = pair.filtering_guide(), torch.arange(T).unsqueeze(1) < torch.tensor(LENGTHS)
     given = padded(frames, torch.nan)
-    with Feed(latents(layout, steps)):
+    with feed(latents(layout, steps)):
         together = importance_weighted_bound(guide, given, mask=mask, num_particles=1)
     for b, length in enumerate(LENGTHS):
-        with Feed(latents(layout, steps[:length, b : b + 1])):
+        with feed(latents(layout, steps[:length, b : b + 1])):
             alone = importance_weighted_bound(guide, frames[:length, b : b + 1], num_particles=1)
         torch.testing.assert_close(together[b : b + 1], alone, rtol=1e-10, atol=1e-10)
 
