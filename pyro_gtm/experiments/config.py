@@ -16,7 +16,7 @@ from pyro_gtm.experiments.config_fields import check_settings, setting, settings
 from pyro_gtm.experiments.data import BINARISATIONS, SOURCES
 from pyro_gtm.infer.elbo import ELBOS
 from pyro_gtm.memory.registry import MEMORIES
-from pyro_gtm.model import DecoderInput, Posterior, Precision, Writes
+from pyro_gtm.model import DecoderInput, Posterior, Precision, Prior, Writes
 from pyro_gtm.model.likelihoods import LIKELIHOODS
 from pyro_gtm.model.networks import NETWORKS
 from pyro_gtm.tasks import task_class
@@ -168,9 +168,15 @@ class Config:
     )
     posterior: str = setting(
         "residual",
-        help="A residual Gaussian on the prior, or networks of its own.",
+        help="A residual Gaussian on the prior, networks of its own, or of the frame alone.",
         default_help=OF_PRESET,
         choices=get_args(Posterior),
+    )
+    prior: str = setting(
+        "gaussian",
+        help="A Gaussian, or a mixture of the posteriors that the memory recalls.",
+        choices=get_args(Prior),
+        compare=False,
     )
     latent_dim: int = setting(32, help="Size of z.", default_help=OF_PRESET, minimum=1)
     hidden_dim: int = setting(
