@@ -167,6 +167,8 @@ def _build_memory(config: Config, task: Task) -> MemoryModule:
             raise ValueError(f"memory option {name}: got {value!r}, must be true or false")
     if task.control_dim:
         options["control_dim"] = task.control_dim
+    if "recall" in taken and config.prior == "mixture":
+        options.setdefault("recall", True)
     if "slots" in taken:
         options.setdefault("slots", task.num_steps)
     try:

@@ -264,7 +264,7 @@ class AssociativeMemory(MemoryModule):
         hidden = self.controller.initial(batch_shape)
 
         def zeros(*shape: int) -> Tensor:
-            return hidden.new_zeros(*batch_shape, *shape)
+            return hidden.new_zeros((*batch_shape, *shape))
 
         return AssociativeState(
             hidden=hidden,

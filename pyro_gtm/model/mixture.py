@@ -28,7 +28,7 @@ from pyro_gtm.internals.activation_checkpointing import checkpointed
 from pyro_gtm.model.networks.gaussian import Parameters
 from pyro_gtm.ops import gaussian_parameters, recall
 
-__all__ = ["MixturePrior", "mix_heads", "mixture_prior"]
+__all__ = ["MixturePrior", "PartlyObserved", "mix_heads", "mixture_prior"]
 
 Shape = torch.Size | list[int] | tuple[int, ...]
 
@@ -140,6 +140,46 @@ class MixturePrior(dist.TorchDistribution):
         return torch.cat([of_slots.expand(*shape, -1), of_new.expand(shape).unsqueeze(-1)], dim=-1)
 
 
+class PartlyObserved(dist.TorchDistribution):
+    """The posterior for those sequences that have a frame, and the mixture itself for the others.
+
+    A draw from the mixture has no gradient with respect to the choice of its component.
+
+    Args:
+        posterior: a diagonal Gaussian over ``(Z,)``.
+        prior: what takes its place.
+        observed: the sequences that have a frame, ``(*batch)`` of bool.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (as torch declares it)
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(
+        self, posterior: dist.TorchDistribution, prior: MixturePrior, observed: Tensor
+    ) -> None:
+        self.posterior = posterior
+        self.prior = prior
+        self.observed = observed
+        shape = torch.broadcast_shapes(posterior.batch_shape, prior.batch_shape, observed.shape)
+        super().__init__(shape, posterior.event_shape, validate_args=False)
+
+    def expand(self, batch_shape: Shape, _instance: PartlyObserved | None = None) -> PartlyObserved:
+        return PartlyObserved(
+            self.posterior.expand(batch_shape), self.prior.expand(batch_shape), self.observed
+        )
+
+    def rsample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008
+        drawn = self.posterior.expand(self.batch_shape).rsample(sample_shape)
+        of_prior = self.prior.expand(self.batch_shape).sample(sample_shape)
+        return torch.where(self.observed.unsqueeze(-1), drawn, of_prior)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """``(*batch)``, in nats."""
+        of_posterior, of_prior = self.posterior.log_prob(value), self.prior.log_prob(value)
+        return torch.where(self.observed, of_posterior, of_prior)
+
+
 def mix_heads(log_shares: Tensor, gate_logits: Tensor) -> Tensor:
     """log w of the slots and of new, from what each head reads and how far it is trusted.
 
@@ -193,6 +233,12 @@ def mixture_prior(new: dist.TorchDistribution, gate_logits: Tensor) -> MixturePr
         (recalled.locations, recalled.scales),
         mix_heads(recalled.log_shares, gate_logits),
     )
+
+
+@register_kl(PartlyObserved, MixturePrior)
+def _kl_partly(posterior: PartlyObserved, prior: MixturePrior) -> Tensor:
+    bound = prior.kl_bound(gaussian_parameters("MixturePrior", posterior.posterior))
+    return torch.where(posterior.observed, bound, 0.0)
 
 
 @register_kl(Independent, MixturePrior)

@@ -25,7 +25,7 @@ from pyro_gtm.model.latent_process import (
     PosteriorTerms,
 )
 from pyro_gtm.model.likelihoods import Likelihood
-from pyro_gtm.model.mixture import MixturePrior, mixture_prior
+from pyro_gtm.model.mixture import MixturePrior, PartlyObserved, mixture_prior
 from pyro_gtm.model.networks.gaussian import GateHead, GaussianHead, Parameters
 from pyro_gtm.ops import begin, read, recurrence, write
 
@@ -255,8 +255,9 @@ class GenerativeTemporalModel(nn.Module):
                 context = self._read(_at(inputs.controls, t))
                 prior = self.prior(context)
                 posterior = seen.at(t, context, prior)
-                latent = pyro.sample(f"z_{t}", prior if posterior is None else posterior)
                 frame, observed = _at(inputs.frames, t), _at(inputs.observed, t)
+                fn = prior if posterior is None else _posterior_of_site(posterior, prior, observed)
+                latent = pyro.sample(f"z_{t}", fn)
                 self._write(latent, frame, observed, posterior)
 
     def _per_step(self, inputs: Inputs) -> Tensor:
@@ -266,9 +267,12 @@ class GenerativeTemporalModel(nn.Module):
             context = self._read(_at(inputs.controls, t))
             prior = self.prior(context)
             posterior = seen.at(t, context, prior)
-            latent = pyro.sample(f"z_{t}", prior, infer=_carrying(posterior))
-            emission = self.emission(latent, context)
             observed = _at(inputs.observed, t)
+            carried = None
+            if posterior is not None:
+                carried = _posterior_of_site(posterior, prior, observed)
+            latent = pyro.sample(f"z_{t}", prior, infer=_carrying(carried))
+            emission = self.emission(latent, context)
             if observed is not None:
                 emission = emission.mask(observed)
             frame = _sample_frames(f"x_{t}", emission, _at(inputs.frames, t))
@@ -508,10 +512,7 @@ class _Seen:
         return prior.posterior(self.terms)
 
     def at(self, t: int, context: Tensor, prior: TorchDistribution) -> Any:
-        """q(z_t | Ψ_t, x_t), equation 8; None without a frame.
-
-        Where some sequences have no frame, a mixture prior takes the posterior's place in those.
-        """
+        """q(z_t | Ψ_t, x_t), equation 8; None without a frame."""
         program, inputs = self.program, self.inputs
         if _at(inputs.frames, t) is None:
             return None
@@ -533,6 +534,15 @@ class _Seen:
             _gaussian_of(prior) if terms.needs_prior else None,
         )
         return Normal(*parameters).to_event(1)
+
+
+def _posterior_of_site(
+    posterior: TorchDistribution, prior: TorchDistribution, observed: Tensor | None
+) -> TorchDistribution:
+    """The posterior; where a frame is missing, a mixture prior itself."""
+    if observed is None or not isinstance(prior, MixturePrior):
+        return posterior
+    return PartlyObserved(posterior, prior, observed)
 
 
 def _gaussian_of(prior: TorchDistribution) -> Parameters:
