@@ -116,11 +116,14 @@ class lesion_memory(_AtChosenSteps):
         if not self._acts(self.steps is None or step in self.steps):
             return result
         state, context = memory.zero_reads(result.state, result.context, self.heads)
-        recall = result.recall
-        if recall is not None:
-            silent = range(count) if self.heads is None else self.heads
-            recall = recall.index_fill(-2, torch.tensor([*silent], device=recall.device), NEVER)
-        return result._replace(state=state, context=context, recall=recall)
+        details = result.details
+        if result.log_shares is not None:
+            shares = result.log_shares
+            silent = torch.tensor(
+                [*range(count)] if self.heads is None else self.heads, device=shares.device
+            )
+            details = {**details, "log_shares": shares.index_fill(-2, silent, NEVER)}
+        return MemoryStep(state, context, details)
 
 
 class freeze_writes(_AtChosenSteps):

@@ -143,7 +143,7 @@ class use_memory(Messenger):
             inputs, result = self._advance(msg, control)
             self._step += 1
             self._state, self._context, self._latent = result.state, result.context, None
-            self._shares = result.recall
+            self._shares = result.details.get("log_shares")
             self._components.add_step(inputs)
         return self._context
 

@@ -285,7 +285,7 @@ class Recurrence:
             latents = latents.expand(length, *begun.batch_shape, -1)
             whole = self.memory.unroll(begun.state, begun.latent, latents, begun.controls)
             if whole is not None:
-                recalls = None if whole.recalls is None else Recalls(whole.recalls)
+                recalls = None if whole.log_shares is None else Recalls(whole.log_shares)
                 return Run(
                     whole.state, latents[-1], length, begun.batch_shape, whole.contexts, (), recalls
                 )
@@ -319,7 +319,7 @@ class Recurrence:
             latent = written.expand(*begun.batch_shape, -1)
             for observer in self.observers:
                 observer.observe_write(latent)
-            recalls.append(result.recall)
+            recalls.append(result.details.get("log_shares"))
         told = None
         if self.memory.recall_length:
             shares = torch.stack(torch.broadcast_tensors(*recalls))
@@ -504,11 +504,11 @@ def _run_block(
 ) -> tuple[Any, Tensor, Outputs]:
     steps = []
     for control, *here in _steps(sequences, length):
-        state, context, _, recall = memory.step(state, latent, control)
+        state, context, details = memory.step(state, latent, control)
         written, *outputs = cell(context, *here)
         check_written(memory, written, context.shape[:-1])
         latent = written.expand(*context.shape[:-1], -1)
-        told = () if recall is None else (recall,)
+        told = (details["log_shares"],) if "log_shares" in details else ()
         steps.append((context, *told, *outputs))
     return state, latent, _join(steps)
 

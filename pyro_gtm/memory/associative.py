@@ -178,7 +178,7 @@ class AssociativeMemory(MemoryModule):
     Details of a step: ``read_weights`` w ``(*batch, R, L)``, slot 0 being the newest latent;
     ``read_gates`` sigmoid(g) ``(*batch, R, Z)``; and ``logits_succession``, ``logits_content``,
     ``logits_lag``, ``logits_position`` and, with controls, ``logits_place``, ``(*batch, R, L)``:
-    the terms whose sum the weights are the softmax of.
+    the terms whose sum the weights are the softmax of; ``log_shares`` log w.
 
     A slot that was never filled is never read: its weight is exactly zero.  In the first step all
     are, and the reads are zero.
@@ -323,9 +323,9 @@ class AssociativeMemory(MemoryModule):
             details={
                 "read_weights": attended.weights.squeeze(-2),
                 "read_gates": query.gates,
+                "log_shares": attended.log_weights.squeeze(-2),
                 **logits,
             },
-            recall=attended.log_weights.squeeze(-2),
         )
 
     def unroll(
@@ -372,7 +372,7 @@ class AssociativeMemory(MemoryModule):
                 last_hidden, cell, *kept, codes[-1], places[-1], state.writes + length
             ),
             contexts=torch.cat([reads.flatten(-2), hidden], dim=-1),
-            recalls=attended[0][..., 1:].movedim(-2, 0),  # (T, *, R, T - 1)
+            log_shares=attended[0][..., 1:].movedim(-2, 0),  # (T, *, R, T - 1)
         )
 
     def _attend_in_blocks(self, steps: _Steps, slots: _Slots, length: int) -> tuple[Tensor, Tensor]:

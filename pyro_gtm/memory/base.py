@@ -49,10 +49,13 @@ class MemoryStep(NamedTuple):
     ``usage`` ``(*batch, N)`` and gates; other names and shapes are left out.
     """
 
-    recall: Tensor | None = None
-    """Of what was written 1, 2, ..., K writes ago, the logarithm of the share it has in each head's
-    read, :data:`NEVER` for none: ``(*batch, R, K)``.  None for a memory without
-    (:attr:`MemoryModule.recall_length`)."""
+    @property
+    def log_shares(self) -> Tensor | None:
+        """What the reads are made of, the detail ``log_shares``: of what was written 1, 2, ..., K
+        writes ago, the logarithm of the share it has in each head's read, :data:`NEVER` for none:
+        ``(*batch, R, K)``.  None from a memory that does not tell
+        (:attr:`MemoryModule.recall_length`)."""
+        return self.details.get("log_shares")
 
 
 class MemoryUnroll(NamedTuple):
@@ -64,9 +67,9 @@ class MemoryUnroll(NamedTuple):
     contexts: Tensor
     """Ψ_1..Ψ_T: ``(T, *batch, context_dim)``."""
 
-    recalls: Tensor | None
-    """As :attr:`MemoryStep.recall`, but by step: of what was written in steps 1..T-1, the logarithm
-    of the share it has in each head's read: ``(T, *batch, R, T - 1)``."""
+    log_shares: Tensor | None
+    """As :attr:`MemoryStep.log_shares`, but by step: of what was written in steps 1..T-1, the
+    logarithm of the share it has in each head's read, ``(T, *batch, R, T - 1)``."""
 
 
 class MemoryModule(nn.Module):
@@ -81,8 +84,8 @@ class MemoryModule(nn.Module):
         context_dim: size of what is read each step.
         read_shape: ``(heads, word_size)`` of the reads at the front of the context.
         control_dim: size of the control c_t; 0 for tasks without one.
-        recall_length: K, of how many of the last writes :attr:`MemoryStep.recall` tells the shares
-            in a read; 0 for none.
+        recall_length: K, of how many of the last writes it tells what share they have in a read
+            (:attr:`MemoryStep.log_shares`); 0 for none.
     """
 
     reads_by_age: ClassVar[bool] = False

@@ -60,7 +60,7 @@ class IntrospectiveMemory(MemoryModule):
     """A buffer of the last ``slots`` latents, read by ``heads`` positional attentions.
 
     Details of a step: ``read_weights`` w ``(*batch, R, L)``, slot 0 being the newest latent, and
-    ``read_gates`` sigmoid(g) ``(*batch, R, Z)``.
+    ``read_gates`` sigmoid(g) ``(*batch, R, Z)``; ``log_shares`` log w ``(*batch, R, L)``.
 
     Args:
         latent_dim: Z, size of what is written each step.
@@ -149,8 +149,11 @@ class IntrospectiveMemory(MemoryModule):
         return MemoryStep(
             IntrospectiveState(hidden, cell, buffer),
             context,
-            details={"read_weights": weights, "read_gates": gates},
-            recall=log_weights,
+            details={
+                "read_weights": weights,
+                "read_gates": gates,
+                "log_shares": log_weights,
+            },
         )
 
     def _log_weights(self, logits: Tensor) -> Tensor:

@@ -184,15 +184,15 @@ class AddressedMemory(MemoryModule):
             for (name, shape), part in zip(self.parts.items(), parts, strict=True)
         }
         state, details = self.access(state, emitted, write)
-        recall = None
         if self.recall_length:
             if write:
                 added = details["write_weights"].sum(dim=-2)  # (*, N)
                 origins = trace_origins(state.origins, details["kept"], added)  # (*, N, K)
                 state = state._replace(origins=origins)
-            recall = shares_of(details["read_weights"], state.origins)  # (*, R, K)
+            shares = shares_of(details["read_weights"], state.origins)  # (*, R, K)
+            details = {**details, "log_shares": shares}
         context = torch.cat([state.reads.flatten(-2), hidden], dim=-1)  # (*batch, R * W + H)
-        return MemoryStep(state._replace(hidden=hidden, cell=cell), context, details, recall)
+        return MemoryStep(state._replace(hidden=hidden, cell=cell), context, details)
 
     def access(
         self, state: Any, emitted: Mapping[str, Tensor], write: bool = True

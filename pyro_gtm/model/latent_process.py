@@ -355,7 +355,7 @@ class LatentProcess(dist.TorchDistribution):
             prior = self.prior(context)
             observed = None if stored.observed is None else stored.observed[t]
             posterior = stored.parameters(context, features[t], observed, prior)
-            recalled = history.recalled(result.recall)
+            recalled = history.recalled(result.details["log_shares"])
             fn = MixturePrior(
                 prior,
                 (recalled.locations, recalled.scales),

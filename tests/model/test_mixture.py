@@ -174,7 +174,7 @@ def test_stacked_prior_is_a_plain_loop(posterior, make_model, make_frames, feed)
     for b in range(B):
         state, written, stored, total = memory.initial_state(()), torch.zeros(Z), [], 0.0
         for t in range(T):
-            state, context, details, _ = memory.step(state, written)
+            state, context, details = memory.step(state, written)
             gates = program.gates(context).softmax(-1)
             location, scale = program.prior_head(context)
             left, density = gates[-1], torch.zeros(())
