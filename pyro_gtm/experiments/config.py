@@ -148,7 +148,7 @@ class Config:
         "mlp",
         help="Encoder and decoder; conv wants a GPU: on two CPU cores it takes about 5 s a step "
         "and 30 s an evaluation, hours for the preset small.",
-        default_help=OF_PRESET,
+        default_help="the preset's, small_conv for rooms",
         registry=NETWORKS,
     )
     likelihood: str = setting(
@@ -178,7 +178,9 @@ class Config:
         choices=get_args(Prior),
         compare=False,
     )
-    latent_dim: int = setting(32, help="Size of z.", default_help=OF_PRESET, minimum=1)
+    latent_dim: int = setting(
+        32, help="Size of z.", default_help="the preset's, 64 for rooms", minimum=1
+    )
     hidden_dim: int = setting(
         256,
         help="Width of the encoder, decoder, prior and posterior networks; the memory's is "

@@ -199,7 +199,7 @@ class AssociativeMemory(MemoryModule):
     """
 
     reads_by_age = True
-    controller_fields = ("hidden", "cell")
+    controller_fields = ("hidden", "cell", "place", "writes")
 
     def __init__(
         self,
