@@ -199,7 +199,7 @@ class AssociativeMemory(MemoryModule):
     """
 
     reads_by_age = True
-    controller_fields = ("hidden", "cell", "place", "writes")
+    controller_fields = ("hidden", "cell", "place")
 
     def __init__(
         self,

@@ -217,7 +217,7 @@ class DNCMemory(AddressedMemory):
         written = write_gates.unsqueeze(-1) * interpolate(free, similar, allocation_gates)
         erase = emitted["erase"].sigmoid()  # (*, 1, W)
         memory = erase_and_add(state.memory, written, erase, emitted["add"])  # (*, N, W)
-        kept = 1 - written.squeeze(-2) * erase.mean(-1) if self.recall_length else None  # (*, N)
+        kept = 1 - written.squeeze(-2) * erase.mean(-1)  # (*, N)
 
         write_weights = written.squeeze(-2)  # (*, N)
         links = update_links(state.links, state.precedence, write_weights, self.itself)  # (*, N, N)
@@ -249,7 +249,7 @@ class DNCMemory(AddressedMemory):
             "read_modes": modes,
             "link_sharpness": links.detach().amax(dim=-1),
             "memory": memory,
-            **({} if kept is None else {"kept": kept}),
+            **({"kept": kept} if self.recall_length else {}),
         }
 
 

@@ -153,7 +153,7 @@ class LRUMemory(AddressedMemory):
         gates = emitted["gates"].squeeze(-1).sigmoid()  # (*, R)
         unused = least_used(state.usage, self.heads)  # (*, R, N)
         write_weights = interpolate(state.read_weights, unused, gates)  # (*, R, N)
-        memory, kept = state.memory, None
+        memory, kept = state.memory, torch.ones_like(state.usage)
         if write:
             kept = 1 - unused.sum(dim=-2)  # (*, N)
             memory = memory * kept.unsqueeze(-1) + write_weights.mT @ emitted["add"]  # (*, N, W)
@@ -172,5 +172,5 @@ class LRUMemory(AddressedMemory):
             "usage": usage,
             "write_gates": gates,
             "memory": memory,
-            **({} if kept is None else {"kept": kept}),
+            **({"kept": kept} if self.recall_length else {}),
         }

@@ -179,11 +179,10 @@ class NTMMemory(AddressedMemory):
         weights = sharpen(weights, 1 + F.softplus(emitted["exponents"].squeeze(-1)))
         read_weights, write_weights = weights.split([self.heads, self.write_heads], dim=-2)
 
-        memory, kept = state.memory, None
+        memory, kept = state.memory, torch.ones_like(weights[..., 0, :])
         if write:
             erase = emitted["erase"].sigmoid()
-            if self.recall_length:
-                kept = (1 - write_weights * erase.mean(-1, keepdim=True)).prod(-2)  # (*, N)
+            kept = (1 - write_weights * erase.mean(-1, keepdim=True)).prod(-2)  # (*, N)
             memory = erase_and_add(memory, write_weights, erase, emitted["add"])  # (*, N, W)
         else:
             write_weights = torch.zeros_like(write_weights)
@@ -194,5 +193,5 @@ class NTMMemory(AddressedMemory):
             "content_gates": gates,
             "shifts": shifts,
             "memory": memory,
-            **({} if kept is None else {"kept": kept}),
+            **({"kept": kept} if self.recall_length else {}),
         }
