@@ -1,5 +1,6 @@
 """Inference: the optimiser, the training loop, evaluation and generation."""
 
+from pyro_gtm.infer.addressing import Addresses, addresses
 from pyro_gtm.infer.batch import Batch
 from pyro_gtm.infer.captured import CapturedSVI, NotCapturedWarning
 from pyro_gtm.infer.check_observations import InvalidFramesError, check_observations
@@ -11,6 +12,7 @@ from pyro_gtm.infer.optim import FusedAdam, NonFiniteGradientError
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 
 __all__ = [
+    "Addresses",
     "Batch",
     "CapturedSVI",
     "DeviceTraceMeanField_ELBO",
@@ -21,6 +23,7 @@ __all__ = [
     "NonFiniteGradientError",
     "NonFiniteLossError",
     "NotCapturedWarning",
+    "addresses",
     "check_observations",
     "continue_frames",
     "evaluate",
