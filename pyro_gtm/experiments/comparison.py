@@ -3,9 +3,11 @@
 ::
 
     FOLDER/
-      perfect_recall-ntm-0/ ...   a run folder each: task, memory, seed
-      results.csv  results.md     one line for each task and memory, over the seeds
+      perfect_recall-ntm-0/ ...   a run folder each: task, contestant, seed
+      results.csv  results.md     one line for each task and contestant, over the seeds
       perfect_recall.png          a figure for each task
+
+A contestant is a memory or, with the mixture prior, ``ntm+mixture``.
 
 Every run has a process of its own.  A comparison that was interrupted is continued by asking for it
 again: finished runs are taken as they are, begun ones go on where they were saved.
@@ -35,9 +37,11 @@ from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.build import build_experiment
 from pyro_gtm.experiments.checkpoint_file import CheckpointError, saved_step_in
 from pyro_gtm.experiments.comparison_table import (
+    FACTS,
     METRICS,
     REFERENCES,
     Result,
+    contestant,
     markdown_report,
     over_seeds,
 )
@@ -94,13 +98,13 @@ class FailedRunsError(RuntimeError):
 class Comparison:
     """Runs to be compared, in one folder.
 
-    To make one builds an experiment of each task and memory in this process: Pyro's parameter
+    To make one builds an experiment of each task and contestant in this process: Pyro's parameter
     store is emptied and PyTorch seeded, as :func:`~pyro_gtm.experiments.build.build_experiment`
     says.  Training leaves both alone.
 
     Args:
         folder: where they are or will be.
-        configs: one for each run; no two with the same task, memory and seed.
+        configs: one for each run; no two with the same task, memory, prior and seed.
 
     Raises:
         ValueError: there are none, two have the same name, or one cannot be built.
@@ -115,13 +119,13 @@ class Comparison:
         self.folder = folder
         self.configs = {_name(config): config for config in configs}
         if len(self.configs) < len(configs):
-            raise ValueError("a comparison cannot have a task, memory and seed twice")
+            raise ValueError("a comparison cannot have a task, memory, prior and seed twice")
         for name in self.configs:
             self._check_fits(name)
         self.tasks: dict[str, Task] = {}
         """The tasks, over held-out data."""
         # What is impossible is said before anything starts; a seed makes no difference to that.
-        for config in {(c.task, c.memory): c for c in configs}.values():
+        for config in {(c.task, _contestant(c)): c for c in configs}.values():
             self.tasks[config.task] = build_experiment(config).test_task
 
     def _check_fits(self, name: str) -> None:
@@ -256,17 +260,17 @@ class Comparison:
         return metrics
 
     def results(self) -> list[Result]:
-        """One for each task and memory that has a finished run, in the order of the runs."""
+        """One for each task and contestant that has a finished run, in the order of the runs."""
         groups: dict[tuple[str, str], list[Row]] = {}
         for name, config in self.configs.items():
             summary = self._final(name)
             if summary is not None:
-                groups.setdefault((config.task, config.memory), []).append(summary)
+                groups.setdefault((config.task, _contestant(config)), []).append(summary)
         return [
             over_seeds(
-                summaries, published_results(self.tasks[task], summaries[0]["data"]).get(memory)
+                summaries, published_results(self.tasks[task], summaries[0]["data"]).get(name)
             )
-            for (task, memory), summaries in groups.items()
+            for (task, name), summaries in groups.items()
         ]
 
     def write(self) -> list[Path]:
@@ -289,11 +293,15 @@ class Comparison:
     def _figure(self, name: str) -> Figure:
         """The paper's three panels for one task, with the mean oracle KL of these runs."""
         curves: dict[str, list[list[Row]]] = {}
+        bounds = set()
         oracle_kl = []
         for run, config in self.configs.items():
             summary = self._final(run) if config.task == name else None
             if summary is not None:
-                curves.setdefault(config.memory, []).append(self._metrics(run).split("test"))
+                label = _contestant(config)
+                curves.setdefault(label, []).append(self._metrics(run).split("test"))
+                if config.prior == "mixture":
+                    bounds.add(label)
                 if summary["oracle_kl_per_frame"] is not None:
                     oracle_kl.append(summary["oracle_kl_per_frame"])
                 predictable, data = summary["predictable_by_frame"], config.data
@@ -303,11 +311,16 @@ class Comparison:
             torch.tensor(predictable),  # the same for all, as they are judged on the same sequences
             oracle_kl=torch.tensor(oracle_kl).mean(0) if oracle_kl else None,
             published={m: result._asdict() for m, result in published.items() if m in curves},
+            bounds=bounds,
         )
 
 
+def _contestant(config: Config) -> str:
+    return contestant(config.memory, config.prior)
+
+
 def _name(config: Config) -> str:
-    return f"{config.task}-{config.memory}-{config.seed}"
+    return f"{config.task}-{_contestant(config)}-{config.seed}"
 
 
 def _read_summary(folder: Path) -> Row | None:
@@ -316,7 +329,7 @@ def _read_summary(folder: Path) -> Row | None:
         summary = json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
         return None
-    needed = {"num_steps", "oracle_kl_per_frame", "predictable_by_frame", *METRICS, *REFERENCES}
+    needed = {"oracle_kl_per_frame", "predictable_by_frame", *FACTS, *METRICS, *REFERENCES}
     known = isinstance(summary, dict) and needed <= summary.keys()
     return summary if known else None
 

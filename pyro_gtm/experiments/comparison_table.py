@@ -1,4 +1,4 @@
-"""Table of a comparison: one line for each task and memory, over the seeds."""
+"""Table of a comparison: one line for each task and contestant, over the seeds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ from typing import Any, cast
 
 from pyro_gtm.experiments.published import Published
 
-__all__ = ["METRICS", "REFERENCES", "Result", "markdown_report", "over_seeds"]
+__all__ = [
+    "FACTS",
+    "METRICS",
+    "REFERENCES",
+    "Result",
+    "contestant",
+    "markdown_report",
+    "over_seeds",
+]
 
 Row = dict[str, Any]
+
+FACTS = ("task", "data", "memory", "prior", "posterior", "writes", "num_steps", "parameters")
+"""What a run's summary says of the run, and its seeds have in common."""
 
 METRICS = (
     "recall_kl",
@@ -32,9 +43,16 @@ REFERENCES = (
 """Metrics of a run's summary to be held against these: the mean over seeds."""
 
 
+def contestant(memory: str, prior: str) -> str:
+    """The name in a comparison: ``"associative+mixture"`` for a memory with the mixture prior."""
+    return memory if prior == "gaussian" else f"{memory}+{prior}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One memory on one task, over the seeds; KL, negative ELBO and IWAE bound in nats.
+    """One contestant on one task, over the seeds; KL, negative ELBO and IWAE bound in nats.
+
+    With ``prior="mixture"`` every KL is a bound on it, not to be compared with that of a Gaussian.
 
     A metric is None where it cannot be had (no frame can be predicted, say), a spread is the
     standard deviation over seeds and None for one seed, and what is published None for sizes that
@@ -44,6 +62,9 @@ class Result:
     task: str
     data: str
     memory: str
+    prior: str
+    posterior: str
+    writes: str
     num_steps: int
     parameters: int
     seeds: int
@@ -91,21 +112,23 @@ def markdown_report(results: Sequence[Result]) -> str:
         f"{first.num_steps:,} steps, held-out sequences, nats a frame: less is better, but of "
         "recall accuracy, the share of generated frames that are right. *KL of a new frame*: of "
         "one of which the past tells nothing. *Oracle KL*: of a perfect memory to which new frames "
-        "cost as much." + _of_the_paper(results),
+        "cost as much." + _of_mixtures(results) + _of_the_paper(results),
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
     ]
     for result in results:
+        bound = "≤ " if result.prior == "mixture" else ""
         cells = [
             f"{result.task} ({result.data})",
-            result.memory,
-            _with_spread(result.new_frame_kl),
+            contestant(result.memory, result.prior),
+            _with_spread(result.new_frame_kl, prefix=bound),
             _beside(
-                _with_spread(result.recall_kl, result.recall_kl_spread), result.recall_oracle_kl
+                _with_spread(result.recall_kl, result.recall_kl_spread, bound),
+                result.recall_oracle_kl,
             ),
             _beside(
-                _with_spread(result.last_frame_kl, result.last_frame_kl_spread),
+                _with_spread(result.last_frame_kl, result.last_frame_kl_spread, bound),
                 result.last_frame_oracle_kl,
             ),
             _as_published(result.published_last_frame_kl),
@@ -124,6 +147,23 @@ def markdown_report(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
+def _of_mixtures(results: Sequence[Result]) -> str:
+    """What a mixture prior is and, where others differ in more than it, in what."""
+    settings: dict[str, list[str]] = {}
+    for result in results:
+        said = f"posterior {result.posterior}, writes {result.writes}"
+        if said not in settings.setdefault(result.prior, []):
+            settings[result.prior].append(said)
+    if "mixture" not in settings:
+        return ""
+    each = "; ".join(f"{prior}: {' or '.join(said)}" for prior, said in settings.items())
+    return (
+        f" *+mixture*: with the mixture prior ({each}). Its KL is a bound, marked ≤, and not to be "
+        "compared with the KL of a Gaussian prior; negative ELBO, negative IWAE bound and recall "
+        "accuracy are."
+    )
+
+
 def _of_the_paper(results: Sequence[Result]) -> str:
     updates = [r.published_updates for r in results if r.published_updates is not None]
     if not updates:
@@ -139,10 +179,10 @@ def _of_the_paper(results: Sequence[Result]) -> str:
     return f"{sentence}."
 
 
-def _with_spread(mean: float | None, spread: float | None = None) -> str:
+def _with_spread(mean: float | None, spread: float | None = None, prefix: str = "") -> str:
     if mean is None:
         return "–"
-    return f"{mean:.2f}" if spread is None else f"{mean:.2f} ± {spread:.2f}"
+    return f"{prefix}{mean:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
 
 
 def _beside(figure: str, other: float | None) -> str:
@@ -165,12 +205,8 @@ def over_seeds(summaries: Sequence[Row], published: Published | None) -> Result:
             spread = statistics.stdev(values) if known and len(values) > 1 else None
             figures[f"{name}_spread"] = spread
     return Result(
-        task=first["task"],
-        data=first["data"],
-        memory=first["memory"],
-        num_steps=first["num_steps"],
-        parameters=first["parameters"],
         seeds=len(summaries),
+        **cast(Any, {name: first[name] for name in FACTS}),
         **cast(Any, figures),
         **cast(Any, {f"published_{f}": getattr(published, f, None) for f in Published._fields}),
     )

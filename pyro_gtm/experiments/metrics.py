@@ -14,21 +14,35 @@ from torch import Tensor
 from pyro_gtm.experiments.classifier import train_classifier
 from pyro_gtm.experiments.experiment import EVALUATION_SEED, Experiment, eval_mode
 from pyro_gtm.experiments.scores import class_score, nearest_image_score
+from pyro_gtm.infer.addressing import addresses
 from pyro_gtm.infer.evaluation import Evaluation
 from pyro_gtm.infer.generation import continue_frames
 from pyro_gtm.infer.importance import importance_weighted_bound
 from pyro_gtm.tasks import ImageTask, NewFrameKL, Sequences, Task
 
-__all__ = ["PARTICLES", "assess", "generate", "new_frame_kl"]
+__all__ = ["PARTICLES", "assess", "generate", "kl_name", "new_frame_kl"]
 
 PARTICLES = 10
 """K of the negative IWAE bound by default."""
+
+LEAST_LOG_WEIGHT = -50.0
+"""What the logarithm of a weight counts as at least: a slot that was overwritten has weight 0."""
+
+
+def kl_name(prior: str) -> str:
+    """What the KL of a run is called: of a mixture prior it is a bound on it, and not to be
+    compared with that of a Gaussian."""
+    return "KL bound" if prior == "mixture" else "KL"
 
 
 def assess(
     experiment: Experiment, batch: Sequences | None = None, *, particles: int = PARTICLES
 ) -> dict[str, Any]:
     """Metrics of a trained model, in nats but for accuracies.
+
+    With a mixture prior every KL is a bound on it (:class:`~pyro_gtm.model.MixturePrior`).  What
+    can be compared with a Gaussian prior is the negative ELBO, the negative IWAE bound and the
+    recall accuracy.
 
     Args:
         experiment: with its trained model.
@@ -48,7 +62,10 @@ def assess(
           for a class, to be read by a classifier as of that class; ``recall_accuracy_chance``, that
           of guessing; ``recall_accuracy_frames``, the number of frames judged;
           ``classifier_accuracy`` on held-out images, for the same reading.  None where nothing can
-          be judged.
+          be judged;
+        - ``right_slot_log_weight``, with a mixture prior: log w of the slots that hold the frame
+          which is shown again, the mean over predictable frames of which there is one, at least
+          -50 each; else None.
     """
     batch = experiment.held_out() if batch is None else batch
     task = experiment.test_task
@@ -66,6 +83,7 @@ def assess(
         "negative_iwae_bound_per_frame": -bound.item() / len(batch.frames),
         "negative_iwae_bound_per_sequence": -bound.item(),
         **_recall_accuracy(experiment, batch),
+        "right_slot_log_weight": _right_slot_log_weight(experiment, batch),
     }
 
 
@@ -139,3 +157,13 @@ def _recall_accuracy(experiment: Experiment, batch: Sequences) -> dict[str, Any]
         "recall_accuracy_frames": score.num_frames,
         "classifier_accuracy": accuracy,
     }
+
+
+def _right_slot_log_weight(experiment: Experiment, batch: Sequences) -> float | None:
+    recalled = batch.predictable & (batch.repeats >= 0)
+    if experiment.config.prior != "mixture" or not recalled.any():
+        return None
+    with eval_mode(experiment):
+        found = addresses(experiment.guide, batch.frames, batch.controls)
+    right = found.log_weight_of_right(batch.repeats)[recalled]
+    return right.clamp(min=LEAST_LOG_WEIGHT).mean().item()

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.experiment import Experiment, eval_mode
-from pyro_gtm.experiments.metrics import generate, new_frame_kl
+from pyro_gtm.experiments.metrics import generate, kl_name, new_frame_kl
 from pyro_gtm.experiments.run import Run
 from pyro_gtm.handlers import record_memory
+from pyro_gtm.infer.addressing import addresses
 from pyro_gtm.infer.generation import reconstruct
 from pyro_gtm.tasks import Sequences
 
@@ -40,7 +41,9 @@ def draw_figures(run: Run) -> list[Path]:
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)
     figures = {
-        "training": plotting.training_curves(run.split("train"), run.split("test")),
+        "training": plotting.training_curves(
+            run.split("train"), run.split("test"), kl=kl_name(run.experiment.config.prior)
+        ),
         **draw_evaluation(run.experiment, run.experiment.held_out()),
     }
     paths = []
@@ -60,7 +63,8 @@ def draw_evaluation(experiment: Experiment, batch: Sequences) -> dict[str, Figur
     Returns:
         ``kl_per_frame``, with the oracle KL of the task; those of :func:`draw_sequences`; and
         ``attention`` for a memory that attends: averaged over sequences for one that does so by
-        position; for one that records what it writes too, in the first sequence.
+        position; for one that records what it writes too, or why it reads, in the first sequence;
+        and ``addresses`` for a mixture prior.
     """
     recalled = batch.predictable.float().mean(1)  # (T,)
     with record_memory() as tape:
@@ -73,10 +77,25 @@ def draw_evaluation(experiment: Experiment, batch: Sequences) -> dict[str, Figur
             recalled,
             spread={name: kl.std(1)} if kl.shape[1] > 1 else None,
             oracle_kl=None if new_frame is None else experiment.test_task.oracle_kl(new_frame),
+            kl=kl_name(experiment.config.prior),
         ),
         **draw_sequences(experiment, batch, experiment.test_task.num_given),
     }
-    if experiment.memory.reads_by_age:
+    if experiment.config.prior == "mixture":
+        with eval_mode(experiment):
+            found = addresses(experiment.guide, batch.frames, batch.controls)
+        figures["addresses"] = plotting.addresses_over_time(
+            found.log_weights.exp(),
+            found.log_responsibilities.exp(),
+            batch.predictable,
+            batch.repeats,
+        )
+    if any(name.startswith("logits_") for name in tape):
+        # What is recalled is in another slot in each sequence.
+        figures["attention"] = plotting.association_over_time(
+            {name: tape[name][:, 0] for name in tape}, batch.predictable[:, 0], batch.repeats[:, 0]
+        )
+    elif experiment.memory.reads_by_age:
         gates = tape["read_gates"].mean(1) if "read_gates" in tape.names else None
         figures["attention"] = plotting.attention_over_time(
             tape["read_weights"].mean(1), recalled, gates
@@ -136,6 +155,7 @@ def draw_sequences(
 
 def summary_table(summary: dict[str, Any]) -> str:
     """The metrics worth reading first, as aligned text."""
+    kl, is_mixture = kl_name(summary["prior"]), summary["prior"] == "mixture"
     rows = [
         ("negative ELBO", f"{summary['negative_elbo_per_frame']:.2f} nats a frame"),
         ("", f"{summary['negative_elbo_per_sequence']:.1f} nats a sequence"),
@@ -143,9 +163,16 @@ def summary_table(summary: dict[str, Any]) -> str:
             f"negative IWAE bound (K={summary['particles']})",
             f"{summary['negative_iwae_bound_per_frame']:.2f} nats a frame",
         ),
-        ("KL of a new frame", _nats(summary["new_frame_kl"], "nats")),
-        ("recall KL", _beside_oracle(summary, "recall_kl", "recall_oracle_kl", "nats a frame")),
-        ("last-frame KL", _beside_oracle(summary, "last_frame_kl", "last_frame_oracle_kl", "nats")),
+        (f"{kl} of a new frame", _nats(summary["new_frame_kl"], "nats")),
+        (f"recall {kl}", _beside_oracle(summary, "recall_kl", "recall_oracle_kl", "nats a frame")),
+        (
+            f"last-frame {kl}",
+            _beside_oracle(summary, "last_frame_kl", "last_frame_oracle_kl", "nats"),
+        ),
+    ]
+    if is_mixture:
+        rows.append(("log w of the right slot", _nats(summary["right_slot_log_weight"], "nats")))
+    rows += [
         ("recall accuracy", _recall_accuracy(summary)),
         ("parameters", f"{summary['parameters']:,}"),
     ]
@@ -153,10 +180,16 @@ def summary_table(summary: dict[str, Any]) -> str:
         pace = f"{summary['steps_per_second']:.1f} steps a second on {summary['device']}"
         rows.append(("speed", pace))
     title = (
-        f"{summary['task']}, {summary['memory']} memory, {summary['num_steps']:,} steps, "
+        f"{summary['task']}, {summary['memory']} memory, {'mixture prior, ' * is_mixture}"
+        f"{summary['num_steps']:,} steps, "
         f"seed {summary['seed']}; held-out sequences of {len(summary['kl_per_frame'])} frames"
     )
-    return "\n".join([title, *(f"  {name:<28}{value}" for name, value in rows)])
+    lines = [title, *(f"  {name:<28}{value}" for name, value in rows)]
+    if is_mixture:
+        lines.append(
+            "  (KL bound: of the mixture prior; not to be compared with the KL of a Gaussian prior)"
+        )
+    return "\n".join(lines)
 
 
 def _beside_oracle(summary: dict[str, Any], metric: str, oracle: str, unit: str) -> str:

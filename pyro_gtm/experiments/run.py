@@ -344,6 +344,9 @@ class Run:
         experiment, config = self.experiment, self.experiment.config
         return {
             "memory": config.memory,
+            "prior": config.prior,
+            "posterior": config.posterior,
+            "writes": config.writes,
             "task": config.task,
             "task_options": {**config.task_options},
             "data": config.data,

@@ -1,4 +1,4 @@
-"""Addresses under a mixture prior: which write each latent was expected, and found, to come from."""
+"""Addresses under a mixture prior: which write a latent was expected, and found, to come from."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Addresses(NamedTuple):
         Raises:
             ValueError: another shape, or a step that is not earlier.
         """
-        length, batch_size, columns = self.log_weights.shape
+        length, batch_size = self.log_weights.shape[:2]
         steps = torch.arange(length, device=repeats.device).unsqueeze(-1)  # (T, 1)
         if repeats.shape != (length, batch_size) or ((repeats < -1) | (repeats >= steps)).any():
             raise ValueError(
@@ -124,7 +124,7 @@ def _mixture_sites(trace: Trace) -> list[tuple[Tensor, Tensor]]:
     for name, site in trace.nodes.items():
         if site["type"] != "sample" or site["is_observed"]:
             continue
-        fn, value = site["fn"], site["value"]
+        fn, value = site["fn"], cast(Tensor, site["value"])
         if isinstance(fn, LatentProcess) and fn.mixture is not None:
             mixtures = cast(MixturePrior, fn.factors(value))
             responsibilities = mixtures.log_responsibilities(value.movedim(-2, 0))

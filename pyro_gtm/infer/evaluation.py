@@ -28,7 +28,8 @@ class Evaluation(NamedTuple):
 
     kl: Tensor
     """KL[q(z_t | z_{<t}, x_{<=t}) ‖ p(z_t | z_{<t})], analytic: ``(T, B)``; 0 for a missing frame,
-    whose posterior is the prior."""
+    whose posterior is the prior.  Of a mixture prior the bound on it
+    (:class:`~pyro_gtm.model.MixturePrior`)."""
 
     reconstruction: Tensor
     """-log p(x_t | z_t, Ψ_t): ``(T, B)``; 0 for a missing frame."""

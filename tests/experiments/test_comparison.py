@@ -23,7 +23,13 @@ import torch
 
 from pyro_gtm.experiments import comparison as comparison_module
 from pyro_gtm.experiments.comparison import Comparison, FailedRunsError, Stopped
-from pyro_gtm.experiments.comparison_table import METRICS, REFERENCES, markdown_report, over_seeds
+from pyro_gtm.experiments.comparison_table import (
+    FACTS,
+    METRICS,
+    REFERENCES,
+    markdown_report,
+    over_seeds,
+)
 from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.published import Published
@@ -167,6 +173,28 @@ def test_the_papers_values_stand_beside_ours_where_it_has_them(trained):
     iwae = f"{result.negative_iwae_bound_per_frame:.2f}"
     assert f"(0.00) | 8 | {elbo} | {iwae} | 82.8 |" in markdown_report([beside])
     assert "after 1,000,000 updates" in markdown_report([beside])
+
+
+def test_a_memory_with_either_prior_is_in_one_table_which_says_what_its_kl_is(tmp_path):
+    recalling = {"prior": "mixture", "posterior": "frame", "writes": "mean"}
+    comparison = Comparison(tmp_path, [tiny("associative"), tiny("associative", **recalling)])
+    comparison.train()
+    gaussian, mixture = comparison.results()
+    assert [result.prior for result in (gaussian, mixture)] == ["gaussian", "mixture"]
+    assert (tmp_path / "perfect_recall-associative+mixture-0" / "summary.json").is_file()
+    table = markdown_report([gaussian, mixture])
+    lines = table.splitlines()[-2:]
+    assert f"| associative | {gaussian.new_frame_kl:.2f} | {gaussian.recall_kl:.2f} (" in lines[0]
+    bounds = f"| ≤ {mixture.new_frame_kl:.2f} | ≤ {mixture.recall_kl:.2f} ("
+    assert f"| associative+mixture {bounds}" in lines[1]
+    assert f"| ≤ {mixture.last_frame_kl:.2f} (" in lines[1]
+    assert "gaussian: posterior residual, writes latent; mixture: posterior frame" in table
+    assert "marked ≤, and not to be compared" in table
+    assert "≤" not in markdown_report([gaussian])
+    with pytest.raises(ValueError, match=r"prior and seed twice"):
+        Comparison(tmp_path, [tiny("associative", **recalling)] * 2)
+    with pytest.raises(ValueError, match=r"prior: got 'mixture', must be 'gaussian' for memory"):
+        Comparison(tmp_path / "vrnn", [tiny("vrnn", **recalling)])
 
 
 def test_only_finished_runs_count(trained):
@@ -544,7 +572,7 @@ def test_trains_outside_the_main_thread(tmp_path):
 def test_spread_is_that_of_a_sample():
     """Not of a population: the seeds stand for all others."""
     values = [1.0, 2.0, 4.0]
-    base = {"task": "t", "data": "d", "memory": "m", "num_steps": 1, "parameters": 1}
+    base = {**dict.fromkeys(FACTS, "a word"), "num_steps": 1, "parameters": 1}
     figures = (*METRICS, *REFERENCES)
     rows = [{**base, **dict.fromkeys(figures, value)} for value in values]
     result = over_seeds(rows, None)

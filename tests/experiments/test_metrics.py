@@ -8,7 +8,9 @@ import torch
 from pyro_gtm.experiments import metrics as assessment
 from pyro_gtm.experiments.build import build_experiment
 from pyro_gtm.experiments.config import make_config
+from pyro_gtm.experiments.experiment import eval_mode
 from pyro_gtm.experiments.metrics import assess
+from pyro_gtm.infer import addresses
 from pyro_gtm.tasks import task_names
 
 SEQUENCES = 300
@@ -114,3 +116,21 @@ def test_more_particles_lower_the_negative_iwae_bound():
     assert one["negative_iwae_bound_per_frame"] > many["negative_iwae_bound_per_frame"]
     per_sequence = many["negative_iwae_bound_per_sequence"]
     assert per_sequence == pytest.approx(len(batch.frames) * many["negative_iwae_bound_per_frame"])
+
+
+def test_log_weight_of_the_right_slot_is_told_of_a_mixture_alone():
+    """The mean over frames that are shown again; what was overwritten counts as -50."""
+    options = {"memory": "associative", "memory_options": {"slots": 2}}
+    experiment = build_experiment(make_config("debug", prior="mixture", **options))
+    batch = experiment.held_out(30)
+    with eval_mode(experiment):
+        found = addresses(experiment.guide, batch.frames)
+    recalled = batch.repeats >= 0
+    right = found.log_weight_of_right(batch.repeats)[recalled]
+    told = assess(experiment, batch, particles=1)["right_slot_log_weight"]
+    assert right.min() < -1e8, "some are no longer in a slot"
+    assert told == pytest.approx(right.clamp(min=-50).mean().item(), rel=1e-5)
+    gaussian = build_experiment(make_config("debug", **options))
+    assert assess(gaussian, batch, particles=1)["right_slot_log_weight"] is None
+    experiment = build_experiment(make_config("debug", task="parity_recall", prior="mixture"))
+    assert assess(experiment, particles=1)["right_slot_log_weight"] is None, "nothing repeats"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from pyro_gtm.experiments.cli.options import (
 )
 from pyro_gtm.experiments.comparison import Comparison, FailedRunsError, Stopped
 from pyro_gtm.experiments.comparison_table import markdown_report
-from pyro_gtm.experiments.config import SETTINGS, make_config
+from pyro_gtm.experiments.config import SETTINGS, Config, make_config
 from pyro_gtm.experiments.data import SOURCES, load_data, usable_sources
+from pyro_gtm.experiments.metrics import kl_name
 from pyro_gtm.memory import memory_names
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.tasks import task_class, task_names
@@ -38,8 +39,19 @@ __all__ = ["compare"]
 ALL = "all"
 """Stands for every task there is."""
 
+RECALLING = {"prior": "mixture", "posterior": "frame", "writes": "mean"}
+"""What ``NAME+mixture`` stands for, unless the options give it another posterior, other writes."""
+
 SHARED = [setting for setting in SETTINGS.values() if setting.compare]
 """The settings that do not tell the runs of a comparison apart."""
+
+
+class Contestant(Registered):
+    """A memory by its name, or ``NAME+mixture``."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        name = value.removesuffix("+mixture")
+        return super().convert(name, param, ctx) + value[len(name) :]
 
 
 @click.command(context_settings=COMMAND)
@@ -47,9 +59,10 @@ SHARED = [setting for setting in SETTINGS.values() if setting.compare]
 @click.option(
     "--memory",
     "memories",
-    type=Registered(MEMORIES),
+    type=Contestant(MEMORIES),
     multiple=True,
-    help="A memory to compare; repeatable. [default: all]",
+    help="A memory to compare, or NAME+mixture for one with --prior mixture and, unless given "
+    "otherwise for all, --posterior frame --writes mean; repeatable. [default: all]",
 )
 @click.option(
     "--task",
@@ -112,7 +125,7 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
         for task in settings:
             settings[task] |= {**_source(task, flags["sources"]), "task": task}
         configs = [
-            make_config(**{**settings[task], "memory": memory, "seed": seed})
+            make_config(**_settings_of_contestant(memory, settings[task]), seed=seed)
             for task in tasks
             for memory in flags["memories"] or memory_names()
             for seed in range(flags["seeds"])
@@ -126,7 +139,7 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
     waiting = sum(not comparison.finished(name) for name in comparison.configs)
     click.echo(f"{_runs(len(configs))}, {waiting} of them to be trained, in {output}")
     try:
-        tell = functools.partial(_tell, configs[0].num_steps)
+        tell = functools.partial(_tell, comparison.configs)
         comparison.train(flags["jobs"], tell, _say_that_it_stops, ctx.meta[MODULES])
     except FailedRunsError as error:
         failed = error
@@ -138,6 +151,13 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
                 click.echo(f"  {path}")
     if failed is not None:
         raise click.ClickException(str(failed)) from failed
+
+
+def _settings_of_contestant(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    memory = name.removesuffix("+mixture")
+    if memory == name:
+        return {**given, "memory": memory}
+    return {**RECALLING, **given, "memory": memory}
 
 
 def _check_sources(tasks: Sequence[str], wanted: Sequence[str]) -> None:
@@ -201,11 +221,12 @@ def _say_that_it_stops() -> None:
         click.echo("Stopping after these steps; press Ctrl-C again to stop at once.", err=True)
 
 
-def _tell(total: int, name: str, event: str, row: dict[str, Any]) -> None:
-    """A line for what happens to a run of a comparison, which is to have ``total`` steps."""
+def _tell(configs: Mapping[str, Config], name: str, event: str, row: dict[str, Any]) -> None:
+    """A line for what happens to a run of a comparison, of which there are these."""
+    config = configs[name]
     if event == "begins":
         what = f"goes on from step {row['step']:,}" if row["step"] else "begins"
-        click.echo(f"{name} {what}, to step {total:,}")
+        click.echo(f"{name} {what}, to step {config.num_steps:,}")
     elif event == "failed":
         click.echo(f"{name} failed: {row['reason']}", err=True)
     elif not row:
@@ -214,5 +235,5 @@ def _tell(total: int, name: str, event: str, row: dict[str, Any]) -> None:
         where = "is finished" if event == "finished" else f"is at step {row['step']:,}"
         parts = [f"negative ELBO {row['negative_elbo_per_frame']:.2f}"]
         if row.get("recall_kl") is not None:
-            parts.insert(0, f"recall KL {row['recall_kl']:.2f}")
+            parts.insert(0, f"recall {kl_name(config.prior)} {row['recall_kl']:.2f}")
         click.echo(f"{name} {where}: {', '.join(parts)} nats a frame")

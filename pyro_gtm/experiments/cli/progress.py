@@ -17,11 +17,11 @@ SILENCE = 30.0
 
 
 @contextmanager
-def progress_display(total: int, done: int) -> Iterator[ProgressDisplay]:
-    """A display of ``total`` steps of which ``done`` are taken."""
+def progress_display(total: int, done: int, kl: str = "KL") -> Iterator[ProgressDisplay]:
+    """A display of ``total`` steps of which ``done`` are taken, with a name for the KL."""
     bar = tqdm(total=total, initial=done, disable=None, unit="step", dynamic_ncols=True)
     try:
-        yield ProgressDisplay(bar, total, done)
+        yield ProgressDisplay(bar, total, done, kl)
     finally:
         bar.close()
 
@@ -29,8 +29,9 @@ def progress_display(total: int, done: int) -> Iterator[ProgressDisplay]:
 class ProgressDisplay:
     """A bar on a terminal; elsewhere, a line for each row of metrics, and one in a long silence."""
 
-    def __init__(self, bar: Any, total: int, done: int) -> None:
+    def __init__(self, bar: Any, total: int, done: int, kl: str) -> None:
         self.bar = bar
+        self.kl = kl
         self.total, self.done = total, done
         self.begun = self.spoken = time.monotonic()
         self.shown: dict[str, str] = {}
@@ -49,11 +50,11 @@ class ProgressDisplay:
         else:
             recall = "none" if row["recall_kl"] is None else f"{row['recall_kl']:.2f}"
             last = f"{row['last_frame_kl']:.2f}"
-            self.shown |= {"recall KL": recall, "last-frame KL": last}
+            self.shown |= {f"recall {self.kl}": recall, f"last-frame {self.kl}": last}
             self._say(
                 row["step"],
-                f"negative ELBO {negative_elbo:7.2f}  recall KL {recall:>6}  "
-                f"last-frame KL {last:>6}  (held out, nats a frame)",
+                f"negative ELBO {negative_elbo:7.2f}  recall {self.kl} {recall:>6}  "
+                f"last-frame {self.kl} {last:>6}  (held out, nats a frame)",
             )
         self.bar.set_postfix(self.shown, refresh=False)
 

@@ -29,6 +29,7 @@ from pyro_gtm.experiments.cli.options import (
 from pyro_gtm.experiments.cli.progress import progress_display
 from pyro_gtm.experiments.config import SETTINGS, Config, make_config, read_config
 from pyro_gtm.experiments.data import load_data
+from pyro_gtm.experiments.metrics import kl_name
 from pyro_gtm.experiments.report import draw_figures, summary_table
 from pyro_gtm.experiments.run import FolderTakenError, Interrupted, Run
 from pyro_gtm.infer.check_observations import InvalidFramesError
@@ -120,7 +121,8 @@ def _train(run: Run, resume_command: str) -> None:
     begun_at, begun = run.step, time.monotonic()
     _announce(run)
     with _telling_how_it_ended(run, resume_command):
-        with progress_display(run.experiment.config.num_steps, run.step) as progress:
+        config = run.experiment.config
+        with progress_display(config.num_steps, run.step, kl_name(config.prior)) as progress:
             run.train(progress, progress.stopping)
         summary = run.write_summary(time.monotonic() - begun, run.step - begun_at)
         figures = draw_figures(run)

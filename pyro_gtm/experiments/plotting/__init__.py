@@ -3,9 +3,10 @@
 Six are the figures of Gemici et al. 2017 (arXiv 1702.04649): learning curves and the KL of each
 frame (Figure 4), memories side by side in the paper's three panels (Figures 4 to 17), sequences
 beside what a model makes of them (Figures 19 to 27), the cells of a map as they were shown at each
-visit (Figure 15), and the second turn of a view under the first (Figure 28).  Two show a memory at
-work: the read weights by lag of a positional memory, and the writes and reads of a memory with
-slots.  One shows recall under interventions on the memory.
+visit (Figure 15), and the second turn of a view under the first (Figure 28).  Three show a memory
+at work: the read weights by lag of a positional memory, the writes and reads of a memory with
+slots, and the reads of the associative memory with the terms that chose them.  One shows the
+addresses of a mixture prior, and one recall under interventions on the memory.
 
 - Arrays are NumPy arrays or torch tensors on any device; time comes first; frames and steps are
   counted from 0; ELBOs and KL divergences are in nats.
@@ -21,7 +22,9 @@ One file a figure.  They share ``style`` (how figures look), ``arrays`` (what th
 
 from __future__ import annotations
 
+from pyro_gtm.experiments.plotting.addresses import addresses_over_time
 from pyro_gtm.experiments.plotting.addressing import memory_over_time
+from pyro_gtm.experiments.plotting.association import association_over_time
 from pyro_gtm.experiments.plotting.attention import attention_over_time
 from pyro_gtm.experiments.plotting.comparison import memories_compared
 from pyro_gtm.experiments.plotting.interventions import recall_under_interventions
@@ -33,6 +36,8 @@ from pyro_gtm.experiments.plotting.training import training_curves
 from pyro_gtm.experiments.plotting.turn import turn
 
 __all__ = [
+    "addresses_over_time",
+    "association_over_time",
     "attention_over_time",
     "frame_strips",
     "kl_per_frame",

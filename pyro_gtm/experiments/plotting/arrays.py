@@ -53,6 +53,28 @@ def as_integers(argument: str, value: ArrayLike, shape: tuple[int, ...], least: 
     return array
 
 
+def as_repeats(value: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """For each step the earlier one whose frame is shown again, -1 for none: ``(T, ...)``."""
+    repeats = as_integers("repeats", value, shape, -1)
+    steps = np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
+    if np.any(repeats >= steps):
+        raise ValueError("repeats: got a step that is not earlier, must be earlier steps or -1")
+    return repeats
+
+
+def earlier_same(repeats: Array) -> Array:
+    """Which earlier steps showed just the frame of each step: ``(T, ...)`` to bool
+    ``(T, ..., T)``, the last dimension over the earlier steps."""
+    first = np.array(repeats)
+    for t, again in enumerate(repeats):  # of a repeat of a repeat, that of the latter
+        earlier = np.take_along_axis(first, np.maximum(again, 0)[None], 0)[0]
+        first[t] = np.where(again < 0, t, earlier)
+    same = first[:, None] == first[None]  # (T, T, ...)
+    steps = np.arange(len(first))
+    earlier = (steps < steps[:, None]).reshape(len(first), -1, *[1] * (repeats.ndim - 1))
+    return np.moveaxis(same & earlier, 1, -1)
+
+
 def when_recalled(share: Array) -> str:
     """The recall phase in words, or all frames where there is none."""
     if not share.any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -51,15 +51,19 @@ LOOKS: dict[str, Look] = {
     "ntm": {"color": GREEN, "marker": "^"},
     "lru": {"color": PURPLE, "marker": "D"},
     "dnc": {"color": VERMILION, "marker": "s"},
+    "associative": {"color": SKY, "marker": "v"},
 }
 """The same in every figure, whichever memories are in it."""
 
 OTHER_LOOKS: list[Look] = [
     {"color": color, "marker": marker, "linestyle": line}
     for line in ("--", ":", "-.")
-    for color, marker in ((SKY, "v"), (ORANGE, "X"), (GREY, "*"), (BLUE, "<"), (GREEN, ">"))
+    for color, marker in ((ORANGE, "X"), (GREY, "*"), (BLUE, "<"), (GREEN, ">"), (PURPLE, "p"))
 ]
 """For other memories, in the order in which they come."""
+
+BOUND_LINE = (0, (4, 1, 1, 1, 1, 1))
+"""Of one whose KL is a bound: the look of its memory, but for the line."""
 
 
 def memories_compared(
@@ -67,6 +71,7 @@ def memories_compared(
     predictable: ArrayLike,
     oracle_kl: ArrayLike | None = None,
     published: Mapping[str, Mapping[str, float | None]] | None = None,
+    bounds: Collection[str] = (),
 ) -> Figure:
     """KL of each frame; last-frame KL, and negative ELBO per frame, against the training step.
 
@@ -90,6 +95,9 @@ def memories_compared(
         published: for each memory the paper's ``last_frame_kl`` and ``negative_elbo_per_frame``, in
             nats, None where it is not to be shown, and ``updates``, the number of steps before.
             Memories that ``evaluations`` lacks are left out.
+        bounds: those whose KL is a bound on it, as with a mixture prior, called ``NAME+mixture``:
+            they look like ``NAME``, but for the line, and the figure says that the two kinds are
+            not to be compared.
 
     Raises:
         ValueError: a memory has no rows, a row lacks one of these, or a shape does not fit.
@@ -100,7 +108,10 @@ def memories_compared(
     lines = {memory: _by_step(memory, s, len(share)) for memory, s in evaluations.items()}
     oracles = [] if oracle_kl is None else [as_shaped("oracle_kl", oracle_kl, share.shape)]
     paper = _of_paper(published or {}, evaluations)
-    looks = _looks(lines)
+    looks = _looks(lines, bounds)
+    all_bounds, some_bounds = (test(name in bounds for name in lines) for test in (all, any))
+    kl = "KL bound" if all_bounds else "KL"
+    unit = "KL or bound on it (nats)" if some_bounds and not all_bounds else f"{kl} (nats)"
     with mpl.rc_context(STYLE):
         strips = sum(len(values) > 0 for values in paper.values())
         width = 12.5 + 0.6 * len(oracles) + STRIP * strips
@@ -108,7 +119,8 @@ def memories_compared(
         figure.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr,call-arg]
         frames, last, bound = figure.subplots(1, 3)
         for memory, (steps, values) in lines.items():
-            look = {"label": memory, **looks[memory]}
+            label = f"{memory}\n(KL: a bound)" if memory in bounds else memory
+            look = {"label": label, **looks[memory]}
             _band(frames, np.arange(len(share)), values["kl_per_frame"][:, -1], look)
             _band(last, steps, values["last_frame_kl"], look)
             _band(bound, steps, values["negative_elbo_per_frame"], look)
@@ -116,20 +128,20 @@ def memories_compared(
             draw_oracle_kl(frames, curve)
             last.axhline(curve[-1], label=ORACLE_LABEL, gid="oracle_kl", **ORACLE_LOOK)
         mark_recall(frames, share)
-        frames.set_title(f"KL of each frame, {_when(steps[-1] for steps, _ in lines.values())}")
-        frames.set_ylabel("KL (nats)")
+        frames.set_title(f"{kl} of each frame, {_when(steps[-1] for steps, _ in lines.values())}")
+        frames.set_ylabel(unit)
         kls = (values["kl_per_frame"][:, -1].max(0) for _, values in lines.values())
         y_from_zero(frames, *kls, *oracles)
         frame_axis(frames, len(share))
 
-        last.set_title("Last-frame KL")
-        last.set_ylabel("KL (nats)")
+        last.set_title(f"Last-frame {kl}")
+        last.set_ylabel(unit)
         kls = (values["last_frame_kl"].max(0) for _, values in lines.values())
         y_from_zero(last, *kls, *(curve[-1:] for curve in oracles))
         bound.set_title("Negative ELBO")
         bound.set_ylabel("negative ELBO (nats per frame)")
-        bounds = [(steps, values["negative_elbo_per_frame"]) for steps, values in lines.values()]
-        _leave_out_the_fall(bound, bounds)
+        elbos = [(steps, values["negative_elbo_per_frame"]) for steps, values in lines.values()]
+        _leave_out_the_fall(bound, elbos)
         for axes in (last, bound):
             axes.set_xlabel("training step")
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -139,7 +151,7 @@ def memories_compared(
         for axes, panel in ((last, PANELS[1]), (bound, PANELS[2])):
             if paper[panel]:
                 _paper_strip(axes, paper[panel], looks)
-        _say_what_is_off_scale(bound, bounds)
+        _say_what_is_off_scale(bound, elbos)
         for axes in (frames, last, bound):
             axes.set_title(axes.get_title("left"), pad=18)  # above the name of the recall phase
         handles, labels = frames.get_legend_handles_labels()
@@ -147,6 +159,8 @@ def memories_compared(
         note = _note([len(seeds) for seeds in evaluations.values()])
         if oracle_kl is not None:
             note += "  Oracle KL: mean over these runs, each of which has its own."
+        if some_bounds:
+            note += "\nThe bound of a mixture prior is not to be compared with a Gaussian's KL."
         figure.supxlabel(note, fontsize=8, color=GREY, x=0.01, ha="left")
     return figure
 
@@ -216,9 +230,13 @@ def _of_paper(
     }
 
 
-def _looks(memories: Iterable[str]) -> dict[str, Look]:
+def _looks(memories: Iterable[str], bounds: Collection[str]) -> dict[str, Look]:
     others = itertools.cycle(OTHER_LOOKS)
-    return {memory: LOOKS.get(memory) or next(others) for memory in memories}
+    looks = {}
+    for memory in memories:
+        look = LOOKS.get(memory.removesuffix("+mixture")) or next(others)
+        looks[memory] = look | ({"linestyle": BOUND_LINE} if memory in bounds else {})
+    return looks
 
 
 def _when(last_steps: Iterable[int]) -> str:

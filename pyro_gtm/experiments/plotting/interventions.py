@@ -33,6 +33,7 @@ def recall_under_interventions(
     rows: Mapping[str, ArrayLike],
     predictable: ArrayLike,
     num_given: Mapping[str, int] | None = None,
+    kl: str = "KL",
 ) -> Figure:
     """The KL of each frame under each intervention, and below it, frame under frame, the sequences.
 
@@ -44,6 +45,8 @@ def recall_under_interventions(
         predictable: the recall phase, ``(T,)`` of bool or share.
         num_given: for rows that were generated, by their labels, the number of frames given
             before; those are faded and the others outlined.
+        kl: what the curves are called, ``"KL bound"`` where they are bounds on it, as for a mixture
+            prior.
 
     Raises:
         ValueError: a shape does not fit, there is no curve or no row, or ``num_given`` has a label
@@ -77,9 +80,9 @@ def recall_under_interventions(
             mean = f": {nats(means[label])} in recall" if means else ""
             above.plot(np.arange(num_frames), curve, label=label + mean)
         mark_recall(above, share)
-        above.set_ylabel("KL (nats)")
+        above.set_ylabel(f"{kl} (nats)")
         y_of_kl(above, *lines.values())
-        above.set_title(_finding(means), pad=18)
+        above.set_title(_finding(means, kl), pad=18)
         above.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         _strips(below, strips, starts)
         mark_recall(below, share, labelled=False)
@@ -148,10 +151,10 @@ def _recall_means(lines: Mapping[str, Array], share: Array) -> dict[str, float]:
     return {label: float(curve[recall].mean()) for label, curve in lines.items()}
 
 
-def _finding(means: Mapping[str, float]) -> str:
+def _finding(means: Mapping[str, float], kl: str) -> str:
     """The means in words, the first against the others."""
     if not means:
-        return "KL of each frame"
+        return f"{kl} of each frame"
     (first, mean), *others = means.items()
-    title = f"Recall KL: {first} {nats(mean)} a frame"
+    title = f"Recall {kl}: {first} {nats(mean)} a frame"
     return title + (f", else at least {nats(min(dict(others).values()))}" if others else "")

@@ -24,6 +24,7 @@ def kl_per_frame(
     predictable: ArrayLike,
     spread: Mapping[str, ArrayLike] | None = None,
     oracle_kl: ArrayLike | None = None,
+    kl: str = "KL",
 ) -> Figure:
     """KL[q(z_t) ‖ p(z_t)] of each frame, in nats: the error of a model's prediction.
 
@@ -33,6 +34,8 @@ def kl_per_frame(
         spread: for some of the names half the height of a band round the curve, in nats, ``(T,)``,
             such as the standard deviation over sequences.
         oracle_kl: the KL of each frame for a perfect memory, in nats, ``(T,)``.
+        kl: what all of these are called, ``"KL bound"`` where they are bounds on it, as for a
+            mixture prior.
 
     Raises:
         ValueError: a shape does not fit, or ``spread`` has a name that ``curves`` lacks.
@@ -66,8 +69,8 @@ def kl_per_frame(
         for curve in oracles:
             draw_oracle_kl(axes, curve)
         mark_recall(axes, share)
-        axes.set_title(_kl_title(lines, share), pad=18)
-        axes.set_ylabel("KL (nats)")
+        axes.set_title(_kl_title(lines, share, kl), pad=18)
+        axes.set_ylabel(f"{kl} (nats)")
         tops = (lines[label] + bands[label] for label in bands)
         y_from_zero(axes, *lines.values(), *oracles, *tops)
         frame_axis(axes, num_frames)
@@ -76,12 +79,12 @@ def kl_per_frame(
     return figure
 
 
-def _kl_title(lines: Mapping[str, Array], share: Array) -> str:
+def _kl_title(lines: Mapping[str, Array], share: Array, kl: str) -> str:
     """The means of the recall phase, where it is the same for all sequences."""
     recall = share > 0
     if not recall.any() or is_graded(share):
-        return "KL of each frame" if len(lines) > 1 else f"KL of each frame, {next(iter(lines))}"
+        return f"{kl} of each frame" + (f", {next(iter(lines))}" if len(lines) == 1 else "")
     means = {label: curve[recall].mean() for label, curve in lines.items()}
     best, worst = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
-    title = f"Recall KL: {best} {nats(means[best])} a frame"
+    title = f"Recall {kl}: {best} {nats(means[best])} a frame"
     return title if best == worst else f"{title}, {worst} {nats(means[worst])}"

@@ -86,6 +86,31 @@ def mark_recall(axes: Axes, share: Array, filled: bool = True, labelled: bool = 
     )
 
 
+def ring_same(axes: Axes, same: Array) -> None:
+    """Ring, in a map by frame, the earlier steps that showed just the same: ``(T, T)`` of bool."""
+    steps, earlier = np.nonzero(same)
+    if not len(steps):  # an empty line that is not clipped would upset the layout
+        return
+    axes.plot(
+        steps,
+        earlier,
+        linestyle="None",
+        marker="o",
+        markersize=5.5,
+        markeredgewidth=1.1,
+        markerfacecolor="none",
+        color=VERMILION,
+        gid="same",
+        clip_on=False,
+    )
+
+
+def stair(axes: Axes, num_frames: int) -> None:
+    """A dotted line above which, at each frame, nothing was written yet."""
+    edges = np.arange(num_frames + 1) - 0.5
+    axes.stairs(edges[:-1], edges, baseline=None, color=GREY, linestyle=":")
+
+
 def frame_axis(axes: Axes, num_frames: int) -> None:
     axes.set_xlim(-0.5, num_frames - 0.5)
     axes.set_xlabel("frame")

@@ -29,7 +29,9 @@ from pyro_gtm.experiments.plotting.style import (
 
 
 def training_curves(
-    metrics: Sequence[Mapping[str, float]], evaluations: Sequence[Mapping[str, float]]
+    metrics: Sequence[Mapping[str, float]],
+    evaluations: Sequence[Mapping[str, float]],
+    kl: str = "KL",
 ) -> Figure:
     """The negative ELBO and the recall KL, in nats, against the training step.
 
@@ -41,6 +43,8 @@ def training_curves(
         metrics: rows of training, with ``step`` and ``negative_elbo_per_frame``.
         evaluations: rows of held-out sequences, with ``step``, ``negative_elbo_per_frame``,
             ``recall_kl`` and ``last_frame_kl``; may be empty.
+        kl: what the last two are called, ``"KL bound"`` where they are bounds on it, as for a
+            mixture prior.
 
     Raises:
         ValueError: a row lacks one of these, or there are no rows at all.
@@ -55,7 +59,7 @@ def training_curves(
         figure.get_layout_engine().set(w_pad=0.12)  # type: ignore[union-attr,call-arg]
         left, right = figure.subplots(1, 2)
         _bound_panel(left, trained["step"], trained[bound], held_out["step"], held_out[bound])
-        _recall_panel(right, held_out["step"], held_out["recall_kl"], held_out["last_frame_kl"])
+        _recall_panel(right, held_out["step"], held_out["recall_kl"], held_out["last_frame_kl"], kl)
         for axes in (left, right):
             axes.set_xlabel("training step")
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -98,10 +102,10 @@ def _bound_panel(
     axes.legend(loc="lower left")  # a bound falls: that corner is free
 
 
-def _recall_panel(axes: Axes, steps: Array, recall: Array, last: Array) -> None:
+def _recall_panel(axes: Axes, steps: Array, recall: Array, last: Array, kl: str) -> None:
     """Two lines, the whole recall phase and its last frame; all arguments ``(rows,)``."""
-    axes.set_title("Recall KL" + _latest("held-out", recall))
-    axes.set_ylabel("KL (nats per frame)")
+    axes.set_title(f"Recall {kl}" + _latest("held-out", recall))
+    axes.set_ylabel(f"{kl} (nats per frame)")
     if not len(steps):
         axes.text(
             0.5,
@@ -113,7 +117,7 @@ def _recall_panel(axes: Axes, steps: Array, recall: Array, last: Array) -> None:
         )
         axes.set_yticks([])
         return
-    axes.plot(steps, recall, color=ORANGE, label="recall KL", **_markers(len(steps)))
+    axes.plot(steps, recall, color=ORANGE, label=f"recall {kl}", **_markers(len(steps)))
     axes.plot(
         steps, last, color=VERMILION, label="last frame", linestyle="--", **_markers(len(steps))
     )

@@ -79,9 +79,23 @@ def asked_for(command_line, monkeypatch):
 
 def test_it_is_of_all_memories_with_three_seeds(asked_for):
     asked, _ = asked_for("")
-    memories = ["dnc", "introspective", "lru", "ntm", "vrnn"]
+    memories = ["associative", "dnc", "introspective", "lru", "ntm", "vrnn"]
     assert [(c.memory, c.seed) for c in asked] == [(m, s) for m in memories for s in range(3)]
     assert {(c.task, c.preset) for c in asked} == {("perfect_recall", "small")}
+
+
+def test_a_memory_can_have_the_mixture_prior(asked_for):
+    line = "--seeds 1 --memory ntm --memory ntm+mixture"
+    settings = [(c.memory, c.prior, c.posterior, c.writes) for c in asked_for(line)[0]]
+    assert settings == [
+        ("ntm", "gaussian", "residual", "latent"),
+        ("ntm", "mixture", "frame", "mean"),
+    ]
+    asked, _ = asked_for(f"{line} --posterior direct --writes latent")
+    assert [(c.prior, c.posterior, c.writes) for c in asked] == [
+        ("gaussian", "direct", "latent"),
+        ("mixture", "direct", "latent"),
+    ]
 
 
 @pytest.fixture
@@ -152,7 +166,10 @@ def test_options_go_to_the_tasks_that_take_them(by_task):
         ("--device nonsense", ["device: got 'nonsense', must be auto"]),
         ("--data mnist --data-dir missing", ["train-images", "missing", "--download"]),
         ("--download", ["'digits'"]),
-        ("--memory vrnn --memory vrnn", ["a task, memory and seed twice"]),
+        ("--memory nope+mixture", ["'--memory'", "'nope'", "introspective"]),
+        ("--memory vrnn+gaussian", ["'--memory'", "'vrnn+gaussian'"]),
+        ("--memory vrnn+mixture", ["prior: got 'mixture', must be 'gaussian' for memory 'vrnn'"]),
+        ("--memory vrnn --memory vrnn", ["a task, memory, prior and seed twice"]),
         ("--import no.such.module", ["--import", "'no.such.module'"]),
         ("--output file", ["--output", "'file' is a file"]),
         ("--output file/below --memory vrnn", ["file/below cannot be used: Not a directory"]),
@@ -203,6 +220,10 @@ def test_a_run_that_fails_is_one_sentence_and_the_others_are_in_the_table(
 def test_it_says_where_the_runs_are(capsys):
     """No figures before the first row; no recall KL where nothing can be predicted."""
     row = {"step": 1500, "negative_elbo_per_frame": 75.123}
+    configs = {
+        "run": make_config(num_steps=2500),
+        "run+mixture": make_config(num_steps=2500, prior="mixture"),
+    }
     for event, content in [
         ("begins", {"step": 0}),
         ("begins", {"step": 1200}),
@@ -211,7 +232,8 @@ def test_it_says_where_the_runs_are(capsys):
         ("is at", row | {"recall_kl": 2.345}),
         ("finished", row | {"recall_kl": None}),
     ]:
-        comparing._tell(2500, "run", event, content)
+        comparing._tell(configs, "run", event, content)
+    comparing._tell(configs, "run+mixture", "is at", row | {"recall_kl": 2.345})
     assert capsys.readouterr().out.splitlines() == [
         "run begins, to step 2,500",
         "run goes on from step 1,200, to step 2,500",
@@ -219,6 +241,7 @@ def test_it_says_where_the_runs_are(capsys):
         "run is at step 1,500: negative ELBO 75.12 nats a frame",
         "run is at step 1,500: recall KL 2.35, negative ELBO 75.12 nats a frame",
         "run is finished: negative ELBO 75.12 nats a frame",
+        "run+mixture is at step 1,500: recall KL bound 2.35, negative ELBO 75.12 nats a frame",
     ]
 
 

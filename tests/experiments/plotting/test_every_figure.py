@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 
 from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.plotting import (
+    addresses_over_time,
+    association_over_time,
     attention_over_time,
     frame_strips,
     kl_per_frame,
@@ -79,6 +81,10 @@ EVALUATED = [ROW | {"kl_per_frame": np.ones(3), "last_frame_kl": 1.0}]
 CELLS = np.zeros((4, 2), int)
 VIEWS = np.zeros((4, 2, 3, 3, 3))
 TURNS = np.array([-1, -1, 0, 1])
+AGAIN = np.array([-1, -1, 0, 1])
+ADDRESSES = np.ones((4, 2, 5)) / 5
+CALLED, RIGHT = np.repeat(AGAIN[:, None] >= 0, 2, 1), np.repeat(AGAIN[:, None], 2, 1)
+REASONS = {"read_weights": WEIGHTS, "logits_lag": WEIGHTS, "logits_place": WEIGHTS}
 CURVES, ROWS = {"cut": np.ones(4)}, {"A": FRAMES[:, 0]}
 
 
@@ -116,6 +122,26 @@ def strips_with(notes: Any) -> Figure:
         (lambda: attention_over_time(WEIGHTS, P3), "predictable"),
         (lambda: attention_over_time(WEIGHTS, P4, WEIGHTS[..., 0]), "gates"),
         (lambda: attention_over_time(WEIGHTS, P4, WEIGHTS[:, :1]), "gates"),
+        (lambda: association_over_time({"read_weights": WEIGHTS}, P4, AGAIN), "details"),
+        (lambda: association_over_time({"logits_lag": WEIGHTS}, P4, AGAIN), "details"),
+        (
+            lambda: association_over_time(REASONS | {"read_weights": WEIGHTS[0]}, P4, AGAIN),
+            r"details\['re",
+        ),
+        (
+            lambda: association_over_time(REASONS | {"logits_lag": WEIGHTS[:, :1]}, P4, AGAIN),
+            r"details\['logits_lag",
+        ),
+        (lambda: association_over_time(REASONS, P3, AGAIN), "predictable"),
+        (lambda: association_over_time(REASONS, P4, RIGHT), "repeats"),
+        (lambda: association_over_time(REASONS, P4, AGAIN + 2), "repeats"),
+        (lambda: addresses_over_time(ADDRESSES[0], ADDRESSES, CALLED, RIGHT), "weights"),
+        (lambda: addresses_over_time(ADDRESSES[1:], ADDRESSES, CALLED, RIGHT), "weights"),
+        (lambda: addresses_over_time(ADDRESSES, ADDRESSES[:, :1], CALLED, RIGHT), "responsib"),
+        (lambda: addresses_over_time(ADDRESSES, ADDRESSES, P4, RIGHT), "predictable"),
+        (lambda: addresses_over_time(ADDRESSES, ADDRESSES, CALLED, AGAIN), "repeats"),
+        (lambda: addresses_over_time(ADDRESSES, ADDRESSES, CALLED, RIGHT - 1), "repeats"),
+        (lambda: addresses_over_time(ADDRESSES, ADDRESSES, CALLED, RIGHT + 0.0), "repeats"),
         (lambda: memory_over_time({"read_weights": WEIGHTS}, P4), "details"),
         (
             lambda: memory_over_time(DETAILS | {"read_weights": WEIGHTS[0]}, P4),
@@ -185,6 +211,8 @@ def draw_all() -> Iterator[Figure]:
     yield frame_strips(FRAMES, FRAMES, FRAMES, P4, 1)
     yield attention_over_time(WEIGHTS, P4)
     yield memory_over_time(DETAILS, P4)
+    yield association_over_time(REASONS, P4, AGAIN)
+    yield addresses_over_time(ADDRESSES, ADDRESSES, CALLED, RIGHT)
     yield recall_under_interventions(CURVES, ROWS, P4)
     yield memories_compared({"dnc": [EVALUATED]}, P3, np.zeros(3), {"dnc": ROW | PAPER})
     yield map_visits(FRAMES, CELLS, CELLS, 1)

@@ -14,7 +14,7 @@ from pyro_gtm.experiments.plotting import memories_compared
 from pyro_gtm.experiments.plotting.style import ORACLE_LABEL
 
 SHARE = np.arange(5) >= 3
-MEMORIES = ["dnc", "introspective", "lru", "ntm", "vrnn"]
+MEMORIES = ["associative", "dnc", "introspective", "lru", "ntm", "vrnn"]
 
 Rows = list[dict[str, Any]]
 
@@ -98,13 +98,33 @@ def test_a_memory_looks_the_same_in_every_figure() -> None:
         }
 
     whole = looks(MEMORIES)
-    assert len({color for color, *_ in whole.values()}) == 5
+    assert len({color for color, *_ in whole.values()}) == 6
     for some in (["vrnn"], ["vrnn", "ntm"], MEMORIES[::-1]):
         assert looks(some) == {name: whole[name] for name in some}
     own = [f"my own {number}" for number in range(12)]
     everyone = looks([*own, *MEMORIES])
     assert {name: everyone[name] for name in MEMORIES} == whole
-    assert len(set(everyone.values())) == 17, "no two look the same"
+    assert len(set(everyone.values())) == 18, "no two look the same"
+
+
+def test_a_bound_is_told_from_a_kl(assert_reads_well: Callable[[Figure], None]) -> None:
+    both = {"dnc": [rows([1, 2])], "dnc+mixture": [rows([1, 2])]}
+    figure = memories_compared(both, SHARE, bounds=["dnc+mixture"])
+    assert_reads_well(figure)
+    frames, last, elbo = figure.axes
+    gaussian, mixture = lines_of(frames).values()
+    assert list(lines_of(frames)) == ["dnc", "dnc+mixture\n(KL: a bound)"]
+    assert gaussian.get_color() == mixture.get_color()
+    assert gaussian.get_linestyle() != mixture.get_linestyle()
+    assert [axes.get_ylabel() for axes in (frames, last)] == ["KL or bound on it (nats)"] * 2
+    assert "bound" not in elbo.get_ylabel()
+    assert "not to be compared" in note_of(figure)
+
+    figure = memories_compared({"dnc+mixture": [rows([1, 2])]}, SHARE, bounds=["dnc+mixture"])
+    frames, last, _ = figure.axes
+    assert [axes.get_ylabel() for axes in (frames, last)] == ["KL bound (nats)"] * 2
+    assert last.get_title("left") == "Last-frame KL bound"
+    assert "bound" not in note_of(memories_compared({"dnc": [rows([1, 2])]}, SHARE))
 
 
 def test_legend_stands_outside_and_the_last_step_in_the_title() -> None:
