@@ -22,6 +22,7 @@ from pyro_gtm.experiments.checkpoint_file import CheckpointError
 from pyro_gtm.experiments.cli import import_option
 from pyro_gtm.experiments.data import MissingDataError
 from pyro_gtm.experiments.experiment import eval_mode
+from pyro_gtm.experiments.metrics import kl_name
 from pyro_gtm.experiments.plotting import recall_under_interventions, save
 from pyro_gtm.experiments.run import Run, RunError
 from pyro_gtm.tasks import Sequences
@@ -85,9 +86,10 @@ def main(folder: Path, device: str, output: Path | None) -> None:
         raise click.UsageError(f"{folder}: its task has no frames that a memory could recall")
     num_steps, recall = len(batch.frames), run.experiment.test_task.num_given
 
+    name_of_kl = kl_name(run.experiment.config.prior)
     curves: dict[str, Tensor] = {}
     rows = {"sequence A": batch.frames[:, 0], "sequence B": batch.frames[:, 1]}
-    click.echo(f"{'memory':<24}recall KL (nats)")
+    click.echo(f"{'memory':<24}recall {name_of_kl} (nats)")
     for name, intervention in interventions(recall, num_steps).items():
         try:
             with intervention:
@@ -108,6 +110,7 @@ def main(folder: Path, device: str, output: Path | None) -> None:
         rows,
         batch.predictable.float().mean(1),
         num_given={label: recall for label in rows if label.startswith("A goes on")},
+        kl=name_of_kl,
     )
     path = output or folder / "figures" / "what_it_remembers.png"
     try:

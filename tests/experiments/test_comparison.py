@@ -322,7 +322,7 @@ def test_what_is_no_run_is_refused(tmp_path):
     ("configs", "words"),
     [
         (lambda: [], "at least one task, memory and seed"),
-        (lambda: [tiny(), tiny()], "a task, memory and seed twice"),
+        (lambda: [tiny(), tiny()], "a task, memory, prior and seed twice"),
         (lambda: [tiny(), tiny("nope")], "memory: got 'nope', must be one of"),
         (lambda: [tiny(), tiny("ntm", memory_options={"slots": 0})], "slots"),
         (lambda: [tiny(), tiny(task_options={"recall_length": 9}, seed=1)], "recall_length"),

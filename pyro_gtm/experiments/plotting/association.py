@@ -32,6 +32,7 @@ from pyro_gtm.experiments.plotting.style import (
 )
 
 HEADS_A_LINE = 4
+WIDTH_OF_TITLE = 6.6
 PREFIX = "logits_"
 STANDS_OUT = 0.5
 """Nats by which a term must favour the slot that is read to be called its reason."""
@@ -85,7 +86,8 @@ def association_over_time(
     width = min(max(0.13 * num_frames, 2.5), 3.0)
     with mpl.rc_context(STYLE):
         figure = Figure(
-            figsize=(width * columns + 1.9, (width + 2.3) * blocks + 0.4), layout="constrained"
+            figsize=(max(width * columns + 1.9, WIDTH_OF_TITLE), (width + 2.3) * blocks + 0.4),
+            layout="constrained",
         )
         figure.suptitle(_finding(by_frame, share, same), x=0.01, ha="left", fontsize=11)
         strip = 0.11 * len(names) + 0.06
@@ -201,5 +203,5 @@ def _finding(by_frame: Array, share: Array, same: Array) -> str:
         return "Reads of each head, and the terms that chose them; no frame is shown again"
     shares = (by_frame * same[:, None]).sum(2)[looked_up].mean(0)  # (R,)
     best = int(shares.argmax())
-    of = "what the head reads" if len(shares) == 1 else f"what head {best + 1} reads, the best one"
-    return f"Where a frame is shown again, it is {shares[best]:.2f} of {of}"
+    head = "the head" if len(shares) == 1 else f"the best head, head {best + 1},"
+    return f"Where a frame is shown again, it is {shares[best]:.2f} of what {head} reads"

@@ -77,5 +77,5 @@ def test_titles_name_the_term_that_decides() -> None:
     # 9 less the mean over two and over three slots that are filled
     assert titles[2] == "head 2: by lag\nin recall, 5.2 nats"
     assert figure.get_suptitle() == (
-        "Where a frame is shown again, it is 0.75 of what head 2 reads, the best one"
+        "Where a frame is shown again, it is 0.75 of what the best head, head 2, reads"
     )

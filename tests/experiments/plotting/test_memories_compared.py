@@ -14,7 +14,7 @@ from pyro_gtm.experiments.plotting import memories_compared
 from pyro_gtm.experiments.plotting.style import ORACLE_LABEL
 
 SHARE = np.arange(5) >= 3
-MEMORIES = ["associative", "dnc", "introspective", "lru", "ntm", "vrnn"]
+MEMORIES = ["dnc", "introspective", "lru", "ntm", "vrnn", "associative"]
 
 Rows = list[dict[str, Any]]
 
