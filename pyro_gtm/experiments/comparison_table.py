@@ -160,7 +160,7 @@ def _of_mixtures(results: Sequence[Result]) -> str:
     return (
         f" *+mixture*: with the mixture prior ({each}). Its KL is a bound, marked ≤, and not to be "
         "compared with the KL of a Gaussian prior; negative ELBO, negative IWAE bound and recall "
-        "accuracy are."
+        "accuracy can be."
     )
 
 

@@ -20,6 +20,7 @@ from dataclasses import replace
 import pyro
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from pyro_gtm.experiments import comparison as comparison_module
 from pyro_gtm.experiments.comparison import Comparison, FailedRunsError, Stopped
@@ -175,7 +176,9 @@ def test_the_papers_values_stand_beside_ours_where_it_has_them(trained):
     assert "after 1,000,000 updates" in markdown_report([beside])
 
 
-def test_a_memory_with_either_prior_is_in_one_table_which_says_what_its_kl_is(tmp_path):
+def test_a_memory_with_either_prior_is_in_one_table_which_says_what_its_kl_is(
+    tmp_path, monkeypatch
+):
     recalling = {"prior": "mixture", "posterior": "frame", "writes": "mean"}
     comparison = Comparison(tmp_path, [tiny("associative"), tiny("associative", **recalling)])
     comparison.train()
@@ -191,6 +194,19 @@ def test_a_memory_with_either_prior_is_in_one_table_which_says_what_its_kl_is(tm
     assert "gaussian: posterior residual, writes latent; mixture: posterior frame" in table
     assert "marked ≤, and not to be compared" in table
     assert "≤" not in markdown_report([gaussian])
+    drawn = []
+    monkeypatch.setattr(
+        comparison_module.plotting,
+        "memories_compared",
+        lambda curves, *_, **more: drawn.append((set(curves), more)) or Figure(),
+    )
+    comparison.write()
+    Comparison(tmp_path, [tiny("associative", **recalling)]).write()
+    (both, of_both), (one, of_one) = drawn
+    assert (both, one) == ({"associative", "associative+mixture"}, {"associative+mixture"})
+    assert of_both["bounds"] == of_one["bounds"] == {"associative+mixture"}
+    assert of_both["oracle_kl"] is None, "there is no mean of a KL and a bound"
+    assert len(of_one["oracle_kl"]) == 3
     with pytest.raises(ValueError, match=r"prior and seed twice"):
         Comparison(tmp_path, [tiny("associative", **recalling)] * 2)
     with pytest.raises(ValueError, match=r"prior: got 'mixture', must be 'gaussian' for memory"):
