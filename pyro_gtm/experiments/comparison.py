@@ -291,7 +291,7 @@ class Comparison:
         return paths
 
     def _figure(self, name: str) -> Figure:
-        """The paper's three panels for one task, with the mean oracle KL of these runs where all have
+        """The paper's three panels for one task, with the mean oracle KL of these runs, if all have
         one kind of prior."""
         curves: dict[str, list[list[Row]]] = {}
         bounds = set()
