@@ -138,6 +138,7 @@ def _build_program(
             posterior=cast(Any, config.posterior),
             prior=cast(Any, config.prior),
             recall_heads=memory.read_shape[0],
+            prototypes=config.prototypes,
             precision=cast(Any, config.precision),
             checkpoint_every=config.checkpoint_every,
         )

@@ -178,6 +178,13 @@ class Config:
         choices=get_args(Prior),
         compare=False,
     )
+    prototypes: int = setting(
+        0,
+        help="Learned Gaussians that a mixture prior has besides: for tasks in which the kind of a "
+        "frame can be told, and the frame itself cannot.",
+        minimum=0,
+        compare=False,
+    )
     latent_dim: int = setting(
         32, help="Size of z.", default_help="the preset's, 64 for rooms", minimum=1
     )
