@@ -169,7 +169,7 @@ class Config:
     curriculum: str = setting(
         "none",
         help="Smaller sizes of the task first: each for its share of the first half of the steps, "
-        "or until its recall KL is within 2 nats of the oracle's.",
+        "or until its recall costs half of what new frames do.",
         choices=("none", *ADVANCES),
     )
     likelihood: str = setting(

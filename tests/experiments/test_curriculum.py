@@ -79,7 +79,7 @@ def test_by_steps_each_smaller_size_has_its_share_of_the_first_half():
 
 def test_by_recall_kl_the_next_size_waits_until_the_present_one_is_learnt():
     curriculum, course = Curriculum(sizes(), "recall-kl", num_steps=12), []
-    for step, excess in enumerate([2.1, 1.9, None, float("nan"), 2.0, 0.0, -1.0, 0.0], 1):
+    for step, excess in enumerate([10.1, 9.9, None, float("nan"), 10.0, 0.0, -1.0, 0.0], 1):
         curriculum.begin(step)
         assert curriculum.waits == (curriculum.present.list_length < 9)
         curriculum.observe(None if excess is None else RecallGap(excess, 20.0))
@@ -87,7 +87,7 @@ def test_by_recall_kl_the_next_size_waits_until_the_present_one_is_learnt():
     assert course == [4, 6, 6, 6, 6, 8, 9, 9]
 
 
-@pytest.mark.parametrize(("excess", "new", "closed"), [(0.5, 0.5, False), (0.5, 2.1, True)])
+@pytest.mark.parametrize(("excess", "new", "closed"), [(0.5, 0.5, False), (0.5, 1.1, True)])
 def test_a_posterior_that_says_nothing_has_learnt_nothing(excess, new, closed):
     """At first no frame costs a nat, be it new or not."""
     assert RecallGap(excess, new).closed == closed
@@ -130,13 +130,13 @@ def test_a_gap_is_of_what_follows_the_cue_beyond_the_oracle(monkeypatch):
 
 
 def test_rows_tell_the_size_and_the_evaluation_is_of_the_target(tmp_path, monkeypatch):
-    gaps = iter([RecallGap(5.0, 20.0), RecallGap(1.0, 20.0), None, RecallGap(1.0, 20.0)])
+    gaps = iter([RecallGap(15.0, 20.0), RecallGap(1.0, 20.0), None, RecallGap(1.0, 20.0)])
     monkeypatch.setattr(run_module, "recall_gap", lambda experiment, size: next(gaps))
     run = Run.start(tmp_path / "run", tiny())
     run.train()
     tested = run.split("test")
     assert [row["stage_frames"] for row in tested] == [6, 6, 9, 9]
-    assert [row["stage_recall_kl"] for row in tested] == [5.0, 1.0, None, 1.0]
+    assert [row["stage_recall_kl"] for row in tested] == [15.0, 1.0, None, 1.0]
     assert all(len(row["kl_per_frame"]) == 12 for row in tested)
     # Logged after steps 2, 4, ..., and judged after 3, 6, 9 and 12.
     assert [row["frames"] for row in run.split("train")] == [6, 6, 6, 9, 9, 9]
