@@ -138,14 +138,12 @@ class Config:
     warmup: int = setting(
         0,
         help="Steps over which the learning rate grows from 0.",
-        default_help=OF_PRESET,
         minimum=0,
     )
     schedule: str = setting(
         "constant",
         help="Of the learning rate after that: cosine falls to a hundredth at the last step, and "
         "takes another course where a resumed run is given another --num-steps.",
-        default_help=OF_PRESET,
         choices=SCHEDULES,
     )
     # The loss is a sum over frames and sequences and its gradient's norm lies in the thousands, so
