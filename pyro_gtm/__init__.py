@@ -29,6 +29,7 @@ from pyro_gtm.handlers import (
 from pyro_gtm.infer import continue_frames, evaluate, reconstruct
 from pyro_gtm.internals.unrolling import Unrolling
 from pyro_gtm.memory import (
+    AssociativeMemory,
     DNCMemory,
     IntrospectiveMemory,
     LRUMemory,
@@ -38,12 +39,19 @@ from pyro_gtm.memory import (
     make_memory,
     register_memory,
 )
-from pyro_gtm.model import BernoulliLikelihood, GaussianLikelihood, GenerativeTemporalModel
-from pyro_gtm.ops import begin, read, unroll, write
+from pyro_gtm.model import (
+    BernoulliLikelihood,
+    GaussianLikelihood,
+    GenerativeTemporalModel,
+    MixturePrior,
+    mixture_prior,
+)
+from pyro_gtm.ops import begin, read, recall, unroll, write
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AssociativeMemory",
     "BernoulliLikelihood",
     "DNCMemory",
     "FilteringGuide",
@@ -52,6 +60,7 @@ __all__ = [
     "IntrospectiveMemory",
     "LRUMemory",
     "MemoryModule",
+    "MixturePrior",
     "NTMMemory",
     "RecurrentMemory",
     "Unrolling",
@@ -64,8 +73,10 @@ __all__ = [
     "lesion_memory",
     "make_memory",
     "memory",
+    "mixture_prior",
     "model",
     "read",
+    "recall",
     "reconstruct",
     "record_memory",
     "register_memory",

@@ -22,12 +22,24 @@ from typing import Any, NamedTuple, NoReturn
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from torch import Tensor
+from torch.distributions import Normal
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from pyro_gtm.internals.memory_step import broadcast_batch
 from pyro_gtm.internals.unrolling import Recurrence
 
-__all__ = ["NoMemoryError", "Unrolled", "begin", "read", "recurrence", "unroll", "write"]
+__all__ = [
+    "NoMemoryError",
+    "Recalled",
+    "Unrolled",
+    "begin",
+    "gaussian_parameters",
+    "read",
+    "recall",
+    "recurrence",
+    "unroll",
+    "write",
+]
 
 
 class NoMemoryError(RuntimeError):
@@ -68,18 +80,48 @@ def read(control: Tensor | None = None) -> Tensor:
 
 
 @effectful(type="gtm_write")
-def write(latent: Tensor) -> None:
+def write(latent: Tensor, distribution: Any = None) -> None:
     """Hand the latent of this step to the memory in use.
 
     Args:
-        latent: z_t, shape ``(*batch, latent_dim)``.
+        latent: z_t, or whatever else the memory is to hold, ``(*batch, latent_dim)``.
+        distribution: where the latent came from, a diagonal Gaussian ``Normal(...).to_event(1)``,
+            to be a component of later priors (:func:`recall`); masked (``.mask(there)``), one of
+            those sequences alone that it is there for.  None for none.
 
     Raises:
         NoMemoryError: no memory handler is active.
         ValueError: the latent is of another size than the memory's.
+        TypeError: the distribution is no diagonal Gaussian.
         RuntimeError: a latent was written already and not yet read.
     """
     _no_memory("write")
+
+
+class Recalled(NamedTuple):
+    """What the memory in use was told with ``write(latent, distribution)``, newest first."""
+
+    log_shares: Tensor
+    """The logarithm of the share that each write has in each head's read of this step, -1e9 for
+    none: ``(*batch, R, K)``, K being the number of writes so far or, where that is less, those that
+    the memory tells apart."""
+
+    locations: Tensor
+    """Of the Gaussians: ``(*batch, K, Z)``."""
+
+    scales: Tensor
+    """``(*batch, K, Z)``."""
+
+
+@effectful(type="gtm_recall")
+def recall() -> Recalled:
+    """What the reads of this step are made of: to be asked after :func:`read`.
+
+    Raises:
+        NoMemoryError: no memory handler is active.
+        RuntimeError: nothing was read yet in this step, or the memory cannot tell.
+    """
+    _no_memory("recall")
 
 
 @effectful(type="gtm_recurrence")
@@ -111,7 +153,7 @@ class Unrolled(NamedTuple):
 
 
 def unroll(
-    cell: Callable[..., tuple[Tensor, Any]],
+    cell: Callable[..., tuple[Tensor, Any]] | Tensor,
     inputs: Any = None,
     *,
     controls: Tensor | None = None,
@@ -127,27 +169,33 @@ def unroll(
 
         contexts, latents, (location, scale) = gtm.unroll(cell, torch.randn(T, B, Z))
 
-    The memory stands after the last step when it is done.
+    The memory stands after the last step when it is done.  Where nothing that is written depends on
+    what is read, give the latents themselves, ``gtm.unroll(latents)``: a memory that can then takes
+    all steps at once (the associative one).
 
     Args:
         cell: called with the context of step t, ``(*batch, context_dim)``, and the inputs of step
             t; returns what is to be written, ``(*batch, latent_dim)``, and whatever of the step is
-            wanted.  It must not draw, nor send messages: it may be run twice, or compiled.
+            wanted.  It must not draw, nor send messages: it may be run twice, or compiled.  Or all
+            that is to be written, ``(T, *batch, latent_dim)``.
         inputs: a tensor ``(T, ...)``, or tuples, lists and dictionaries of such; None, also among
             them, stays None.
         controls: c_1..c_T, ``(T, *batch, control_dim)``; None for a memory without.
         length: T, where neither inputs nor controls tell it.
 
     Returns:
-        Contexts, written latents and outputs of all steps, time in front.
+        Contexts, written latents and outputs of all steps (None for latents that were given), time
+        in front.
 
     Raises:
         NoMemoryError: no memory handler is active.
-        ValueError: lengths that differ, or none.
+        ValueError: lengths that differ, or none; inputs beside latents.
         TypeError: the cell does not return a pair.
         RuntimeError: the cell draws, reads or writes.
     """
     memory = recurrence()
+    if isinstance(cell, Tensor):
+        return _unroll_along(memory, cell, inputs, controls, length)
     leaves, spec = tree_flatten(inputs)
     given = [leaf for leaf in (*leaves, controls) if leaf is not None]
     lengths = {len(leaf) for leaf in given} | ({length} if length is not None else set())
@@ -166,6 +214,41 @@ def unroll(
     memory.resume_from(run)
     latents, *outputs = run.outputs
     return Unrolled(run.contexts, latents, flat.unflatten(outputs))
+
+
+def _unroll_along(
+    memory: Recurrence, latents: Tensor, inputs: Any, controls: Tensor | None, length: int | None
+) -> Unrolled:
+    if inputs is not None:
+        raise ValueError("gtm.unroll: inputs are a cell's, and were given beside latents")
+    if latents.dim() < 2 or len(latents) == 0 or length not in (None, len(latents)):
+        raise ValueError(
+            f"gtm.unroll: latents must be (T, *batch, latent_dim) with T > 0, got shape "
+            f"{tuple(latents.shape)}" + ("" if length is None else f" for length={length}")
+        )
+    if controls is not None and len(controls) != len(latents):
+        raise ValueError(
+            f"gtm.unroll: latents and controls must agree on the number of steps, got "
+            f"{len(latents)} and {len(controls)}"
+        )
+    run = memory.along(latents, controls=controls)
+    memory.resume_from(run)
+    return Unrolled(run.contexts, latents.expand(len(latents), *run.batch_shape, -1), None)
+
+
+def gaussian_parameters(owner: str, distribution: Any) -> tuple[Tensor, Tensor]:
+    """Location and scale of a diagonal Gaussian.
+
+    Raises:
+        TypeError: it is none.
+    """
+    base = getattr(distribution, "base_dist", None)
+    if isinstance(base, Normal) and len(distribution.event_shape) == 1:
+        return base.loc, base.scale
+    raise TypeError(
+        f"{owner}: distribution must be a diagonal Gaussian, Normal(...).to_event(1), got "
+        f"{distribution!r}"
+    )
 
 
 class _RefusingMessages(Messenger):

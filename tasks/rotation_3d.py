@@ -64,7 +64,12 @@ class Rotation3D(Task):
     """
 
     sources: ClassVar[tuple[str, ...]] = ("rooms", "recorded")
-    settings: ClassVar[dict[str, Any]] = {"likelihood": "gaussian", "binarise": "none"}
+    settings: ClassVar[dict[str, Any]] = {
+        "likelihood": "gaussian",
+        "binarise": "none",
+        "network": "small_conv",
+        "latent_dim": 64,
+    }
     debug_options: ClassVar[dict[str, Any]] = {"num_frames": 6, "size": 8, "degrees": 120.0}
 
     def __init__(

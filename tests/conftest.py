@@ -25,11 +25,15 @@ FEATURE_DIM = 5
 
 # Sizes that keep a memory tiny, where it has more than latent_dim and hidden_dim to choose.
 SMALL: dict[str, dict[str, Any]] = {
+    "associative": {"slots": 4, "heads": 2, "query_dim": 7, "key_dim": 3, "positions": 3},
     "introspective": {"slots": 3, "heads": 2},
     "ntm": {"slots": 4, "heads": 2, "word_size": 5},
     "lru": {"slots": 4, "heads": 2, "word_size": 5},
     "dnc": {"slots": 4, "heads": 2, "word_size": 5},
 }
+
+RECALL_ON_DEMAND = ("ntm", "lru", "dnc")
+"""Memories that tell what their reads are made of where they are asked to."""
 
 
 # These tensors are too small for two threads to share: one is faster, and leaves a core to others.
@@ -154,10 +158,12 @@ def make_model(build_memory: Callable[..., gtm.MemoryModule]) -> Callable[..., M
         writes: str = "latent",
         decoder_input: str = "latent+context",
         posterior: str = "residual",
+        prior: str = "gaussian",
         control_dim: int = 0,
     ) -> Model:
         written = gtm.GenerativeTemporalModel.written_dim(LATENT_DIM, FEATURE_DIM, writes)
-        memory = build_memory(memory_name, latent_dim=written, control_dim=control_dim)
+        tells = {"recall": True} if prior == "mixture" and memory_name in RECALL_ON_DEMAND else {}
+        memory = build_memory(memory_name, latent_dim=written, control_dim=control_dim, **tells)
         family = LIKELIHOODS.make(likelihood, EVENT_SHAPE)
         seen = LATENT_DIM + (memory.context_dim if decoder_input == "latent+context" else 0)
         program = gtm.GenerativeTemporalModel(
@@ -168,6 +174,8 @@ def make_model(build_memory: Callable[..., gtm.MemoryModule]) -> Callable[..., M
             likelihood=family,
             decoder_input=decoder_input,
             posterior=posterior,
+            prior=prior,
+            recall_heads=memory.read_shape[0],
             writes=writes,
             layout=layout,
         )

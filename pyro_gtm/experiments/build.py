@@ -75,7 +75,7 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
     pyro.clear_param_store()
     pyro.set_rng_seed(config.seed)
     memory = _build_memory(config, training_task)
-    program = _build_program(config, likelihood, memory.context_dim)
+    program = _build_program(config, likelihood, memory)
     program.to(device), memory.to(device)
 
     unrolling = Unrolling(
@@ -130,8 +130,14 @@ def _build_curriculum(config: Config, task: Task, source: Any) -> Curriculum | N
 
 
 def _build_program(
-    config: Config, likelihood: Likelihood, context_dim: int
+    config: Config, likelihood: Likelihood, memory: MemoryModule
 ) -> GenerativeTemporalModel:
+    if config.prior == "mixture" and not memory.recall_length:
+        raise ValueError(
+            f"prior: got 'mixture', must be 'gaussian' for memory {config.memory!r}, which has no "
+            "slots to recall from"
+        )
+    context_dim = memory.context_dim
     from_context = context_dim if config.decoder_input == "latent+context" else 0
     try:
         encoder, decoder = make_networks(
@@ -149,6 +155,8 @@ def _build_program(
             decoder_input=cast(Any, config.decoder_input),
             writes=cast(Any, config.writes),
             posterior=cast(Any, config.posterior),
+            prior=cast(Any, config.prior),
+            recall_heads=memory.read_shape[0],
             precision=cast(Any, config.precision),
             checkpoint_every=config.checkpoint_every,
         )
@@ -178,6 +186,8 @@ def _build_memory(config: Config, task: Task) -> MemoryModule:
             raise ValueError(f"memory option {name}: got {value!r}, must be true or false")
     if task.control_dim:
         options["control_dim"] = task.control_dim
+    if "recall" in taken and config.prior == "mixture":
+        options.setdefault("recall", True)
     if "slots" in taken:
         options.setdefault("slots", task.num_steps)
     try:

@@ -18,7 +18,7 @@ from pyro_gtm.experiments.data import BINARISATIONS, SOURCES
 from pyro_gtm.infer.elbo import ELBOS
 from pyro_gtm.infer.learning_rate import SCHEDULES
 from pyro_gtm.memory.registry import MEMORIES
-from pyro_gtm.model import DecoderInput, Posterior, Precision, Writes
+from pyro_gtm.model import DecoderInput, Posterior, Precision, Prior, Writes
 from pyro_gtm.model.likelihoods import LIKELIHOODS
 from pyro_gtm.model.networks import NETWORKS
 from pyro_gtm.tasks import task_class
@@ -161,7 +161,7 @@ class Config:
         "mlp",
         help="Encoder and decoder; conv wants a GPU: on two CPU cores it takes about 5 s a step "
         "and 30 s an evaluation, hours for the preset small.",
-        default_help=OF_PRESET,
+        default_help="the preset's, small_conv for rooms",
         registry=NETWORKS,
     )
     curriculum: str = setting(
@@ -187,11 +187,19 @@ class Config:
     )
     posterior: str = setting(
         "residual",
-        help="A residual Gaussian on the prior, or networks of its own.",
+        help="A residual Gaussian on the prior, networks of its own, or of the frame alone.",
         default_help=OF_PRESET,
         choices=get_args(Posterior),
     )
-    latent_dim: int = setting(32, help="Size of z.", default_help=OF_PRESET, minimum=1)
+    prior: str = setting(
+        "gaussian",
+        help="A Gaussian, or a mixture of the posteriors that the memory recalls.",
+        choices=get_args(Prior),
+        compare=False,
+    )
+    latent_dim: int = setting(
+        32, help="Size of z.", default_help="the preset's, 64 for rooms", minimum=1
+    )
     hidden_dim: int = setting(
         256,
         help="Width of the encoder, decoder, prior and posterior networks; the memory's is "

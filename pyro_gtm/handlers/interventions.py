@@ -12,10 +12,11 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from pyro.poutine.messenger import Messenger
 from typing_extensions import Self
 
-from pyro_gtm.memory import MemoryModule, MemoryStep, StepInputs
+from pyro_gtm.memory import NEVER, MemoryModule, MemoryStep, StepInputs
 
 __all__ = ["Intervention", "freeze_writes", "lesion_memory", "swap_contents"]
 
@@ -115,7 +116,14 @@ class lesion_memory(_AtChosenSteps):
         if not self._acts(self.steps is None or step in self.steps):
             return result
         state, context = memory.zero_reads(result.state, result.context, self.heads)
-        return result._replace(state=state, context=context)
+        details = result.details
+        if result.log_shares is not None:
+            shares = result.log_shares
+            silent = torch.tensor(
+                [*range(count)] if self.heads is None else self.heads, device=shares.device
+            )
+            details = {**details, "log_shares": shares.index_fill(-2, silent, NEVER)}
+        return MemoryStep(state, context, details)
 
 
 class freeze_writes(_AtChosenSteps):
@@ -183,7 +191,7 @@ class swap_contents(_AtChosenSteps):
                 f"below the number of sequences in a batch, {sequences}"
             )
         state = memory.swap_contents(inputs.state, self.first, self.second)
-        return inputs._replace(state=state)
+        return inputs._replace(state=state, swapped=(self.first, self.second))
 
 
 def _number(handler: str, name: str, given: int) -> int:

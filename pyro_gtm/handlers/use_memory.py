@@ -21,8 +21,10 @@ from pyro_gtm.internals.param_store import (
     register_module,
 )
 from pyro_gtm.internals.plates import plate_shape
+from pyro_gtm.internals.stored import StoredComponents, stored
 from pyro_gtm.internals.unrolling import Recurrence, Run, Unrolling
 from pyro_gtm.memory import MemoryModule
+from pyro_gtm.ops import Recalled
 
 __all__ = ["use_memory"]
 
@@ -100,6 +102,8 @@ class use_memory(Messenger):
         self._state: Any = None
         self._latent: Tensor | None = None
         self._context: Tensor | None = None
+        self._shares: Tensor | None = None
+        self._components = StoredComponents(self.memory.recall_length)
 
     # The effects, each answered unless a memory further inside has done so.
 
@@ -111,6 +115,9 @@ class use_memory(Messenger):
 
     def _pyro_gtm_write(self, msg: dict[str, Any]) -> None:
         self._answer(msg, partial(self._write, msg))
+
+    def _pyro_gtm_recall(self, msg: dict[str, Any]) -> None:
+        self._answer(msg, self._recall)
 
     def _pyro_gtm_recurrence(self, msg: dict[str, Any]) -> None:
         self._answer(msg, partial(self._recurrence, msg))
@@ -133,12 +140,24 @@ class use_memory(Messenger):
     def _read(self, msg: dict[str, Any], control: Tensor | None = None) -> Tensor:
         if self._context is None:
             self._warn_of_settings_without_effect()
-            result = self._advance(msg, control)
+            inputs, result = self._advance(msg, control)
             self._step += 1
             self._state, self._context, self._latent = result.state, result.context, None
+            self._shares = result.details.get("log_shares")
+            self._components.add_step(inputs)
         return self._context
 
-    def _advance(self, msg: dict[str, Any], control: Tensor | None) -> Any:
+    def _recall(self) -> Recalled:
+        if self._context is None:
+            raise RuntimeError("gtm.recall: nothing was read yet in this step; call gtm.read first")
+        if self._shares is None:
+            raise RuntimeError(
+                f"gtm.recall: {type(self.memory).__name__} does not tell what its reads are made "
+                "of; a memory with recall_length > 0 is needed"
+            )
+        return self._components.recalled(self._shares)
+
+    def _advance(self, msg: dict[str, Any], control: Tensor | None) -> tuple[StepInputs, Any]:
         held = self._start()
         latent = self._last_latent(held)
         given = [latent] if control is None else [latent, control]
@@ -159,7 +178,7 @@ class use_memory(Messenger):
             msg.get("observers", ()),
         )
 
-    def _write(self, msg: dict[str, Any], latent: Tensor) -> None:
+    def _write(self, msg: dict[str, Any], latent: Tensor, distribution: Any = None) -> None:
         check_written(self.memory, latent)
         if self._latent is not None:
             raise RuntimeError(
@@ -167,6 +186,7 @@ class use_memory(Messenger):
                 "then one write"
             )
         self._latent, self._context = latent, None
+        self._components.write(None if distribution is None else stored(distribution))
         for observer in msg.get("observers", ()):
             observer.observe_write(latent)
 
@@ -205,6 +225,7 @@ class use_memory(Messenger):
     def _resume_from(self, run: Run) -> None:
         self._step += run.length
         self._batch_shape, self._state, self._latent = run.batch_shape, run.state, run.latent
+        self._components.skip(run.length)
 
     def _start(self) -> torch.Size:
         """The batch shape of the sequences held, which begin here if they have not yet."""
@@ -240,6 +261,7 @@ class _BoundMemory:
     def __init__(self, memory: MemoryModule) -> None:
         self._memory = memory
         self.step = bind_weights(memory, memory.step)
+        self.unroll = bind_weights(memory, memory.unroll)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._memory, name)

@@ -8,7 +8,19 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Intervenes", "Observes", "StepInputs", "Steps", "broadcast_batch", "check_written"]
+__all__ = [
+    "NEVER",
+    "Intervenes",
+    "Observes",
+    "StepInputs",
+    "Steps",
+    "broadcast_batch",
+    "check_written",
+    "take_step",
+]
+
+NEVER = -1e9
+"""The log-weight of what is never read: finite, so that sums over it have gradients."""
 
 
 class StepInputs(NamedTuple):
@@ -26,11 +38,15 @@ class StepInputs(NamedTuple):
     write: bool = True
     """False to keep the memory from writing."""
 
+    swapped: tuple[int, int] | None = None
+    """The two sequences whose contents were exchanged before this step."""
+
 
 class Steps(Protocol):
     """A memory, as far as its steps go: see :class:`pyro_gtm.MemoryModule`."""
 
     latent_dim: int
+    recall_length: int
 
     def initial_state(self, batch_shape: Sequence[int] = ()) -> Any: ...
 
@@ -38,6 +54,10 @@ class Steps(Protocol):
 
     def step(
         self, state: Any, latent: Tensor, control: Tensor | None = None, *, write: bool = True
+    ) -> Any: ...
+
+    def unroll(
+        self, state: Any, latent: Tensor, latents: Tensor, controls: Tensor | None = None
     ) -> Any: ...
 
 
@@ -63,8 +83,8 @@ def take_step(
     inputs: StepInputs,
     interventions: Sequence[Intervenes],
     observers: Sequence[Observes],
-) -> Any:
-    """The result of a step, after every intervention and before any observer sees it."""
+) -> tuple[StepInputs, Any]:
+    """The inputs and the result of a step, after every intervention and before any observer."""
     for intervention in interventions:
         inputs = intervention.before(memory, step, inputs)
     # A memory of the user's own may know nothing of keeping from writing, and need not.
@@ -74,7 +94,7 @@ def take_step(
         result = intervention.after(memory, step, result)
     for observer in observers:
         observer.observe_step(step, result)
-    return result
+    return inputs, result
 
 
 def check_written(memory: Steps, latent: Tensor, batch_shape: Sequence[int] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
@@ -18,6 +18,7 @@ from pyro_gtm.internals.activation_checkpointing import (
 from pyro_gtm.internals.checks import check_not_negative
 from pyro_gtm.internals.compiling import compiled_block
 from pyro_gtm.internals.memory_step import (
+    NEVER,
     Intervenes,
     Observes,
     StepInputs,
@@ -27,7 +28,7 @@ from pyro_gtm.internals.memory_step import (
     take_step,
 )
 
-__all__ = ["Cell", "LazyMap", "Recurrence", "Run", "Unrolling", "align"]
+__all__ = ["Cell", "LazyMap", "Recalls", "Recurrence", "Run", "Unrolling", "align"]
 
 Cell = Callable[..., tuple[Tensor, ...]]
 """A step of a program: the context and the inputs of the step, to what is to be written,
@@ -59,6 +60,35 @@ class LazyMap(NamedTuple):
 Input = Tensor | LazyMap | None
 
 
+class Recalls(NamedTuple):
+    """What each step of a run read, in shares of what was written before it."""
+
+    shares: Tensor
+    """Logarithms, by step as :meth:`by_step` gives them; or, with ``ages``, by age: of what was
+    written 1..K writes before, ``(T, *batch, R, K)``."""
+
+    ages: Tensor | None = None
+    """At which age what was written in step s is found in step t, -1 for none:
+    ``(T, T - 1)`` of int64."""
+
+    owners: Tensor | None = None
+    """Which sequence wrote in step s what a sequence finds in step t, where contents were
+    exchanged: ``(T, T - 1, B)`` of int64; None: itself."""
+
+    def by_step(self) -> Tensor:
+        """The log-share of what was written in step s in each head's read of step t:
+        ``(T, *batch, R, T - 1)``."""
+        if self.ages is None:
+            return self.shares
+        length, *inner, count = self.shares.shape
+        if length == 1:
+            return self.shares[..., :0]
+        there = (self.ages >= 0) & (self.ages < count)
+        index = self.ages.clamp(0, count - 1).view(length, *[1] * len(inner), length - 1)
+        shares = self.shares.gather(-1, index.expand(length, *inner, length - 1))
+        return shares.masked_fill(~there.view(index.shape), NEVER)
+
+
 class Run(NamedTuple):
     """One run of a recurrence."""
 
@@ -79,6 +109,69 @@ class Run(NamedTuple):
 
     outputs: Outputs
     """The further outputs of the cell: ``(T, *batch, n)`` each."""
+
+    recalls: Recalls | None
+    """None where the memory does not tell."""
+
+
+class Walk(NamedTuple):
+    """The end of a walk."""
+
+    state: Any
+    latent: Tensor
+    batch_shape: torch.Size
+    recalls: Recalls | None
+
+
+class _Begun(NamedTuple):
+    """Where a run begins."""
+
+    batch_shape: torch.Size
+    state: Any
+    latent: Tensor
+    controls: Tensor | None
+
+
+class _History:
+    """What a memory holds in each step of a walk: which steps' latents, and of which sequence."""
+
+    def __init__(self, batch_shape: torch.Size) -> None:
+        self.sequences = batch_shape[-1] if batch_shape else 1
+        self.held: list[tuple[int, list[int]]] = []  # newest first: the step, whose each is
+        self.steps: list[list[tuple[int, list[int]]]] = []
+        self.swapped = False
+
+    def add_step(self, written: int, inputs: StepInputs) -> None:
+        """The contents in a step whose write would be that of the latent of step ``written``."""
+        if inputs.swapped is not None:
+            self.swapped = True
+            self.held = [(step, _exchanged(owners, *inputs.swapped)) for step, owners in self.held]
+        if inputs.write:
+            self.held = [(written, [*range(self.sequences)]), *self.held]
+        self.steps.append(self.held)
+
+    def tables(self, length: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """``ages`` and ``owners`` of :class:`Recalls`."""
+        ages = torch.full((length, length - 1), -1)
+        owners = torch.arange(self.sequences).repeat(length, length - 1, 1)
+        for t, held in enumerate(self.steps):
+            for age, (step, whose) in enumerate(held):
+                if step >= 0:
+                    ages[t, step] = age
+                    if self.swapped:
+                        owners[t, step] = torch.tensor(whose)
+        return ages.to(device), owners.to(device) if self.swapped else None
+
+
+def _exchanged(values: list[int], first: int, second: int) -> list[int]:
+    values = list(values)
+    values[first], values[second] = values[second], values[first]
+    return values
+
+
+def _write_given(context: Tensor, latent: Tensor) -> tuple[Tensor, ...]:
+    """A step whose latent is given."""
+    return (latent,)
 
 
 @dataclass(frozen=True)
@@ -165,23 +258,84 @@ class Recurrence:
             CannotCompileError: the block cannot be compiled.
             RuntimeError: the memory draws random numbers and is to be checkpointed.
         """
+        if self.interventions or self.observers:
+            return self._run_watched(cell, inputs, controls, length, batch_shape)
+        begun = self._begin(batch_shape, controls, length)
+        state, latent, (contexts, *outputs) = self._run_in_blocks(
+            cell, begun.state, begun.latent, begun.controls, inputs, length
+        )
+        recalls = None
+        if self.memory.recall_length:
+            shares, *outputs = outputs
+            steps = torch.arange(length, device=contexts.device)
+            ages = steps.unsqueeze(1) - 1 - steps[:-1]  # below 0 for what is still to come
+            recalls = Recalls(shares, ages)
+        return Run(state, latent, length, begun.batch_shape, contexts, tuple(outputs), recalls)
+
+    def along(self, latents: Tensor, *, controls: Tensor | None) -> Run:
+        """Take the steps in which these latents, ``(T, *batch, latent_dim)``, are written.
+
+        All at once where the memory can, and nobody looks on, intervenes, or wants blocks.
+        """
+        length, batch_shape = len(latents), latents.shape[1:-1]
+        check_written(self.memory, latents)
+        alone = not (self.interventions or self.observers) and self.settings == Unrolling()
+        if alone and self.step == 0:
+            begun = self._begin(batch_shape, controls, length)
+            latents = latents.expand(length, *begun.batch_shape, -1)
+            whole = self.memory.unroll(begun.state, begun.latent, latents, begun.controls)
+            if whole is not None:
+                recalls = None if whole.log_shares is None else Recalls(whole.log_shares)
+                return Run(
+                    whole.state, latents[-1], length, begun.batch_shape, whole.contexts, (), recalls
+                )
+        return self.run(
+            _write_given, [latents], controls=controls, length=length, batch_shape=batch_shape
+        )
+
+    def walk(
+        self, controls: Tensor | None, length: int, batch_shape: Sequence[int]
+    ) -> Generator[tuple[StepInputs, Any], Tensor, Walk]:
+        """Take ``length`` steps one by one, where what is written is a matter of drawing.
+
+        Yields the inputs and the result of each step, and is sent the latent.
+        """
+        begun = self._begin(batch_shape, controls, length)
+        state, latent = begun.state, begun.latent
+        history = _History(begun.batch_shape)
+        recalls = []
+        for t, control in enumerate([None] * length if begun.controls is None else begun.controls):
+            inputs, result = take_step(
+                self.memory,
+                self.step + t,
+                StepInputs(state, latent, control),
+                self.interventions,
+                self.observers,
+            )
+            state = result.state
+            history.add_step(t - 1, inputs)
+            written = yield inputs, result
+            check_written(self.memory, written, begun.batch_shape)
+            latent = written.expand(*begun.batch_shape, -1)
+            for observer in self.observers:
+                observer.observe_write(latent)
+            recalls.append(result.details.get("log_shares"))
+        told = None
+        if self.memory.recall_length:
+            shares = torch.stack(torch.broadcast_tensors(*recalls))
+            told = Recalls(shares, *history.tables(length, shares.device))
+        return Walk(state, latent, begun.batch_shape, told)
+
+    def _begin(self, batch_shape: Sequence[int], controls: Tensor | None, length: int) -> _Begun:
+        """State, latent and controls of a batch shape for all."""
         shapes = [batch_shape, *([] if controls is None else [controls.shape[1:-1]])]
         batch_shape = broadcast_batch(self.batch_shape, *shapes)
         state = self.state
         if batch_shape != self.batch_shape:
             state = self.memory.expand_state(state, batch_shape)
-        latent = self.latent.expand(*batch_shape, -1)
         if controls is not None:
             controls = align(controls[:length], len(batch_shape)).expand(length, *batch_shape, -1)
-        if self.interventions or self.observers:
-            state, latent, outputs = self._run_watched(
-                cell, state, latent, controls, inputs, batch_shape, length
-            )
-        else:
-            state, latent, outputs = self._run_in_blocks(
-                cell, state, latent, controls, inputs, length
-            )
-        return Run(state, latent, length, batch_shape, outputs[0], outputs[1:])
+        return _Begun(batch_shape, state, self.latent.expand(*batch_shape, -1), controls)
 
     def written_batch(self, cell: Cell, first: Sequence[Tensor | None], control: Any) -> torch.Size:
         """The batch shape of what the cell writes in the first step, whose inputs are given."""
@@ -198,31 +352,26 @@ class Recurrence:
     def _run_watched(
         self,
         cell: Cell,
-        state: Any,
-        latent: Tensor,
-        controls: Tensor | None,
         inputs: Sequence[Input],
-        batch_shape: torch.Size,
+        controls: Tensor | None,
         length: int,
-    ) -> tuple[Any, Tensor, Outputs]:
+        batch_shape: Sequence[int],
+    ) -> Run:
         values = [s.values() if isinstance(s, LazyMap) else s for s in inputs]
+        walk = self.walk(controls, length, batch_shape)
+        _, result = next(walk)
         steps = []
-        for number, (control, *here) in enumerate(_steps([controls, *values], length), self.step):
-            result = take_step(
-                self.memory,
-                number,
-                StepInputs(state, latent, control),
-                self.interventions,
-                self.observers,
-            )
-            state = result.state
-            written, *outputs = cell(result.context, *here)
-            check_written(self.memory, written, batch_shape)
-            latent = written.expand(*batch_shape, -1)
-            for observer in self.observers:
-                observer.observe_write(latent)
-            steps.append((result.context, *outputs))
-        return state, latent, _join(steps)
+        try:
+            for here in _steps(values, length):
+                written, *outputs = cell(result.context, *here)
+                steps.append((result.context, *outputs))
+                _, result = walk.send(written)
+        except StopIteration as stop:
+            end: Walk = stop.value
+        contexts, *rest = _join(steps)
+        return Run(
+            end.state, end.latent, length, end.batch_shape, contexts, tuple(rest), end.recalls
+        )
 
     def _run_in_blocks(
         self,
@@ -355,11 +504,12 @@ def _run_block(
 ) -> tuple[Any, Tensor, Outputs]:
     steps = []
     for control, *here in _steps(sequences, length):
-        state, context, _ = memory.step(state, latent, control)
+        state, context, details = memory.step(state, latent, control)
         written, *outputs = cell(context, *here)
         check_written(memory, written, context.shape[:-1])
         latent = written.expand(*context.shape[:-1], -1)
-        steps.append((context, *outputs))
+        told = (details["log_shares"],) if "log_shares" in details else ()
+        steps.append((context, *told, *outputs))
     return state, latent, _join(steps)
 
 

@@ -1,6 +1,7 @@
 """The memories: one file each, one interface, known by name."""
 
-from pyro_gtm.memory.base import MemoryModule, MemoryStep, StepInputs
+from pyro_gtm.memory.associative import AssociativeMemory, AssociativeState
+from pyro_gtm.memory.base import NEVER, MemoryModule, MemoryStep, MemoryUnroll, StepInputs
 from pyro_gtm.memory.dnc import DNCMemory, DNCState
 from pyro_gtm.memory.introspective import IntrospectiveMemory, IntrospectiveState
 from pyro_gtm.memory.lru import LRUMemory, LRUState
@@ -10,7 +11,10 @@ from pyro_gtm.memory.registry import make_memory, memory_names, register_memory
 from pyro_gtm.memory.slots import AddressedMemory
 
 __all__ = [
+    "NEVER",
     "AddressedMemory",
+    "AssociativeMemory",
+    "AssociativeState",
     "DNCMemory",
     "DNCState",
     "IntrospectiveMemory",
@@ -19,6 +23,7 @@ __all__ = [
     "LRUState",
     "MemoryModule",
     "MemoryStep",
+    "MemoryUnroll",
     "NTMMemory",
     "NTMState",
     "RecurrentMemory",

@@ -39,8 +39,10 @@ __all__ = [
     "mix_read_modes",
     "product",
     "read_words",
+    "shares_of",
     "sharpen",
     "shift",
+    "trace_origins",
     "update_links",
     "update_precedence",
     "update_usage",
@@ -48,6 +50,9 @@ __all__ = [
 
 EPSILON = 1e-6
 """Added to squared norms; least usage."""
+
+LEAST_SHARE = 1e-6
+"""Least share of a read that is told from none."""
 
 LOG_EPSILON = 1e-16
 """Least weight in a logarithm: far below the rounding of any weight that matters."""
@@ -320,3 +325,38 @@ def _product(factors: Tensor, dim: int) -> Tensor:
     The gradient of a factor that is exactly zero is zero.
     """
     return factors.clamp(min=LOG_EPSILON).log().sum(dim=dim).exp()
+
+
+def trace_origins(origins: Tensor, kept: Tensor, added: Tensor) -> Tensor:
+    """Follow a write: how much of each of the last K written words is in each slot.
+
+    A word is a sum of what was written to it, each part scaled down by all that was erased since,
+    which this keeps account of, exactly where a word is erased as a whole and in the mean where its
+    elements are erased by different amounts.
+
+    Args:
+        origins: before the write, newest first: ``(*batch, N, K)``.
+        kept: the share of each word that stays, ``(*batch, N)``.
+        added: how much of the new word goes to each slot, ``(*batch, N)``.
+
+    Returns:
+        After the write: ``(*batch, N, K)``; the oldest is forgotten.
+    """
+    older = origins[..., :-1] * kept.unsqueeze(-1)
+    return torch.cat([added.unsqueeze(-1), older], dim=-1)
+
+
+def shares_of(weights: Tensor, origins: Tensor) -> Tensor:
+    """The logarithm of the share that each of the last K written words has in each read.
+
+    Args:
+        weights: of the heads that read, ``(*batch, R, N)``.
+        origins: of the slots, ``(*batch, N, K)``.
+
+    Returns:
+        ``(*batch, R, K)``; shares are scaled to one in all where they come to more, and none is
+        told from below 1e-6.
+    """
+    amounts = product(weights, origins)
+    shares = amounts / amounts.sum(dim=-1, keepdim=True).clamp(min=1)
+    return shares.clamp(min=LEAST_SHARE).log()

@@ -17,9 +17,17 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_gtm.internals.memory_step import StepInputs
+from pyro_gtm.internals.memory_step import NEVER, StepInputs
 
-__all__ = ["MemoryModule", "MemoryStep", "State", "StepInputs", "check_control"]
+__all__ = [
+    "NEVER",
+    "MemoryModule",
+    "MemoryStep",
+    "MemoryUnroll",
+    "State",
+    "StepInputs",
+    "check_control",
+]
 
 State = Any
 """A ``NamedTuple`` of tensors, batch dimensions first: each memory defines its own."""
@@ -41,6 +49,28 @@ class MemoryStep(NamedTuple):
     ``usage`` ``(*batch, N)`` and gates; other names and shapes are left out.
     """
 
+    @property
+    def log_shares(self) -> Tensor | None:
+        """What the reads are made of, the detail ``log_shares``: of what was written 1, 2, ..., K
+        writes ago, the logarithm of the share it has in each head's read, :data:`NEVER` for none:
+        ``(*batch, R, K)``.  None from a memory that does not tell
+        (:attr:`MemoryModule.recall_length`)."""
+        return self.details.get("log_shares")
+
+
+class MemoryUnroll(NamedTuple):
+    """All steps of a fresh sequence at once."""
+
+    state: State
+    """The state after the last step."""
+
+    contexts: Tensor
+    """Ψ_1..Ψ_T: ``(T, *batch, context_dim)``."""
+
+    log_shares: Tensor | None
+    """As :attr:`MemoryStep.log_shares`, but by step: of what was written in steps 1..T-1, the
+    logarithm of the share it has in each head's read, ``(T, *batch, R, T - 1)``."""
+
 
 class MemoryModule(nn.Module):
     """Base class of all memories.
@@ -54,6 +84,8 @@ class MemoryModule(nn.Module):
         context_dim: size of what is read each step.
         read_shape: ``(heads, word_size)`` of the reads at the front of the context.
         control_dim: size of the control c_t; 0 for tasks without one.
+        recall_length: K, of how many of the last writes it tells what share they have in a read
+            (:attr:`MemoryStep.log_shares`); 0 for none.
     """
 
     reads_by_age: ClassVar[bool] = False
@@ -69,12 +101,14 @@ class MemoryModule(nn.Module):
         context_dim: int,
         read_shape: tuple[int, int],
         control_dim: int = 0,
+        recall_length: int = 0,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.control_dim = control_dim
         self.context_dim = context_dim
         self.read_shape = read_shape
+        self.recall_length = recall_length
 
     def initial_state(self, batch_shape: Sequence[int] = ()) -> State:
         """The state before the first step, for sequences of shape ``batch_shape``."""
@@ -94,6 +128,20 @@ class MemoryModule(nn.Module):
                 it cannot be kept from writing then (:class:`pyro_gtm.freeze_writes`).
         """
         raise NotImplementedError(f"{type(self).__name__} does not define step")
+
+    def unroll(
+        self, state: State, latent: Tensor, latents: Tensor, controls: Tensor | None = None
+    ) -> MemoryUnroll | None:
+        """All steps of a fresh sequence at once; None from a memory that can only take them in
+        turn, as most can.
+
+        Args:
+            state: from :meth:`initial_state`.
+            latent: what was written before, usually zeros: ``(*batch, latent_dim)``.
+            latents: what will be written in steps 1..T, ``(T, *batch, latent_dim)``.
+            controls: c_1..c_T, ``(T, *batch, control_dim)``.
+        """
+        return None
 
     def swap_contents(self, state: State, first: int, second: int) -> State:
         """Exchange the contents of two sequences, leaving each its controller.
@@ -123,7 +171,7 @@ class MemoryModule(nn.Module):
         lone = self.initial_state(())
         return type(state)(
             *(
-                tensor.expand(*batch_shape, *single.shape)
+                tensor.expand((*batch_shape, *single.shape))
                 for tensor, single in zip(state, lone, strict=True)
             )
         )

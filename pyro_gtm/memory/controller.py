@@ -61,3 +61,24 @@ class LSTMController(nn.Module):
         into, forget, candidate, out = gates.chunk(4, dim=-1)  # (*batch, hidden_dim) each
         cell = torch.addcmul(forget.sigmoid() * cell, into.sigmoid(), candidate.tanh())
         return out.sigmoid() * cell.tanh(), cell
+
+    def run(self, inputs: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Advance by T steps, in one call of PyTorch's own LSTM.
+
+        Args:
+            inputs: ``(T, B, input_dim)``.
+            hidden: h_0, ``(B, hidden_dim)``.
+            cell: the cell state before, ``(B, hidden_dim)``.
+
+        Returns:
+            h_1..h_T ``(T, B, hidden_dim)``, h_T and the last cell state.
+        """
+        weight, bias = self.gates.weight, self.gates.bias
+        from_inputs, from_hidden = weight.split([inputs.shape[-1], self.hidden_dim], dim=1)
+        state = (hidden.unsqueeze(0).contiguous(), cell.unsqueeze(0).contiguous())
+        # Its two biases are redundant: ours, and zeros.
+        weights = (from_inputs.contiguous(), from_hidden.contiguous(), bias, torch.zeros_like(bias))
+        outputs, last_hidden, last_cell = torch.lstm(
+            inputs, state, weights, True, 1, 0.0, self.training, False, False
+        )
+        return outputs, last_hidden.squeeze(0), last_cell.squeeze(0)

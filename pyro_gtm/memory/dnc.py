@@ -93,6 +93,10 @@ class DNCState(NamedTuple):
     reads: Tensor
     """φ_t, fed to the controller in the next step: ``(*batch, R, W)``."""
 
+    origins: Tensor
+    """How much of what was written 1..K writes ago is in each slot: ``(*batch, N, K)``, K = N with
+    ``recall``, else 0."""
+
 
 @register_memory("dnc")
 class DNCMemory(AddressedMemory):
@@ -116,6 +120,7 @@ class DNCMemory(AddressedMemory):
             or ``"plain"``, an interface drawn at random.
         tie: usage that is the same when rounded to multiples of this counts as equal in the
             allocation, so that of fresh slots the lowest is taken; 0 as published.
+        recall: tell what its reads are made of, as a mixture prior needs.
     """
 
     def __init__(
@@ -128,6 +133,7 @@ class DNCMemory(AddressedMemory):
         control_dim: int = 0,
         initialisation: Initialisation = "structured",
         tie: float = 0.01,
+        recall: bool = False,
     ) -> None:
         check_positive("DNCMemory", latent_dim=latent_dim, heads=heads)
         word_size = latent_dim + TAG_SIZE if word_size is None else word_size
@@ -158,6 +164,7 @@ class DNCMemory(AddressedMemory):
             hidden_dim=hidden_dim,
             control_dim=control_dim,
             initialisation=initialisation,
+            recall=recall,
         )
         if not isinstance(tie, (int, float)) or not 0 <= tie < 1:
             raise ValueError(f"DNCMemory: tie must lie in [0, 1), got {tie!r}")
@@ -189,6 +196,7 @@ class DNCMemory(AddressedMemory):
             read_weights=read_weights.expand(*batch_shape, *read_weights.shape),
             write_weights=hidden.new_zeros(*batch_shape, self.slots),
             reads=hidden.new_zeros(*batch_shape, self.heads, self.word_size),
+            origins=hidden.new_zeros(*batch_shape, self.slots, self.recall_length),
         )
 
     def access(
@@ -207,9 +215,9 @@ class DNCMemory(AddressedMemory):
         )  # (*, 1, N)
         free = allocate(usage, self.tie).unsqueeze(-2)  # (*, 1, N)
         written = write_gates.unsqueeze(-1) * interpolate(free, similar, allocation_gates)
-        memory = erase_and_add(
-            state.memory, written, emitted["erase"].sigmoid(), emitted["add"]
-        )  # (*, N, W)
+        erase = emitted["erase"].sigmoid()  # (*, 1, W)
+        memory = erase_and_add(state.memory, written, erase, emitted["add"])  # (*, N, W)
+        kept = 1 - written.squeeze(-2) * erase.mean(-1)  # (*, N)
 
         write_weights = written.squeeze(-2)  # (*, N)
         links = update_links(state.links, state.precedence, write_weights, self.itself)  # (*, N, N)
@@ -241,6 +249,7 @@ class DNCMemory(AddressedMemory):
             "read_modes": modes,
             "link_sharpness": links.detach().amax(dim=-1),
             "memory": memory,
+            **({"kept": kept} if self.recall_length else {}),
         }
 
 

@@ -60,7 +60,7 @@ class IntrospectiveMemory(MemoryModule):
     """A buffer of the last ``slots`` latents, read by ``heads`` positional attentions.
 
     Details of a step: ``read_weights`` w ``(*batch, R, L)``, slot 0 being the newest latent, and
-    ``read_gates`` sigmoid(g) ``(*batch, R, Z)``.
+    ``read_gates`` sigmoid(g) ``(*batch, R, Z)``; ``log_shares`` log w ``(*batch, R, L)``.
 
     Args:
         latent_dim: Z, size of what is written each step.
@@ -101,6 +101,7 @@ class IntrospectiveMemory(MemoryModule):
             control_dim=control_dim,
             context_dim=heads * latent_dim + (hidden_dim if append_hidden else 0),
             read_shape=(heads, latent_dim),
+            recall_length=slots,
         )
         self.slots = slots
         self.heads = heads
@@ -137,7 +138,8 @@ class IntrospectiveMemory(MemoryModule):
         logits, gate_logits = torch.split_with_sizes(
             interface, [self.slots, self.latent_dim], dim=-1
         )
-        weights = self._weights(logits)  # (*, R, L)
+        log_weights = self._log_weights(logits)  # (*, R, L)
+        weights = log_weights.exp()
         gates = gate_logits.sigmoid()  # (*, R, Z)
         reads = product(weights, buffer) * gates  # (*, R, Z)
 
@@ -147,12 +149,16 @@ class IntrospectiveMemory(MemoryModule):
         return MemoryStep(
             IntrospectiveState(hidden, cell, buffer),
             context,
-            details={"read_weights": weights, "read_gates": gates},
+            details={
+                "read_weights": weights,
+                "read_gates": gates,
+                "log_shares": log_weights,
+            },
         )
 
-    def _weights(self, logits: Tensor) -> Tensor:
+    def _log_weights(self, logits: Tensor) -> Tensor:
         """Equation 10: a positive distribution over the slots; shapes ``(*, R, L)``."""
         if self.attention == "softmax":
-            return logits.softmax(dim=-1)
+            return logits.log_softmax(dim=-1)
         positive = F.softplus(logits) + 1e-8  # softplus underflows to zero in single precision
-        return positive / positive.sum(dim=-1, keepdim=True)
+        return positive.log() - positive.sum(dim=-1, keepdim=True).log()

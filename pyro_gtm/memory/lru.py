@@ -68,6 +68,10 @@ class LRUState(NamedTuple):
     reads: Tensor
     """φ_t, fed to the controller in the next step: ``(*batch, R, W)``."""
 
+    origins: Tensor
+    """How much of what was written 1..K writes ago is in each slot: ``(*batch, N, K)``, K = N with
+    ``recall``, else 0."""
+
 
 @register_memory("lru")
 class LRUMemory(AddressedMemory):
@@ -88,6 +92,7 @@ class LRUMemory(AddressedMemory):
         initialisation: ``"structured"``, a memory that stores and keeps each latent from the start,
             or ``"plain"``, an interface drawn at random.
         usage_decay: γ, how much of the usage lasts to the next step.
+        recall: tell what its reads are made of, as a mixture prior needs.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class LRUMemory(AddressedMemory):
         control_dim: int = 0,
         usage_decay: float = 0.99,
         initialisation: Initialisation = "structured",
+        recall: bool = False,
     ) -> None:
         check_positive("LRUMemory", latent_dim=latent_dim, heads=heads)
         word_size = latent_dim + TAG_SIZE if word_size is None else word_size
@@ -118,6 +124,7 @@ class LRUMemory(AddressedMemory):
             hidden_dim=hidden_dim,
             control_dim=control_dim,
             initialisation=initialisation,
+            recall=recall,
         )
         if slots < heads:
             raise ValueError(
@@ -137,6 +144,7 @@ class LRUMemory(AddressedMemory):
             usage=hidden.new_zeros(*batch_shape, self.slots),
             read_weights=hidden.new_zeros(*batch_shape, self.heads, self.slots),
             reads=hidden.new_zeros(*batch_shape, self.heads, self.word_size),
+            origins=hidden.new_zeros(*batch_shape, self.slots, self.recall_length),
         )
 
     def access(
@@ -145,7 +153,7 @@ class LRUMemory(AddressedMemory):
         gates = emitted["gates"].squeeze(-1).sigmoid()  # (*, R)
         unused = least_used(state.usage, self.heads)  # (*, R, N)
         write_weights = interpolate(state.read_weights, unused, gates)  # (*, R, N)
-        memory = state.memory
+        memory, kept = state.memory, torch.ones_like(state.usage)
         if write:
             kept = 1 - unused.sum(dim=-2)  # (*, N)
             memory = memory * kept.unsqueeze(-1) + write_weights.mT @ emitted["add"]  # (*, N, W)
@@ -164,4 +172,5 @@ class LRUMemory(AddressedMemory):
             "usage": usage,
             "write_gates": gates,
             "memory": memory,
+            **({"kept": kept} if self.recall_length else {}),
         }

@@ -72,6 +72,10 @@ class NTMState(NamedTuple):
     reads: Tensor
     """φ_t, fed to the controller in the next step: ``(*batch, R, W)``."""
 
+    origins: Tensor
+    """How much of what was written 1..K writes ago is in each slot: ``(*batch, N, K)``, K = N with
+    ``recall``, else 0."""
+
 
 @register_memory("ntm")
 class NTMMemory(AddressedMemory):
@@ -93,6 +97,7 @@ class NTMMemory(AddressedMemory):
         initialisation: ``"structured"``, a memory that stores and keeps each latent from the start,
             or ``"plain"``, an interface drawn at random.
         initial_memory: M_0, ``"constant"`` or ``"learned"``.
+        recall: tell what its reads are made of, as a mixture prior needs.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class NTMMemory(AddressedMemory):
         control_dim: int = 0,
         initial_memory: Literal["constant", "learned"] = "constant",
         initialisation: Initialisation = "structured",
+        recall: bool = False,
     ) -> None:
         word_size = latent_dim if word_size is None else word_size
         check_positive("NTMMemory", heads=heads, write_heads=write_heads, word_size=word_size)
@@ -136,6 +142,7 @@ class NTMMemory(AddressedMemory):
             hidden_dim=hidden_dim,
             control_dim=control_dim,
             initialisation=initialisation,
+            recall=recall,
         )
         self.write_heads = write_heads
         self.initial_read_weights = LearnedInitialWeights(heads, slots)
@@ -157,6 +164,7 @@ class NTMMemory(AddressedMemory):
             memory=self.initial_memory.expand(*batch_shape, self.slots, self.word_size),
             weights=weights.expand(*batch_shape, *weights.shape),
             reads=hidden.new_zeros(*batch_shape, self.heads, self.word_size),
+            origins=hidden.new_zeros(*batch_shape, self.slots, self.recall_length),
         )
 
     def access(
@@ -171,9 +179,10 @@ class NTMMemory(AddressedMemory):
         weights = sharpen(weights, 1 + F.softplus(emitted["exponents"].squeeze(-1)))
         read_weights, write_weights = weights.split([self.heads, self.write_heads], dim=-2)
 
-        memory = state.memory
+        memory, kept = state.memory, torch.ones_like(weights[..., 0, :])
         if write:
             erase = emitted["erase"].sigmoid()
+            kept = (1 - write_weights * erase.mean(-1, keepdim=True)).prod(-2)  # (*, N)
             memory = erase_and_add(memory, write_weights, erase, emitted["add"])  # (*, N, W)
         else:
             write_weights = torch.zeros_like(write_weights)
@@ -184,4 +193,5 @@ class NTMMemory(AddressedMemory):
             "content_gates": gates,
             "shifts": shifts,
             "memory": memory,
+            **({"kept": kept} if self.recall_length else {}),
         }

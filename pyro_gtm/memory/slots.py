@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gtm.internals.checks import check_choice, check_positive
+from pyro_gtm.memory.addressing import shares_of, trace_origins
 from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control
 from pyro_gtm.memory.controller import LSTMController
 
@@ -86,6 +87,10 @@ class AddressedMemory(MemoryModule):
         hidden_dim: width of the LSTM.
         control_dim: size of the control.
         initialisation: ``"structured"`` or ``"plain"``, see :meth:`_structure`.
+        recall: whether to follow through the slots what was written when, so that it is known what
+            reads are made of (``recall_length`` is then the number of slots).  The state has a
+            field ``origins`` for it, ``(*batch, N, K)``, and :meth:`access` tells among its details
+            which share of each word was ``kept``, ``(*batch, N)``.
     """
 
     controller_fields = ("hidden", "cell")
@@ -102,6 +107,7 @@ class AddressedMemory(MemoryModule):
         hidden_dim: int,
         control_dim: int,
         initialisation: Initialisation,
+        recall: bool = False,
     ) -> None:
         name = type(self).__name__
         check_positive(
@@ -118,6 +124,7 @@ class AddressedMemory(MemoryModule):
             control_dim=control_dim,
             context_dim=heads * word_size + hidden_dim,
             read_shape=(heads, word_size),
+            recall_length=slots if recall else 0,
         )
         self.slots = slots
         self.heads = heads
@@ -177,6 +184,13 @@ class AddressedMemory(MemoryModule):
             for (name, shape), part in zip(self.parts.items(), parts, strict=True)
         }
         state, details = self.access(state, emitted, write)
+        if self.recall_length:
+            if write:
+                added = details["write_weights"].sum(dim=-2)  # (*, N)
+                origins = trace_origins(state.origins, details["kept"], added)  # (*, N, K)
+                state = state._replace(origins=origins)
+            shares = shares_of(details["read_weights"], state.origins)  # (*, R, K)
+            details = {**details, "log_shares": shares}
         context = torch.cat([state.reads.flatten(-2), hidden], dim=-1)  # (*batch, R * W + H)
         return MemoryStep(state._replace(hidden=hidden, cell=cell), context, details)
 

@@ -7,12 +7,14 @@ from pyro_gtm.model.likelihoods import (
     Likelihood,
     register_likelihood,
 )
+from pyro_gtm.model.mixture import MixturePrior, mix_heads, mixture_prior
 from pyro_gtm.model.program import (
     DecoderInput,
     GenerativeTemporalModel,
     Layout,
     Posterior,
     Precision,
+    Prior,
     Writes,
 )
 
@@ -24,8 +26,12 @@ __all__ = [
     "InvalidFramesError",
     "Layout",
     "Likelihood",
+    "MixturePrior",
     "Posterior",
     "Precision",
+    "Prior",
     "Writes",
+    "mix_heads",
+    "mixture_prior",
     "register_likelihood",
 ]

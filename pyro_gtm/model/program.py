@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, Literal, cast, get_args
 
 import pyro
@@ -19,9 +18,15 @@ from pyro_gtm.internals.plates import plate_shape, refuse_plate_at, refusing_wid
 from pyro_gtm.internals.unrolling import LazyMap
 from pyro_gtm.model.frame_process import ChunkedFrameProcess, FrameProcess, map_in_chunks
 from pyro_gtm.model.inputs import Inputs, prepare_inputs
-from pyro_gtm.model.latent_process import Dynamics, LatentProcess, PosteriorTerms
+from pyro_gtm.model.latent_process import (
+    Dynamics,
+    LatentProcess,
+    MixtureTerms,
+    PosteriorTerms,
+)
 from pyro_gtm.model.likelihoods import Likelihood
-from pyro_gtm.model.networks.gaussian import GaussianHead, Parameters
+from pyro_gtm.model.mixture import MixturePrior, PartlyObserved, mixture_prior
+from pyro_gtm.model.networks.gaussian import GateHead, GaussianHead, Parameters
 from pyro_gtm.ops import begin, read, recurrence, write
 
 __all__ = [
@@ -30,12 +35,14 @@ __all__ = [
     "Layout",
     "Posterior",
     "Precision",
+    "Prior",
     "Writes",
 ]
 
 DecoderInput = Literal["latent+context", "latent"]
-Writes = Literal["latent", "latent+frame"]
-Posterior = Literal["residual", "direct"]
+Writes = Literal["latent", "mean", "latent+frame"]
+Posterior = Literal["residual", "direct", "frame"]
+Prior = Literal["gaussian", "mixture"]
 Layout = Literal["stacked", "per_step"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -70,6 +77,16 @@ class GenerativeTemporalModel(nn.Module):
     With ``writes="latent+frame"`` the memory is given [z_t, features of x_t], which makes the VRNN
     variant (a) of Figure 1 (at the cost of encoding the frames in the model as well).
 
+    Three choices are ours, for learning within minutes (docs/learning.md has what each does):
+
+    - ``prior="mixture"``: p(z_t | ·) is a mixture of the posteriors that were stored, weighed by
+      the memory's reads, and of a Gaussian for something new
+      (:class:`~pyro_gtm.model.MixturePrior`).  Its bound is not the KL of a Gaussian prior.
+    - ``posterior="frame"``: q(z_t | x_t) sees the frame alone, so that a frame shown twice has the
+      same posterior twice, and no latent waits for a read.
+    - ``writes="mean"``: the memory holds the posterior's mean in place of its sample, without the
+      noise.  The prior then depends on x_{<t} by way of the posterior.
+
     Args:
         context_dim: size of the context, ``memory.context_dim``.
         latent_dim: Z.
@@ -77,8 +94,10 @@ class GenerativeTemporalModel(nn.Module):
         decoder: ``(*batch, decoder.input_dim)`` to ``(*batch, *likelihood.parameter_shape)``.
         likelihood: of a frame given the decoder's output.
         decoder_input: ``"latent+context"`` or ``"latent"``, what the decoder sees.
-        writes: ``"latent"`` or ``"latent+frame"``, what the memory is given.
-        posterior: ``"residual"`` or ``"direct"``.
+        writes: ``"latent"``, ``"mean"`` or ``"latent+frame"``, what the memory is given.
+        posterior: ``"residual"``, ``"direct"`` or ``"frame"``.
+        prior: ``"gaussian"`` or ``"mixture"``.
+        recall_heads: R, how many heads the memory has, ``memory.read_shape[0]``; for the mixture.
         layout: ``"stacked"`` or ``"per_step"``.
         precision: ``"bfloat16"`` has encoder and decoder multiply in it (``torch.autocast``).
             Weights stay as they are; the recurrence with its memory, the heads, all states,
@@ -103,6 +122,8 @@ class GenerativeTemporalModel(nn.Module):
         decoder_input: DecoderInput = "latent+context",
         writes: Writes = "latent",
         posterior: Posterior = "residual",
+        prior: Prior = "gaussian",
+        recall_heads: int = 0,
         layout: Layout = "stacked",
         precision: Precision = "float32",
         checkpoint_every: int = 0,
@@ -113,7 +134,10 @@ class GenerativeTemporalModel(nn.Module):
         check_choice(OWNER, "decoder_input", decoder_input, get_args(DecoderInput))
         check_choice(OWNER, "writes", writes, get_args(Writes))
         check_choice(OWNER, "posterior", posterior, get_args(Posterior))
+        check_choice(OWNER, "prior", prior, get_args(Prior))
         check_choice(OWNER, "layout", layout, get_args(Layout))
+        if prior == "mixture":
+            check_positive(OWNER, recall_heads=recall_heads)
         check_not_negative(OWNER, checkpoint_every=checkpoint_every)
         if not isinstance(likelihood, Likelihood):
             raise TypeError(f"{OWNER}: likelihood must be a Likelihood, got {likelihood!r}")
@@ -131,14 +155,20 @@ class GenerativeTemporalModel(nn.Module):
         self.decoder_input = decoder_input
         self.writes = writes
         self.residual = posterior == "residual"
+        self.sees_context = posterior != "frame"
+        self.is_mixture = prior == "mixture"
         self.layout = layout
         self.precision = precision
         self.checkpoint_every = checkpoint_every
         feature_dim: int = encoder.feature_dim  # type: ignore[assignment]
         self.encoder = encoder
         self.prior_head = GaussianHead(context_dim, feature_dim, latent_dim)
-        self.posterior_head = GaussianHead(context_dim, feature_dim, latent_dim)
+        self.posterior_head = GaussianHead(
+            context_dim if self.sees_context else 0, feature_dim, latent_dim
+        )
         self.decoder = decoder
+        if self.is_mixture:
+            self.gates = GateHead(context_dim, recall_heads)
 
     @staticmethod
     def written_dim(latent_dim: int, feature_dim: int, writes: Writes) -> int:
@@ -218,41 +248,50 @@ class GenerativeTemporalModel(nn.Module):
         with drawing_weights(self), _sequences(inputs.batch_size, dataset_size):
             seen = _Seen(self, inputs)
             if self.layout == "stacked":
-                prior = self._process(inputs)
+                prior = self._process(inputs, seen)
                 pyro.sample("z", seen.of_sequence(prior))
                 return
             for t in range(inputs.num_steps):
                 context = self._read(_at(inputs.controls, t))
-                posterior = seen.at(t, context)
-                fn = self.prior(context)
-                latent = pyro.sample(f"z_{t}", fn if posterior is None else posterior(fn))
-                write(self._written(latent, _at(inputs.frames, t), _at(inputs.observed, t)))
+                prior = self.prior(context)
+                posterior = seen.at(t, context, prior)
+                frame, observed = _at(inputs.frames, t), _at(inputs.observed, t)
+                fn = prior if posterior is None else _posterior_of_site(posterior, prior, observed)
+                latent = pyro.sample(f"z_{t}", fn)
+                self._write(latent, frame, observed, posterior)
 
     def _per_step(self, inputs: Inputs) -> Tensor:
         seen = _Seen(self, inputs)
         drawn = []
         for t in range(inputs.num_steps):
             context = self._read(_at(inputs.controls, t))
-            latent = pyro.sample(
-                f"z_{t}", self.prior(context), infer=_carrying(seen.at(t, context))
-            )
-            emission = self.emission(latent, context)
+            prior = self.prior(context)
+            posterior = seen.at(t, context, prior)
             observed = _at(inputs.observed, t)
+            carried = None
+            if posterior is not None:
+                carried = _posterior_of_site(posterior, prior, observed)
+            latent = pyro.sample(f"z_{t}", prior, infer=_carrying(carried))
+            emission = self.emission(latent, context)
             if observed is not None:
                 emission = emission.mask(observed)
             frame = _sample_frames(f"x_{t}", emission, _at(inputs.frames, t))
-            write(self._written(latent, frame, observed))
+            if posterior is None and self._writes_posterior:
+                posterior = self._posterior_of_generated(frame, latent, context, prior)
+            self._write(latent, frame, observed, posterior)
             drawn.append(frame)
         return torch.stack(drawn)
 
     def _stacked(self, inputs: Inputs) -> Tensor:
-        if inputs.frames is None and self.writes == "latent+frame":
+        if inputs.frames is None and (self.writes != "latent" or self.is_mixture):
+            setting = "prior='mixture'" if self.is_mixture else f"writes={self.writes!r}"
             raise ValueError(
-                f"{OWNER}: no frames given, and with writes='latent+frame' the stacked layout "
-                "needs them; use with_layout('per_step') to generate"
+                f"{OWNER}: no frames given, and with {setting} the stacked layout needs them; use "
+                "with_layout('per_step') to generate"
             )
-        prior = self._process(inputs)
-        posterior = None if inputs.frames is None else _Seen(self, inputs).of_sequence
+        seen = _Seen(self, inputs)
+        prior = self._process(inputs, seen)
+        posterior = None if inputs.frames is None else seen.of_sequence
         latents = pyro.sample("z", prior, infer=_carrying(posterior))  # (*batch, B, T, Z)
         contexts = prior.contexts(latents)
         frames = None if inputs.frames is None else inputs.frames.movedim(0, 1)  # (B, T, *event)
@@ -260,18 +299,29 @@ class GenerativeTemporalModel(nn.Module):
         drawn = _sample_frames("x", emission, frames)
         return drawn.movedim(-1 - len(self.likelihood.event_shape), 0)
 
-    def _process(self, inputs: Inputs) -> LatentProcess:
+    def _process(self, inputs: Inputs, seen: _Seen) -> LatentProcess:
         """The prior over all latents."""
+        prior = bind_weights(self, self._prior_parameters)
         extra = None
         if self.writes == "latent+frame" and inputs.frames is not None:
             extra = self._extra(inputs.frames, inputs.observed)
         return LatentProcess(
-            Dynamics(recurrence(), inputs.controls, extra),
-            bind_weights(self, self._prior_parameters),
+            Dynamics(
+                recurrence(),
+                inputs.controls,
+                extra,
+                means=(seen.terms, prior) if self.writes == "mean" else None,
+            ),
+            prior,
             batch_shape=plate_shape(),
             num_steps=inputs.num_steps,
             latent_dim=self.latent_dim,
             like=self.like,
+            mixture=(
+                MixtureTerms(bind_weights(self, self.gates), seen.terms)
+                if self.is_mixture
+                else None
+            ),
         )
 
     def _prior_parameters(self, context: Tensor) -> Parameters:
@@ -279,14 +329,16 @@ class GenerativeTemporalModel(nn.Module):
         parameters: Parameters = self.prior_head(context)
         return parameters
 
-    def _posterior_parameters(self, context: Tensor, features: Tensor) -> Parameters:
-        self._check_context(context)
+    def _posterior_parameters(self, context: Tensor | None, features: Tensor) -> Parameters:
+        if context is not None:
+            self._check_context(context)
         parameters: Parameters = self.posterior_head(context, features)
         return parameters
 
     def prior(self, context: Tensor) -> TorchDistribution:
-        """p(z_t | Ψ_t), equation 7."""
-        return Normal(*self._prior_parameters(context)).to_event(1)
+        """p(z_t | Ψ_t), equation 7, for the context just read."""
+        gaussian = Normal(*self._prior_parameters(context)).to_event(1)
+        return mixture_prior(gaussian, self.gates(context)) if self.is_mixture else gaussian
 
     def emission(self, latent: Tensor, context: Tensor) -> TorchDistribution:
         """p(x_t | z_t, Ψ_t), or p(x_t | z_t) with ``decoder_input="latent"``."""
@@ -331,10 +383,48 @@ class GenerativeTemporalModel(nn.Module):
             features = self.encode(frames)
         return _features_of(features, observed)
 
-    def _written(self, latent: Tensor, frame: Tensor | None, observed: Tensor | None) -> Tensor:
-        if self.writes == "latent" or frame is None:
-            return latent
-        return _cat(latent, _features_of(self.encode(frame), observed))
+    def _write(
+        self,
+        latent: Tensor,
+        frame: Tensor | None,
+        observed: Tensor | None,
+        posterior: TorchDistribution | None,
+    ) -> None:
+        """Hand the memory what it is to hold of a step."""
+        written = latent
+        if self.writes == "mean" and posterior is not None:
+            location: Tensor = cast(Any, posterior).base_dist.loc
+            written = location.expand(latent.shape)
+        elif self.writes == "latent+frame" and frame is not None:
+            written = _cat(latent, _features_of(self.encode(frame), observed))
+        if not self.is_mixture or posterior is None:
+            write(written)
+        else:
+            write(written, posterior if observed is None else posterior.mask(observed))
+
+    @property
+    def _writes_posterior(self) -> bool:
+        return self.is_mixture or self.writes == "mean"
+
+    def _posterior_of_generated(
+        self, frame: Tensor, latent: Tensor, context: Tensor, prior: TorchDistribution
+    ) -> TorchDistribution:
+        """What is stored of a frame that the program made itself.
+
+        A component that was recalled is stored again as it is.  Something new is encoded as a frame
+        that was given would be.
+        """
+        features = self.encode(frame)
+        terms = PosteriorTerms(
+            self._posterior_parameters, features, self.residual, None, self.sees_context
+        )
+        new = _gaussian_of(prior)
+        location, scale = terms.parameters(
+            context, features, None, new if terms.needs_prior else None
+        )
+        if isinstance(prior, MixturePrior):
+            location, scale = prior.component_of(latent, (location, scale))
+        return Normal(location, scale).to_event(1)
 
     @property
     def _in_chunks(self) -> bool:
@@ -399,44 +489,68 @@ class _Seen:
         self.program = program
         self.inputs = inputs
         self._features: Tensor | None = None
+        self._terms: PosteriorTerms | None = None
 
-    def of_sequence(self, prior: LatentProcess) -> LatentProcess:
-        """q(z_{1:T} | x_{1:T}) for the prior of the stacked layout."""
-        program, frames, observed = self.program, self.inputs.frames, self.inputs.observed
-        assert frames is not None
-        encode = bind_weights(program, program.encode)
-        return prior.posterior(
-            PosteriorTerms(
+    @property
+    def terms(self) -> PosteriorTerms:
+        """What makes the posterior of the stacked layout."""
+        if self._terms is None:
+            program, frames, observed = self.program, self.inputs.frames, self.inputs.observed
+            assert frames is not None
+            encode = bind_weights(program, program.encode)
+            self._terms = PosteriorTerms(
                 bind_weights(program, program._posterior_parameters),
                 LazyMap(encode, frames) if program._in_chunks else encode(frames),
                 program.residual,
                 None if observed is None else observed.unsqueeze(-1),
+                program.sees_context,
             )
-        )
+        return self._terms
 
-    def at(self, t: int, context: Tensor) -> Callable[[TorchDistribution], Any] | None:
-        """q(z_t | Ψ_t, x_t), equation 8, as a function of the prior; None without a frame."""
-        if _at(self.inputs.frames, t) is None:
-            return None
-        return partial(self._posterior, t, context)
+    def of_sequence(self, prior: LatentProcess) -> LatentProcess:
+        """q(z_{1:T} | x_{1:T}) for the prior of the stacked layout."""
+        return prior.posterior(self.terms)
 
-    def _posterior(self, t: int, context: Tensor, prior: TorchDistribution) -> TorchDistribution:
+    def at(self, t: int, context: Tensor, prior: TorchDistribution) -> Any:
+        """q(z_t | Ψ_t, x_t), equation 8; None without a frame."""
         program, inputs = self.program, self.inputs
+        if _at(inputs.frames, t) is None:
+            return None
         if self._features is None:
             assert inputs.frames is not None
             self._features = program.encode(inputs.frames)
         observed = _at(inputs.observed, t)
         terms = PosteriorTerms(
-            program._posterior_parameters, self._features, program.residual, observed
+            program._posterior_parameters,
+            self._features,
+            program.residual,
+            observed,
+            program.sees_context,
         )
-        base = cast(Independent, prior).base_dist
         parameters = terms.parameters(
             context,
             self._features[t],
             None if observed is None else observed.unsqueeze(-1),
-            (base.loc, base.scale) if terms.needs_prior else None,
+            _gaussian_of(prior) if terms.needs_prior else None,
         )
         return Normal(*parameters).to_event(1)
+
+
+def _posterior_of_site(
+    posterior: TorchDistribution, prior: TorchDistribution, observed: Tensor | None
+) -> TorchDistribution:
+    """The posterior; where a frame is missing, a mixture prior itself."""
+    if observed is None or not isinstance(prior, MixturePrior):
+        return posterior
+    return PartlyObserved(posterior, prior, observed)
+
+
+def _gaussian_of(prior: TorchDistribution) -> Parameters:
+    """Location and scale of a Gaussian prior, or of something new in a mixture."""
+    if isinstance(prior, MixturePrior):
+        return prior.new
+    base = cast(Independent, prior).base_dist
+    return base.loc, base.scale
 
 
 def _sequences(batch_size: int, dataset_size: int | None) -> AbstractContextManager[object]:
@@ -454,7 +568,7 @@ def _sequences(batch_size: int, dataset_size: int | None) -> AbstractContextMana
     return refusing_wide_masks(plate, OWNER)
 
 
-def _carrying(posterior: Callable[..., TorchDistribution] | None) -> Any:
+def _carrying(posterior: Callable[..., Any] | TorchDistribution | None) -> Any:
     """The posterior of a site for :class:`pyro_gtm.FilteringGuide`; None: it is drawn as it is."""
     return {"posterior": posterior}
 

@@ -34,6 +34,14 @@ def test_presets_differ_and_keep_their_name():
     assert made["paper"].network == "conv"
 
 
+def test_a_preset_overrides_the_tasks_settings():
+    rooms = make_config(task="rotation_3d")
+    assert (rooms.network, rooms.latent_dim, rooms.likelihood) == ("small_conv", 64, "gaussian")
+    assert make_config("paper", task="rotation_3d").network == "conv"
+    assert make_config("debug", task="rotation_3d").latent_dim == make_config("debug").latent_dim
+    assert make_config(task="rotation_3d", network="mlp").network == "mlp"
+
+
 def test_nested_options_are_merged_and_the_rest_replaced():
     config = make_config(
         "debug",

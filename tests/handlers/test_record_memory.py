@@ -38,7 +38,7 @@ def test_records_what_the_pure_steps_do(memory_name, build_memory):
 def test_names_and_shapes_of_the_introspective_memory(build_memory):
     with gtm.use_memory(build_memory("introspective")), gtm.record_memory() as tape:
         unroll(torch.randn(4, 2, 3))
-    assert tape.names == ["read_weights", "read_gates"]
+    assert tape.names == ["read_weights", "read_gates", "log_shares"]
     assert tape["read_weights"].shape == (4, 2, 2, 3)  # T, B, heads, slots
     assert tape["read_gates"].shape == (4, 2, 2, 3)  # T, B, heads, latent_dim
 
@@ -106,4 +106,4 @@ def test_empty_tape_is_an_error():
 def test_loops_over_its_names(build_memory):
     with gtm.use_memory(build_memory("introspective")), gtm.record_memory() as tape:
         gtm.read()
-    assert list(tape) == tape.names == ["read_weights", "read_gates"]
+    assert list(tape) == tape.names == ["read_weights", "read_gates", "log_shares"]

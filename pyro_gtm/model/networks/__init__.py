@@ -9,6 +9,7 @@ from pyro_gtm.model.likelihoods import Likelihood
 from pyro_gtm.model.networks.conv import ConvDecoder, ConvEncoder, VisualBlock
 from pyro_gtm.model.networks.gaussian import GaussianHead, residual_gaussian
 from pyro_gtm.model.networks.mlp import MLPDecoder, MLPEncoder
+from pyro_gtm.model.networks.small_conv import SmallConvDecoder, SmallConvEncoder
 
 __all__ = [
     "NETWORKS",
@@ -18,6 +19,8 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "Networks",
+    "SmallConvDecoder",
+    "SmallConvEncoder",
     "VisualBlock",
     "make_networks",
     "register_network",
@@ -59,6 +62,17 @@ class ConvNetworks(Networks):
     def __init__(self, likelihood: Likelihood, *, hidden_dim: int, decoder_input_dim: int) -> None:
         self.encoder = ConvEncoder(likelihood.event_shape, feature_dim=hidden_dim)
         self.decoder = ConvDecoder(decoder_input_dim, hidden_dim, likelihood.parameter_shape)
+
+
+@register_network("small_conv")
+class SmallConvNetworks(Networks):
+    """:class:`SmallConvEncoder` and :class:`SmallConvDecoder`, 8 channels for each colour."""
+
+    def __init__(self, likelihood: Likelihood, *, hidden_dim: int, decoder_input_dim: int) -> None:
+        self.encoder = SmallConvEncoder(likelihood.event_shape, feature_dim=hidden_dim)
+        self.decoder = SmallConvDecoder(
+            decoder_input_dim, hidden_dim, likelihood.parameter_shape, self.encoder.channels
+        )
 
 
 def make_networks(

@@ -23,10 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_gtm.model.networks.padding import image_shape, margins, padded
+
 __all__ = ["ConvDecoder", "ConvEncoder", "VisualBlock"]
 
 Norm = Literal["batch", "group"]
 KERNELS = (7, 5, 3, 1)
+MULTIPLE = 8
+"""Frames are padded to a multiple of it, of which two blocks leave a whole half and quarter."""
 
 
 class VisualBlock(nn.Module):
@@ -88,9 +92,9 @@ class ConvEncoder(nn.Module):
         norm: Norm = "batch",
     ) -> None:
         super().__init__()
-        self.event_shape = _image_shape("ConvEncoder", event_shape)
+        self.event_shape = image_shape("ConvEncoder", event_shape)
         self.feature_dim = feature_dim
-        height, width = (_padded(size) // 4 for size in self.event_shape[1:])
+        height, width = (padded(size, MULTIPLE) // 4 for size in self.event_shape[1:])
         self.stem = nn.Conv2d(self.event_shape[0], channels, 3, padding=1)
         self.blocks = nn.Sequential(
             VisualBlock(channels, channels, "down", norm),
@@ -103,7 +107,7 @@ class ConvEncoder(nn.Module):
         batch_shape = frames.shape[:-3]
         maps = frames.reshape(-1, *self.event_shape)  # (N, C, H, W)
         _, height, width = self.event_shape
-        maps = F.pad(maps, _margins(width) + _margins(height))
+        maps = F.pad(maps, margins(width, MULTIPLE) + margins(height, MULTIPLE))
         maps = self.blocks(self.stem(maps))  # (N, 2 * channels, H/4, W/4)
         return self.features(maps.flatten(1).relu()).reshape(*batch_shape, self.feature_dim)
 
@@ -129,8 +133,8 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.input_dim = input_dim
-        self.parameter_shape = _image_shape("ConvDecoder", parameter_shape)
-        height, width = (_padded(size) // 4 for size in self.parameter_shape[1:])
+        self.parameter_shape = image_shape("ConvDecoder", parameter_shape)
+        height, width = (padded(size, MULTIPLE) // 4 for size in self.parameter_shape[1:])
         self.maps_shape = (2 * channels, height, width)
         self.maps = nn.Sequential(
             nn.Linear(input_dim, hidden_dim),
@@ -149,29 +153,9 @@ class ConvDecoder(nn.Module):
         maps = self.maps(inputs.reshape(-1, self.input_dim)).unflatten(-1, self.maps_shape)
         maps = self.head(self.blocks(maps).relu())  # (N, channels, padded H, padded W)
         _, height, width = self.parameter_shape
-        top, left = _margins(height)[0], _margins(width)[0]
+        top, left = margins(height, MULTIPLE)[0], margins(width, MULTIPLE)[0]
         cropped = maps[..., top : top + height, left : left + width]
         return cropped.reshape(*batch_shape, *self.parameter_shape)
-
-
-def _image_shape(owner: str, shape: Sequence[int]) -> tuple[int, int, int]:
-    if len(shape) != 3:
-        raise ValueError(
-            f"{owner}: the conv network needs frames of shape (channels, height, width), "
-            f"got {tuple(shape)}"
-        )
-    channels, height, width = shape
-    return channels, height, width
-
-
-def _padded(size: int) -> int:
-    """The next multiple of eight: 28 becomes 32, and halves cleanly twice."""
-    return 8 * -(-size // 8)
-
-
-def _margins(size: int) -> tuple[int, int]:
-    extra = _padded(size) - size
-    return extra // 2, extra - extra // 2
 
 
 def _norm(norm: Norm, channels: int) -> nn.Module:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MIN_SCALE", "GaussianHead", "Parameters", "residual_gaussian"]
+__all__ = ["MIN_SCALE", "GateHead", "GaussianHead", "Parameters", "residual_gaussian"]
 
 MIN_SCALE = 1e-4
 """Least standard deviation of any latent."""
@@ -23,28 +26,60 @@ class GaussianHead(nn.Module):
     all frames at once by the encoder.
 
     Args:
-        context_dim: size of the context Ψ.
+        context_dim: size of the context Ψ; 0 for a head that sees features alone.
         hidden_dim: width of the hidden layer, and size of ``features``.
         latent_dim: size of z.
     """
 
     def __init__(self, context_dim: int, hidden_dim: int, latent_dim: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(context_dim, hidden_dim)
+        self.hidden = nn.Linear(context_dim, hidden_dim) if context_dim else None
         self.parameters_of = nn.Linear(hidden_dim, 2 * latent_dim)
 
-    def forward(self, context: Tensor, features: Tensor | None = None) -> Parameters:
+    def forward(self, context: Tensor | None, features: Tensor | None = None) -> Parameters:
         """Location and scale, ``(*batch, latent_dim)`` each.
 
         Args:
-            context: Ψ, ``(*batch, context_dim)``.
+            context: Ψ, ``(*batch, context_dim)``; None for a head that sees features alone.
             features: of the frame, ``(*batch, hidden_dim)``; None for a prior.
         """
-        hidden = self.hidden(context)
-        if features is not None:
-            hidden = hidden + features
+        if self.hidden is None:
+            assert features is not None
+            hidden = features
+        else:
+            hidden = self.hidden(context)
+            if features is not None:
+                hidden = hidden + features
         location, raw = self.parameters_of(hidden.relu()).chunk(2, dim=-1)
         return location, F.softplus(raw) + MIN_SCALE
+
+
+class GateHead(nn.Module):
+    """Logits of how far each of R heads is trusted and, last, of something new; one hidden layer of
+    rectified units.
+
+    It begins with odds of e² : 1 for something new, and all heads alike.
+
+    Args:
+        context_dim: size of the context Ψ.
+        heads: R.
+        hidden_dim: width of the hidden layer.
+    """
+
+    def __init__(self, context_dim: int, heads: int, hidden_dim: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(context_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, heads + 1)
+        )
+        with torch.no_grad():
+            bias = self.layers[-1].bias
+            bias.zero_()
+            bias[-1] = 2.0 + math.log(heads)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """``(*batch, context_dim) -> (*batch, R + 1)``."""
+        logits: Tensor = self.layers(context)
+        return logits
 
 
 def residual_gaussian(prior: Parameters, residual: Parameters) -> Parameters:

@@ -94,7 +94,9 @@ def test_networks_by_name_fit_each_other(name, likelihood):
 
 
 def test_unknown_network_is_one_sentence():
-    with pytest.raises(ValueError, match="network: got 'transformer', must be one of conv, mlp"):
+    with pytest.raises(
+        ValueError, match="network: got 'transformer', must be one of conv, mlp, small_conv"
+    ):
         make_networks(
             "transformer", gtm.BernoulliLikelihood((2,)), hidden_dim=3, decoder_input_dim=2
         )

@@ -1,0 +1,118 @@
+"""The distributions that latents were written with, as the handler of a memory keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from pyro.distributions import MaskedDistribution
+from torch import Tensor
+
+from pyro_gtm.internals.memory_step import NEVER, StepInputs
+from pyro_gtm.ops import Recalled, gaussian_parameters
+
+__all__ = ["Stored", "StoredComponents", "stored"]
+
+
+class Stored(NamedTuple):
+    """A Gaussian that a latent was written with."""
+
+    location: Tensor
+    """``(*batch, Z)``."""
+
+    scale: Tensor
+    """``(*batch, Z)``."""
+
+    there: Tensor | None = None
+    """The sequences that have it, ``(*batch)`` of bool; None for all."""
+
+    def swapped(self, first: int, second: int) -> Stored:
+        """With two sequences exchanged."""
+
+        def exchanged(tensor: Tensor, dim: int) -> Tensor:
+            order = torch.arange(tensor.shape[dim], device=tensor.device)
+            order[first], order[second] = second, first
+            return tensor.index_select(dim, order)
+
+        there = self.there
+        return Stored(
+            exchanged(self.location, -2),
+            exchanged(self.scale, -2),
+            there if there is None or there.dim() == 0 else exchanged(there, -1),
+        )
+
+
+def stored(distribution: Any) -> Stored:
+    """What is kept of a distribution.
+
+    Raises:
+        TypeError: it is no diagonal Gaussian.
+    """
+    there = None
+    if isinstance(distribution, MaskedDistribution):
+        there = torch.as_tensor(distribution._mask)
+        distribution = distribution.base_dist
+    return Stored(*gaussian_parameters("gtm.write", distribution), there)
+
+
+class StoredComponents:
+    """The distributions of what a memory holds, newest first.
+
+    Args:
+        most: how many of the last writes the memory tells apart; None for all.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+        self._held: list[Stored | None] = []
+        self._next: Stored | None = None
+
+    def write(self, distribution: Stored | None) -> None:
+        """That of the latent which the next step of the memory takes."""
+        self._next = distribution
+
+    def add_step(self, inputs: StepInputs) -> None:
+        """Follow a step of the memory."""
+        if inputs.swapped is not None:
+            self._held = [s and s.swapped(*inputs.swapped) for s in self._held]
+        if inputs.write:
+            self._held = [self._next, *self._held][: self.most]
+        self._next = None
+
+    def skip(self, writes: int) -> None:
+        """Follow a whole sequence, of whose latents no distribution is known."""
+        self._held = [*[None] * writes, *self._held][: self.most]
+        self._next = None
+
+    def recalled(self, shares: Tensor) -> Recalled:
+        """What reads are made of, of the last K writes ``(*batch, R, K)``."""
+        return _recalled(shares, self._held)
+
+
+def _recalled(shares: Tensor, held: Sequence[Stored | None]) -> Recalled:
+    """What reads are made of.
+
+    Args:
+        shares: of the last K writes, ``(*batch, R, K)``.
+        held: of these, newest first, as far as there are some.
+    """
+    *batch, _, count = shares.shape
+    held = held[:count]
+    known = [s for s in held if s is not None]
+    width = known[0].location.shape[-1] if known else 1
+    shares = shares[..., : len(held)]
+    if not held:
+        nothing = shares.new_zeros(*batch, 0, width)
+        return Recalled(shares, nothing, nothing)
+    none = Stored(shares.new_zeros(width), shares.new_ones(width), shares.new_zeros((), dtype=bool))
+    entries = [none if s is None else s for s in held]
+    locations, scales = (
+        torch.stack([part.expand(*batch, width) for part in parts], dim=-2)
+        for parts in list(zip(*entries, strict=True))[:2]
+    )
+    if any(s.there is not None for s in entries):
+        yes = torch.ones((), dtype=torch.bool, device=shares.device)
+        there = [(yes if s.there is None else s.there).expand(*batch) for s in entries]
+        shares = torch.where(torch.stack(there, dim=-1).unsqueeze(-2), shares, NEVER)
+    return Recalled(shares, locations, scales)
