@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pyro_gtm.experiments.config_fields import check_settings, setting, settings_of
+from pyro_gtm.experiments.curriculum import ADVANCES
 from pyro_gtm.experiments.data import BINARISATIONS, SOURCES
 from pyro_gtm.infer.elbo import ELBOS
+from pyro_gtm.infer.learning_rate import SCHEDULES
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.model import DecoderInput, Posterior, Precision, Prior, Writes
 from pyro_gtm.model.likelihoods import LIKELIHOODS
@@ -133,6 +135,17 @@ class Config:
     learning_rate: float = setting(
         2e-3, help="Of Adam.", default_help=OF_PRESET, flags=("-lr",), positive=True
     )
+    warmup: int = setting(
+        0,
+        help="Steps over which the learning rate grows from 0.",
+        minimum=0,
+    )
+    schedule: str = setting(
+        "constant",
+        help="Of the learning rate after that: cosine falls to a hundredth at the last step, and "
+        "takes another course where a resumed run is given another --num-steps.",
+        choices=SCHEDULES,
+    )
     # The loss is a sum over frames and sequences and its gradient's norm lies in the thousands, so
     # Adam sees normalised gradients from start to end.
     clip_norm: float = setting(10.0, help="Greatest global norm of the gradient.", positive=True)
@@ -150,6 +163,12 @@ class Config:
         "and 30 s an evaluation, hours for the preset small.",
         default_help="the preset's, small_conv for rooms",
         registry=NETWORKS,
+    )
+    curriculum: str = setting(
+        "none",
+        help="Smaller sizes of the task first: each for its share of the first half of the steps, "
+        "or until its recall costs half of what new frames do.",
+        choices=("none", *ADVANCES),
     )
     likelihood: str = setting(
         "bernoulli",
@@ -194,6 +213,14 @@ class Config:
         "--memory-option hidden_dim=N.",
         default_help=OF_PRESET,
         minimum=1,
+    )
+    init_from: str | None = setting(
+        None,
+        help="Folder of a run, perhaps of another task or memory, whose weights are taken where "
+        "name and shape fit.",
+        default_help="random weights",
+        folder=True,
+        compare=False,
     )
     data: str = setting(
         "digits",
