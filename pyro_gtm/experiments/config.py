@@ -72,6 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 MEMORY_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "debug": {
+        "associative": {"hidden_dim": 16, "heads": 2, "query_dim": 16, "key_dim": 8},
         "vrnn": {"hidden_dim": 16},
         "introspective": {"hidden_dim": 16, "heads": 2},
         "ntm": {"hidden_dim": 16, "heads": 2},
@@ -81,12 +82,23 @@ MEMORY_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "small": {},
     # Widths that bring every model to the paper's 1.87 million parameters (Table 1), within 1.5 %.
     "paper": {
+        "associative": {"hidden_dim": 248, "heads": 5, "query_dim": 256},
         "vrnn": {"hidden_dim": 336},
         "introspective": {"hidden_dim": 317, "heads": 5},
         "ntm": {"hidden_dim": 246, "heads": 4},
         "lru": {"hidden_dim": 296},
         "dnc": {"hidden_dim": 212, "heads": 4},
     },
+}
+
+SETTINGS_OF_MEMORY: dict[str, dict[str, Any]] = {
+    # Nothing it writes depends on what it reads, so that all steps are taken at once.
+    "associative": {"posterior": "frame", "writes": "mean"},
+}
+
+SETTINGS_OF_PRIOR: dict[str, dict[str, Any]] = {
+    # A frame that comes again has the very posterior that was stored.
+    "mixture": {"posterior": "frame", "writes": "mean"},
 }
 
 OF_PRESET = "the preset's"
@@ -177,7 +189,11 @@ class Config:
         registry=LIKELIHOODS,
     )
     writes: str = setting(
-        "latent", help="What is written into the memory.", choices=get_args(Writes)
+        "latent",
+        help="What is written into the memory: the latent, its posterior's mean, or the latent "
+        "and the frame.",
+        default_help="latent; mean for the associative memory and for the mixture prior",
+        choices=get_args(Writes),
     )
     decoder_input: str = setting(
         "latent+context",
@@ -188,7 +204,7 @@ class Config:
     posterior: str = setting(
         "residual",
         help="A residual Gaussian on the prior, networks of its own, or of the frame alone.",
-        default_help=OF_PRESET,
+        default_help="the preset's; frame for the associative memory and for the mixture prior",
         choices=get_args(Posterior),
     )
     prior: str = setting(
@@ -317,6 +333,7 @@ def make_config(preset: str = "small", **overrides: Any) -> Config:
         raise ValueError(f"preset: {SETTINGS['preset'].refusal(preset)}")
     _check_names(overrides, "make_config")
     memory = overrides.get("memory", Config.memory)
+    prior = overrides.get("prior", Config.prior)
     task = task_class(overrides.get("task", Config.task))
     base = Config(
         **{
@@ -326,6 +343,8 @@ def make_config(preset: str = "small", **overrides: Any) -> Config:
             "task_options": dict(task.debug_options) if preset == "debug" else {},
             "memory_options": deepcopy(MEMORY_OPTIONS[preset].get(memory, {})),
             **deepcopy(PRESETS[preset]),
+            **SETTINGS_OF_MEMORY.get(memory, {}),
+            **SETTINGS_OF_PRIOR.get(prior, {}),
         }
     )
     for nested in ("memory_options", "task_options"):

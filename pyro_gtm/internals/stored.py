@@ -105,7 +105,11 @@ def _recalled(shares: Tensor, held: Sequence[Stored | None]) -> Recalled:
     if not held:
         nothing = shares.new_zeros(*batch, 0, width)
         return Recalled(shares, nothing, nothing)
-    none = Stored(shares.new_zeros(width), shares.new_ones(width), shares.new_zeros((), dtype=bool))
+    none = Stored(
+        shares.new_zeros(width),
+        shares.new_ones(width),
+        torch.zeros((), dtype=torch.bool, device=shares.device),
+    )
     entries = [none if s is None else s for s in held]
     locations, scales = (
         torch.stack([part.expand(*batch, width) for part in parts], dim=-2)

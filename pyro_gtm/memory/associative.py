@@ -56,8 +56,11 @@ TERMS = ("succession", "content", "lag", "position", "place")
 """The terms of a head's logits."""
 
 RATE = 10.0
-"""Factor on the learning rate of κ, ω and W: an optimiser that moves every weight by some 0.002 in
-a step would need thousands of steps to sharpen a head."""
+"""Factor on the learning rate of ω and W: an optimiser that moves every weight by some 0.002 in a
+step would need thousands of steps to find its way about."""
+
+SHARPNESS_RATE = 30.0
+"""Factor on the learning rate of κ, which comes to 20 and more."""
 
 MOST_POSITIONS = 128
 """How many lags and positions have a logit of their own by default."""
@@ -255,7 +258,7 @@ class AssociativeMemory(MemoryModule):
         )
         # Heads begin apart, from one that ignores succession to one that follows it.
         sharpness = torch.linspace(0, 6, heads) if heads > 1 else torch.tensor([3.0])
-        self.sharpness = nn.Parameter(sharpness / RATE)  # κ / RATE, (R,)
+        self.sharpness = nn.Parameter(sharpness / SHARPNESS_RATE)  # (R,)
         if self.place_dim:
             self.move = nn.Parameter(torch.randn(control_dim, place_dim) / RATE)  # W / RATE
             self.nearness = nn.Parameter(torch.zeros(heads))  # ω / RATE, (R,)
@@ -364,12 +367,17 @@ class AssociativeMemory(MemoryModule):
         )
         attended = self._attend_in_blocks(steps, slots, length)
         reads = attended[1].movedim(batch_dims, 0)  # (T, *, R, Z)
-        kept = [
-            self._last_slots(part, batch_dims) for part in (seen, predecessors, keys, places[:-1])
-        ]
         return MemoryUnroll(
             state=AssociativeState(
-                last_hidden, cell, *kept, codes[-1], places[-1], state.writes + length
+                last_hidden,
+                cell,
+                self._last_slots(seen, batch_dims),
+                self._last_slots(predecessors, batch_dims),
+                self._last_slots(keys, batch_dims),
+                self._last_slots(places[:-1], batch_dims),
+                codes[-1],
+                places[-1],
+                state.writes + length,
             ),
             contexts=torch.cat([reads.flatten(-2), hidden], dim=-1),
             log_shares=attended[0][..., 1:].movedim(-2, 0),  # (T, *, R, T - 1)
@@ -460,7 +468,8 @@ class AssociativeMemory(MemoryModule):
         terms: dict[str, Tensor] = {}
         if "succession" in self.terms:
             likeness = steps.codes @ slots.before.mT  # (*, Q, S)
-            terms["succession"] = RATE * self.sharpness[heads] * likeness.unsqueeze(-3)
+            sharpness = SHARPNESS_RATE * self.sharpness[heads]  # κ
+            terms["succession"] = sharpness * likeness.unsqueeze(-3)
         if "content" in self.terms:
             terms["content"] = steps.queries.movedim(-2, -3) @ slots.keys.movedim(-3, -1)
         if "lag" in self.terms:

@@ -79,7 +79,7 @@ def asked_for(command_line, monkeypatch):
 
 def test_it_is_of_all_memories_with_three_seeds(asked_for):
     asked, _ = asked_for("")
-    memories = ["dnc", "introspective", "lru", "ntm", "vrnn"]
+    memories = ["associative", "dnc", "introspective", "lru", "ntm", "vrnn"]
     assert [(c.memory, c.seed) for c in asked] == [(m, s) for m in memories for s in range(3)]
     assert {(c.task, c.preset) for c in asked} == {("perfect_recall", "small")}
 
