@@ -33,6 +33,7 @@ SMOKE_RUNS = {
     ),
     "benchmarks/guard.py": ("--memory vrnn --turns 1 --worse 9", "ok"),
     "benchmarks/network_time.py": ("--task perfect_recall -b 2 --turns 1", "small_conv"),
+    "benchmarks/parallel_path.py": ("-T 3 -b 2 --turns 1", ""),
     "benchmarks/sequence_time.py": ("--task mnist_map -b 2 --turns 1", "%"),
     "benchmarks/step_time.py": (
         "--turns 1 -T 3 -b 2 --width 8",
