@@ -25,6 +25,7 @@ SMOKE_RUNS = {
         "new/test.npz",
     ),
     "examples/what_does_it_remember.py": ("run", "run/figures/what_it_remembers.png"),
+    "examples/own_rules.py": ("", "|"),
     "examples/compose_your_own.py": ("--memory vrnn -n 1", "nats a step: "),
     "benchmarks/copy_task.py": ("--memory vrnn -n 2 -b 2 --eval-every 1", "no"),
     "benchmarks/memory_growth.py": (
