@@ -7,7 +7,7 @@ each alone is a way to recall::
 
     h_t      = LSTM(h_{t-1}, [z_{t-1}, c_t]),   begun as a clock
     p_t      = p_{t-1} + W c_t
-    e_t^r[i] = κ_r <ê(z_{t-1}), ê(z_{i-1})>              succession
+    e_t^r[i] = -κ_r |E z_{t-1} - E z_{i-1}|²             succession
              + <q_t^r, k^r(z_i, h_i)> / sqrt(K)          content
              + u_t^r[t - i]                              lag
              + v_t^r[i]                                  position
@@ -15,8 +15,8 @@ each alone is a way to recall::
     w_t^r    = softmax_i(e_t^r[i]) over the slots that are filled, r = 1..R
     Ψ_t      = [Σ_i w_t^1[i] z_i ⊙ sigmoid(g_t^1), ..., h_t]
 
-with q, u, v, g from one hidden layer over [h_t, z_{t-1}], and ê one linear map, normalised, the
-same on both sides:
+with q, u, v, g from one hidden layer over [h_t, z_{t-1}], and E one linear map, the same on both
+sides, a rotation at the start:
 
 - *succession* finds what came after the thing most like the last one (with one head of its own it
   is the induction head of Olsson et al. 2022, arXiv 2209.11895);
@@ -56,20 +56,14 @@ TERMS = ("succession", "content", "lag", "position", "place")
 """The terms of a head's logits."""
 
 RATE = 10.0
-"""Factor on the learning rate of ω and W: an optimiser that moves every weight by some 0.002 in a
-step would need thousands of steps to find its way about."""
-
-SHARPNESS_RATE = 30.0
-"""Factor on the learning rate of κ, which comes to 20 and more."""
+"""Factor on the learning rate of κ, ω and W: an optimiser that moves every weight by some 0.002 in
+a step would need thousands of steps to sharpen a head, or to find its way about."""
 
 MOST_POSITIONS = 128
 """How many lags and positions have a logit of their own by default."""
 
 LOGITS_AT_ONCE = 2**22
 """Greatest number of logits in a block of :meth:`AssociativeMemory.unroll`."""
-
-EPSILON = 1e-6
-"""Added to squared norms."""
 
 
 class AssociativeState(NamedTuple):
@@ -85,7 +79,7 @@ class AssociativeState(NamedTuple):
     """z_i: ``(*batch, L, Z)``."""
 
     before: Tensor
-    """ê(z_{i-1}): ``(*batch, L, Z)``."""
+    """E z_{i-1}: ``(*batch, L, Z)``."""
 
     keys: Tensor
     """k^r(z_i, h_i): ``(*batch, L, R, K)``."""
@@ -94,7 +88,7 @@ class AssociativeState(NamedTuple):
     """p_i: ``(*batch, L, P)``."""
 
     code: Tensor
-    """ê of the newest: ``(*batch, Z)``."""
+    """E z of the newest: ``(*batch, Z)``."""
 
     place: Tensor
     """p_t: ``(*batch, P)``."""
@@ -124,7 +118,7 @@ class _Steps(NamedTuple):
     """What Q steps look for."""
 
     codes: Tensor
-    """ê(z_{t-1}): ``(*, Q, Z)``."""
+    """E z_{t-1}: ``(*, Q, Z)``."""
 
     places: Tensor
     """p_t: ``(*, Q, P)``."""
@@ -149,7 +143,7 @@ class _Slots(NamedTuple):
     """z_i: ``(*, S, Z)``."""
 
     before: Tensor
-    """ê(z_{i-1}): ``(*, S, Z)``."""
+    """E z_{i-1}: ``(*, S, Z)``."""
 
     keys: Tensor
     """k(z_i, h_i): ``(*, S, R, K)``."""
@@ -257,8 +251,8 @@ class AssociativeMemory(MemoryModule):
             nn.Linear(query_dim, heads * (key_dim + 2 * positions + latent_dim)),
         )
         # Heads begin apart, from one that ignores succession to one that follows it.
-        sharpness = torch.linspace(0, 6, heads) if heads > 1 else torch.tensor([3.0])
-        self.sharpness = nn.Parameter(sharpness / SHARPNESS_RATE)  # (R,)
+        sharpness = torch.linspace(0, 3, heads) if heads > 1 else torch.ones(1)
+        self.sharpness = nn.Parameter(sharpness / RATE)  # κ / RATE, (R,)
         if self.place_dim:
             self.move = nn.Parameter(torch.randn(control_dim, place_dim) / RATE)  # W / RATE
             self.nearness = nn.Parameter(torch.zeros(heads))  # ω / RATE, (R,)
@@ -291,7 +285,7 @@ class AssociativeMemory(MemoryModule):
     ) -> MemoryStep:
         """One step; kept from writing, a slot's age is counted from the last write."""
         check_control("AssociativeMemory", control, self.control_dim)
-        code = self._code(latent)  # (*, Z)
+        code = self.code(latent)  # (*, Z)
         if write:
             # The controller as it was when this latent was drawn, and where.
             key = self._key(latent, state.hidden)  # (*, R, K)
@@ -353,8 +347,8 @@ class AssociativeMemory(MemoryModule):
             places = torch.cat([places, places + self._moved(controls).cumsum(0)])
         else:
             places = places.expand(length + 1, *places.shape[1:])  # (T + 1, *, P)
-        codes = self._code(seen)
-        predecessors = torch.cat([state.code.unsqueeze(0), codes[:-1]])  # ê(z_{t-2})
+        codes = self.code(seen)
+        predecessors = torch.cat([state.code.unsqueeze(0), codes[:-1]])  # E z_{t-2}
         keys = self._key(seen, before)  # (T, *, R, K)
 
         def along(sequence: Tensor) -> Tensor:
@@ -433,11 +427,6 @@ class AssociativeMemory(MemoryModule):
         shape = (*batch_shape, -1)
         return outputs.reshape(len(latents), *shape), hidden.reshape(shape), cell.reshape(shape)
 
-    def _code(self, latent: Tensor) -> Tensor:
-        """ê(z): ``(*, Z)``, of norm one or, for zeros, zero."""
-        code = self.code(latent)
-        return code * torch.rsqrt(code.square().sum(-1, keepdim=True) + EPSILON)
-
     def _key(self, latent: Tensor, hidden: Tensor) -> Tensor:
         """k(z, h): ``(*, R, K)``."""
         return self.key(torch.cat([latent, hidden], dim=-1)).unflatten(-1, (self.heads, -1))
@@ -467,9 +456,8 @@ class AssociativeMemory(MemoryModule):
         heads = slice(None), None, None  # (R, 1, 1)
         terms: dict[str, Tensor] = {}
         if "succession" in self.terms:
-            likeness = steps.codes @ slots.before.mT  # (*, Q, S)
-            sharpness = SHARPNESS_RATE * self.sharpness[heads]  # κ
-            terms["succession"] = sharpness * likeness.unsqueeze(-3)
+            apart = _squared_distances(steps.codes, slots.before).unsqueeze(-3)  # (*, 1, Q, S)
+            terms["succession"] = -RATE * self.sharpness[heads] * apart
         if "content" in self.terms:
             terms["content"] = steps.queries.movedim(-2, -3) @ slots.keys.movedim(-3, -1)
         if "lag" in self.terms:
@@ -477,9 +465,8 @@ class AssociativeMemory(MemoryModule):
         if "position" in self.terms:
             terms["position"] = _look_up(steps.positions, positions)
         if "place" in self.terms:
-            apart = steps.places.unsqueeze(-2) - slots.places.unsqueeze(-3)  # (*, Q, S, P)
-            distances = apart.square().sum(-1).unsqueeze(-3)  # (*, 1, Q, S)
-            terms["place"] = -(RATE * self.nearness[heads]).exp() * distances
+            apart = _squared_distances(steps.places, slots.places).unsqueeze(-3)
+            terms["place"] = -(RATE * self.nearness[heads]).exp() * apart
         logits = functools.reduce(torch.add, terms.values())  # (*, R, Q, S)
         filled = ((lags >= 0) & (positions >= 0)).unsqueeze(-3)  # (*, 1, Q, S)
         log_weights = logits.masked_fill(~filled, NEVER).log_softmax(-1).masked_fill(~filled, NEVER)
@@ -497,6 +484,12 @@ def _push(slots: Tensor, newest: Tensor, event_dims: int = 1) -> Tensor:
     """Slots newest first, ``(*, L, *event)``, with a new one and without the oldest."""
     dim = -1 - event_dims
     return torch.cat([newest.unsqueeze(dim), slots.narrow(dim, 0, slots.shape[dim] - 1)], dim=dim)
+
+
+def _squared_distances(one: Tensor, other: Tensor) -> Tensor:
+    """Of Q vectors to S: ``(*, Q, n)`` and ``(*, S, n)`` to ``(*, Q, S)``."""
+    products = one @ other.mT
+    return one.square().sum(-1).unsqueeze(-1) + other.square().sum(-1).unsqueeze(-2) - 2 * products
 
 
 def _look_up(logits: Tensor, index: Tensor) -> Tensor:
