@@ -1,4 +1,5 @@
-"""The equations of NTM, LRU and DNC as published, one number at a time.
+"""The equations of NTM, LRU and DNC as published, and of the associative memory, one number at a
+time.
 
 A *number* is a tensor of the batch's shape, and everything below is elementwise in it, so that no
 sequence can see another.  A vector is a list of numbers, a matrix a list of vectors: ``M[i][k]``.
@@ -17,6 +18,8 @@ from math import prod
 import torch
 
 EPSILON = 1e-6
+LEAST_SHARE = 1e-6
+RATE = 10  # of the associative memory's κ, ω and W, which it keeps divided by it
 
 
 def numbers(tensor, depth):
@@ -175,6 +178,23 @@ def mix_read_modes(backward, content, forward, modes):
     ]
 
 
+def trace_origins(origins, kept, added):
+    return [
+        [new, *(part * stays for part in parts[:-1])]
+        for parts, stays, new in zip(origins, kept, added, strict=True)
+    ]
+
+
+def shares_of(weights, origins):
+    shares = []
+    for amounts in read_words(origins, weights):
+        total = sum(amounts)
+        total = torch.where(total > 1, total, 1.0)
+        amounts = [amount / total for amount in amounts]
+        shares.append([torch.where(a > LEAST_SHARE, a, LEAST_SHARE).log() for a in amounts])
+    return shares
+
+
 def ntm(memory, state, emitted):
     M, w = state["memory"], state["weights"]
     gates = [sigmoid(g) for (g,) in emitted["gates"]]
@@ -188,7 +208,12 @@ def ntm(memory, state, emitted):
     reading, writing = w[: memory.heads], w[memory.heads :]
     erase = [[sigmoid(a) for a in e] for e in emitted["erase"]]
     M = erase_and_add(M, writing, erase, emitted["add"])
+    erased = [sum(e) / len(e) for e in erase]
     return {"memory": M, "weights": w, "reads": read_words(M, reading)}, {
+        "kept": [
+            prod(1 - w_h[i] * e for w_h, e in zip(writing, erased, strict=True))
+            for i in range(len(M))
+        ],
         "read_weights": reading,
         "write_weights": writing,
         "content_gates": gates,
@@ -202,7 +227,8 @@ def lru(memory, state, emitted):
     gates = [sigmoid(a) for (a,) in emitted["gates"]]
     unused = least_used(u, memory.heads)
     writing = interpolate(state["read_weights"], unused, gates)
-    M = [[m * prod(1 - lu[i] for lu in unused) for m in M_i] for i, M_i in enumerate(M)]
+    kept = [prod(1 - lu[i] for lu in unused) for i in range(len(M))]
+    M = [[m * stays for m in M_i] for M_i, stays in zip(M, kept, strict=True)]
     for w, a in zip(writing, emitted["add"], strict=True):
         M = [[m + w[i] * a_k for m, a_k in zip(M_i, a, strict=True)] for i, M_i in enumerate(M)]
     strengths = [1 + softplus(b) for (b,) in emitted["strengths"]]
@@ -210,6 +236,7 @@ def lru(memory, state, emitted):
     u = decay_usage(u, reading, writing, memory.usage_decay)
     reads = read_words(M, reading)
     return {"memory": M, "usage": u, "read_weights": reading, "reads": reads}, {
+        "kept": kept,
         "read_weights": reading,
         "write_weights": writing,
         "usage": u,
@@ -229,7 +256,8 @@ def dnc(memory, state, emitted):
     (c,) = content_weights(M, emitted["write_keys"], [1 + softplus(beta)])
     writing = [g_w * (g_a * a_i + (1 - g_a) * c_i) for a_i, c_i in zip(a, c, strict=True)]
     (e,) = emitted["erase"]
-    M = erase_and_add(M, [writing], [[sigmoid(a) for a in e]], emitted["add"])
+    e = [sigmoid(a) for a in e]
+    M = erase_and_add(M, [writing], [e], emitted["add"])
     L, p = update_links(L, p, writing), update_precedence(p, writing)
     forward, backward = follow_links(L, state["read_weights"])
     strengths = [1 + softplus(b) for (b,) in emitted["read_strengths"]]
@@ -245,6 +273,7 @@ def dnc(memory, state, emitted):
         "write_weights": writing,
         "reads": read_words(M, reading),
     }, {
+        "kept": [1 - w_i * sum(e) / len(e) for w_i in writing],
         "read_weights": reading,
         "write_weights": [writing],
         "usage": u,
@@ -275,6 +304,8 @@ def lstm(layer, inputs, h, c):
 def unroll(access, memory, state, latents, controls):
     """What ``memory`` does along ``latents``: in each step the context, the state, the details.
 
+    Fields of the state without any numbers (origins that are not asked for) are left out.
+
     Args:
         access: one of :func:`ntm`, :func:`lru` and :func:`dnc`.
         memory: the module, for its weights and sizes.
@@ -282,8 +313,9 @@ def unroll(access, memory, state, latents, controls):
         latents: ``(T, *batch, Z)``.
         controls: ``(T, *batch, C)`` or None.
     """
-    depths = {name: t.dim() - latents.dim() + 2 for name, t in state._asdict().items()}
-    now = {name: numbers(t, depths[name]) for name, t in state._asdict().items()}
+    fields = {name: t for name, t in state._asdict().items() if t.numel()}
+    depths = {name: t.dim() - latents.dim() + 2 for name, t in fields.items()}
+    now = {name: numbers(t, depths[name]) for name, t in fields.items()}
     results = []
     for t, latent in enumerate(latents):
         z = numbers(latent, 1)
@@ -295,6 +327,13 @@ def unroll(access, memory, state, latents, controls):
         for name, (count, size) in memory.parts.items():
             emitted[name] = [[next(raw) for _ in range(size)] for _ in range(count)]
         accessed, details = access(memory, now, emitted)
+        kept = details.pop("kept")
+        if memory.recall_length:
+            added = [sum(w_i) for w_i in zip(*details["write_weights"], strict=True)]
+            origins = trace_origins(now["origins"], kept, added)
+            accessed["origins"] = origins
+            shares = shares_of(details["read_weights"], origins)
+            details = {**details, "kept": kept, "log_shares": shares}
         now = {"hidden": h, "cell": c, **accessed}
         results.append(
             {
@@ -303,6 +342,95 @@ def unroll(access, memory, state, latents, controls):
                 **{name: tensor(nested, depth_of(nested)) for name, nested in details.items()},
             }
         )
+    return results
+
+
+def associative(memory, latents, controls, write):
+    """What an associative memory does along ``latents``, from its initial state: in each step the
+    context and the details, of the slots that are filled alone.
+
+    Slots are a list of what there is, newest first.
+
+    Args:
+        memory: the module, for its weights and sizes.
+        latents: ``(T, *batch, Z)``, z_0 in front.
+        controls: ``(T, *batch, C)`` or None.
+        write: of each step, whether it stores its latent.
+    """
+
+    def encode(z):
+        code = [sum(w * x for w, x in zip(row, z, strict=True)) for row in codes]
+        norm = (sum(c * c for c in code) + EPSILON).sqrt()
+        return [c / norm for c in code]
+
+    def by_head(flat):
+        size = len(flat) // memory.heads
+        return [flat[r * size : (r + 1) * size] for r in range(memory.heads)]
+
+    def inner(one, other):
+        return sum(a * b for a, b in zip(one, other, strict=True))
+
+    def own_logit(logits, index):
+        return logits[index] if index < memory.positions else torch.zeros_like(logits[0])
+
+    codes = numbers(memory.code.weight, 2)
+    none = torch.zeros_like(latents[0][..., 0])
+    h = c = [none] * memory.controller.hidden_dim
+    p, newest, slots, writes, results = [none] * memory.place_dim, [none] * len(codes), [], 0, []
+    for t, latent in enumerate(latents):
+        z = numbers(latent, 1)
+        if write[t]:
+            if writes:  # the first is what stood before any latent
+                slot = {
+                    "latent": z,
+                    "before": newest,
+                    "keys": by_head(linear(memory.key, z + h)),
+                    "place": p,
+                    "position": writes - 1,
+                }
+                slots = [slot, *slots][: memory.slots]
+            newest, writes = encode(z), writes + 1
+        control = [] if controls is None else numbers(controls[t], 1)
+        h, c = lstm(memory.controller.gates, z + control, h, c)
+        if control:
+            moves = numbers(memory.move, 2)
+            p = [
+                p_j + RATE * inner(control, w_j)
+                for p_j, w_j in zip(p, zip(*moves, strict=True), strict=True)
+            ]
+        wide = [x.relu() for x in linear(memory.query[0], h + z)]
+        details = {"read_gates": [], "read_weights": []}
+        details |= {f"logits_{name}": [] for name in memory.terms}
+        context = []
+        for r, emitted in enumerate(by_head(linear(memory.query[2], wide))):
+            K, P = memory.key_dim, memory.positions
+            q, u, v = emitted[:K], emitted[K : K + P], emitted[K + P : K + 2 * P]
+            gates = [sigmoid(g) for g in emitted[K + 2 * P :]]
+            e = []
+            for lag, slot in enumerate(slots):
+                terms = {
+                    "succession": RATE * memory.sharpness[r] * inner(encode(z), slot["before"]),
+                    "content": inner(q, slot["keys"][r]) / K**0.5,
+                    "lag": own_logit(u, lag),
+                    "position": own_logit(v, slot["position"]),
+                }
+                if control:
+                    apart = [a - b for a, b in zip(p, slot["place"], strict=True)]
+                    terms["place"] = -(RATE * memory.nearness[r]).exp() * inner(apart, apart)
+                e.append({name: terms[name] for name in memory.terms})
+            w = softmax([sum(terms.values()) for terms in e]) if e else []
+            for k, g in enumerate(gates):
+                context.append(
+                    g * sum((w_i * s["latent"][k] for w_i, s in zip(w, slots, strict=True)), none)
+                )
+            details["read_gates"].append(gates)
+            details["read_weights"].append(w)
+            for name in memory.terms:
+                details[f"logits_{name}"].append([terms[name] for terms in e])
+        gates = details.pop("read_gates")
+        result = {"context": tensor(context + h, 1), "read_gates": tensor(gates, 2)}
+        filled = {name: tensor(nested, 2) for name, nested in details.items() if slots}
+        results.append({**result, **filled})
     return results
 
 

@@ -43,6 +43,8 @@ FUNCTIONS = {
     "follow_links": ([("NN", distribution), ("RN", distribution)], ["RN", "RN"]),
     "product": ([("RN", torch.randn), ("NW", torch.randn)], ["RW"]),
     "mix_read_modes": ([("RN", distribution)] * 3 + [("R3", distribution)], ["RN"]),
+    "trace_origins": ([("NK", torch.rand), ("N", torch.rand), ("N", torch.rand)], ["NK"]),
+    "shares_of": ([("RN", distribution), ("NK", torch.rand)], ["RK"]),
 }
 
 
@@ -56,9 +58,9 @@ def test_every_function_has_its_oracle():
 @pytest.mark.parametrize(
     "sizes",
     [
-        {"N": 1, "W": 3, "R": 1, "H": 2, "S": 3},
-        {"N": 2, "W": 1, "R": 3, "H": 1, "S": 5},
-        {"N": 5, "W": 4, "R": 2, "H": 3, "S": 3},
+        {"N": 1, "W": 3, "R": 1, "H": 2, "S": 3, "K": 1},
+        {"N": 2, "W": 1, "R": 3, "H": 1, "S": 5, "K": 3},
+        {"N": 5, "W": 4, "R": 2, "H": 3, "S": 3, "K": 4},
     ],
     ids=lambda sizes: f"N={sizes['N']}",
 )
@@ -226,6 +228,24 @@ def test_two_heads_erase_the_same_slot():
     torch.testing.assert_close(written, torch.tensor([[1.0, 2.0, 4.0], [1.0, 1.0, 1.0]]))
     for gradient in torch.autograd.grad(written.sum(), (memory, weights, erase, add)):
         assert gradient.isfinite().all()
+
+
+def test_origins_of_two_writes_by_hand():
+    """The second write erases half of the first slot, and the write before both is forgotten."""
+    origins = torch.tensor([[0.0, 0.9], [0.0, 0.0]])
+    origins = addressing.trace_origins(origins, torch.ones(2), torch.tensor([0.8, 0.2]))
+    origins = addressing.trace_origins(origins, torch.tensor([0.5, 1.0]), torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(origins, torch.tensor([[0.0, 0.4], [1.0, 0.2]]))
+
+
+def test_shares_by_hand():
+    """As they are where they come to less than one, else in proportion; none has no share of
+    exactly zero, which had no logarithm."""
+    origins = torch.tensor([[0.4, 0.0], [1.0, 1.0]], requires_grad=True)
+    shares = addressing.shares_of(torch.eye(2), origins)
+    torch.testing.assert_close(shares.exp(), torch.tensor([[0.4, 1e-6], [0.5, 0.5]]))
+    shares[0].sum().backward()
+    torch.testing.assert_close(origins.grad, torch.tensor([[1 / 0.4, 0.0], [0.0, 0.0]]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -31,6 +31,8 @@ def make(**options):
         ((), True, {"slots": 1, "heads": 1, "word_size": 4}),
         ((3,), False, {"slots": 7, "initialisation": "structured", "tie": 0.01}),
         ((2, 3), True, {"slots": 5, "heads": 3, "tie": 0.1}),
+        ((3,), False, {"slots": 4, "recall": True}),
+        ((2,), True, {"slots": 5, "heads": 1, "recall": True}),
     ],
     ids=str,
 )

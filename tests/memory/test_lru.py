@@ -21,6 +21,8 @@ def make(**options):
         ((2, 3), True, {"slots": 5, "word_size": 3, "control_dim": 2, "usage_decay": 1.0}),
         ((2, 3), True, {"slots": 14, "heads": 3}),
         ((), True, {"slots": 1, "heads": 1, "word_size": 4, "usage_decay": 0.0}),
+        ((3,), False, {"slots": 5, "recall": True}),
+        ((2,), True, {"slots": 4, "heads": 1, "recall": True}),
     ],
     ids=str,
 )
