@@ -185,8 +185,9 @@ class use_memory(Messenger):
                 "gtm.write: a latent was written already and not yet read; a step is one read, "
                 "then one write"
             )
+        component = None if distribution is None else stored(distribution)
         self._latent, self._context = latent, None
-        self._components.write(None if distribution is None else stored(distribution))
+        self._components.write(component)
         for observer in msg.get("observers", ()):
             observer.observe_write(latent)
 

@@ -81,8 +81,11 @@ class StoredComponents:
         self._next = None
 
     def skip(self, writes: int) -> None:
-        """Follow a whole sequence, of whose latents no distribution is known."""
-        self._held = [*[None] * writes, *self._held][: self.most]
+        """Follow a whole sequence, of whose latents no distribution is known.
+
+        Its first step takes the latent written before it, and nobody has taken its last yet.
+        """
+        self._held = [*[None] * (writes - 1), self._next, *self._held][: self.most]
         self._next = None
 
     def recalled(self, shares: Tensor) -> Recalled:
@@ -117,6 +120,6 @@ def _recalled(shares: Tensor, held: Sequence[Stored | None]) -> Recalled:
     )
     if any(s.there is not None for s in entries):
         yes = torch.ones((), dtype=torch.bool, device=shares.device)
-        there = [(yes if s.there is None else s.there).expand(*batch) for s in entries]
+        there = [(yes if s.there is None else s.there).expand(batch) for s in entries]
         shares = torch.where(torch.stack(there, dim=-1).unsqueeze(-2), shares, NEVER)
     return Recalled(shares, locations, scales)

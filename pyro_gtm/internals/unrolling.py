@@ -28,7 +28,7 @@ from pyro_gtm.internals.memory_step import (
     take_step,
 )
 
-__all__ = ["Cell", "LazyMap", "Recalls", "Recurrence", "Run", "Unrolling", "align"]
+__all__ = ["Cell", "LazyMap", "Recalls", "Recurrence", "Run", "Unrolling", "align", "stretch"]
 
 Cell = Callable[..., tuple[Tensor, ...]]
 """A step of a program: the context and the inputs of the step, to what is to be written,
@@ -282,7 +282,7 @@ class Recurrence:
         alone = not (self.interventions or self.observers) and self.settings == Unrolling()
         if alone and self.step == 0:
             begun = self._begin(batch_shape, controls, length)
-            latents = latents.expand(length, *begun.batch_shape, -1)
+            latents = stretch(latents, begun.batch_shape)
             whole = self.memory.unroll(begun.state, begun.latent, latents, begun.controls)
             if whole is not None:
                 recalls = None if whole.log_shares is None else Recalls(whole.log_shares)
@@ -334,7 +334,7 @@ class Recurrence:
         if batch_shape != self.batch_shape:
             state = self.memory.expand_state(state, batch_shape)
         if controls is not None:
-            controls = align(controls[:length], len(batch_shape)).expand(length, *batch_shape, -1)
+            controls = stretch(controls[:length], batch_shape)
         return _Begun(batch_shape, state, self.latent.expand(*batch_shape, -1), controls)
 
     def written_batch(self, cell: Cell, first: Sequence[Tensor | None], control: Any) -> torch.Size:
@@ -535,3 +535,8 @@ def align(sequence: Tensor, batch_dims: int, event_dims: int = 1) -> Tensor:
     missing = batch_dims - (sequence.dim() - 1 - event_dims)
     index = (slice(None), *[None] * max(missing, 0))
     return sequence[index]
+
+
+def stretch(sequence: Tensor, batch_shape: Sequence[int]) -> Tensor:
+    """Broadcast the batch, ``(T, *, n)``, to ``(T, *batch, n)``."""
+    return align(sequence, len(batch_shape)).expand(len(sequence), *batch_shape, -1)
