@@ -19,7 +19,7 @@ import torch
 
 EPSILON = 1e-6
 LEAST_SHARE = 1e-6
-RATE = 10  # of the associative memory's κ, ω and W, which it keeps divided by it
+RATE, SHARPNESS_RATE = 10, 30  # by which the associative memory divides ω and W, and κ
 
 
 def numbers(tensor, depth):
@@ -406,10 +406,10 @@ def associative(memory, latents, controls, write):
             K, P = memory.key_dim, memory.positions
             q, u, v = emitted[:K], emitted[K : K + P], emitted[K + P : K + 2 * P]
             gates = [sigmoid(g) for g in emitted[K + 2 * P :]]
-            e = []
+            kappa, e = SHARPNESS_RATE * memory.sharpness[r], []
             for lag, slot in enumerate(slots):
                 terms = {
-                    "succession": RATE * memory.sharpness[r] * inner(encode(z), slot["before"]),
+                    "succession": kappa * inner(encode(z), slot["before"]),
                     "content": inner(q, slot["keys"][r]) / K**0.5,
                     "lag": own_logit(u, lag),
                     "position": own_logit(v, slot["position"]),
