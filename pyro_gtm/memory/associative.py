@@ -94,8 +94,8 @@ class AssociativeState(NamedTuple):
     """p_t: ``(*batch, P)``."""
 
     writes: Tensor
-    """How many times it was written to, the zeros before the first latent among them: ``(*batch)``,
-    in the floating-point type of the rest."""
+    """How many latents were written, -1 before the first step: ``(*batch)``, in the floating-point
+    type of the rest."""
 
 
 class _Query(NamedTuple):
@@ -272,7 +272,7 @@ class AssociativeMemory(MemoryModule):
             places=zeros(self.slots, self.place_dim),
             code=zeros(self.latent_dim),
             place=zeros(self.place_dim),
-            writes=zeros(),
+            writes=zeros() - 1,  # the zeros of the first step are no latent
         )
 
     def step(
@@ -297,14 +297,15 @@ class AssociativeMemory(MemoryModule):
                 code=code,
                 writes=state.writes + 1,
             )
+        else:
+            state = state._replace(writes=state.writes.clamp(min=0))
         inputs = [latent] if control is None else [latent, control]
         hidden, cell = self.controller(inputs, state.hidden, state.cell)
         place = state.place if control is None else state.place + self._moved(control)
         query = self._query(latent, hidden)
 
         ages = torch.arange(self.slots, device=latent.device)  # (L,)
-        # The zeros before the first latent lie in the oldest slot, and are none.
-        positions = state.writes.long().unsqueeze(-1) - 2 - ages  # (*, L), from the start
+        positions = state.writes.long().unsqueeze(-1) - 1 - ages  # (*, L), from the start
         attended = self._attend(
             _Steps(*(part.unsqueeze(-2) for part in (code, place)), *_one(query)),
             _Slots(state.latents, state.before, state.keys, state.places),

@@ -380,16 +380,16 @@ def associative(memory, latents, controls, write):
     for t, latent in enumerate(latents):
         z = numbers(latent, 1)
         if write[t]:
-            if writes:  # the first is what stood before any latent
+            if t:  # the first is what stood before any latent
                 slot = {
                     "latent": z,
                     "before": newest,
                     "keys": by_head(linear(memory.key, z + h)),
                     "place": p,
-                    "position": writes - 1,
+                    "position": writes,
                 }
-                slots = [slot, *slots][: memory.slots]
-            newest, writes = encode(z), writes + 1
+                slots, writes = [slot, *slots][: memory.slots], writes + 1
+            newest = encode(z)
         control = [] if controls is None else numbers(controls[t], 1)
         h, c = lstm(memory.controller.gates, z + control, h, c)
         if control:

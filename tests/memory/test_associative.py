@@ -81,6 +81,8 @@ def assert_same_gradients(losses, inputs):
         ((2,), 8, {"control_dim": 2}, (4, 5, 6, 7)),
         ((2,), 8, {"slots": 6, "control_dim": 2}, (3, 4)),
         ((2,), 5, {"control_dim": 2}, (0, 1, 2, 3, 4)),
+        ((2,), 7, {"control_dim": 2}, (0, 1, 2)),
+        ((2,), 5, {}, (0,)),
         ((2,), 5, {"control_dim": 2, "terms": ("succession", "place")}, ()),
         ((), 5, {"control_dim": 2, "terms": "content, position"}, ()),
         *[((2,), 5, {"control_dim": 2, "terms": (term,)}, ()) for term in TERMS],
@@ -97,7 +99,7 @@ def test_equals_the_scalar_oracle(shape, steps, options, frozen, oracles):
     losses = [0.0, 0.0]
     for t, (wanted, step) in enumerate(zip(expected, found, strict=True)):
         filled = wanted["read_weights"].shape[-1] if "read_weights" in wanted else 0
-        assert filled == min(max(sum(write[: t + 1]) - 1, 0), memory.slots)
+        assert filled == min(sum(write[1 : t + 1]), memory.slots)
         weights, logs = step.details["read_weights"], step.log_shares
         assert weights[..., filled:].eq(0).all() and logs[..., filled:].eq(NEVER).all()
         torch.testing.assert_close(logs[..., :filled].exp(), weights[..., :filled])
