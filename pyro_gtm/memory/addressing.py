@@ -35,6 +35,7 @@ __all__ = [
     "follow_links",
     "free_slots",
     "interpolate",
+    "kept_shares",
     "least_used",
     "mix_read_modes",
     "product",
@@ -325,6 +326,20 @@ def _product(factors: Tensor, dim: int) -> Tensor:
     The gradient of a factor that is exactly zero is zero.
     """
     return factors.clamp(min=LOG_EPSILON).log().sum(dim=dim).exp()
+
+
+def kept_shares(weights: Tensor, erase: Tensor) -> Tensor:
+    """What a write leaves of each word, in the mean of its elements: ∏_h (1 - w_h[i] mean(e_h)).
+
+    Args:
+        weights: w, ``(*batch, H, N)``.
+        erase: e in [0, 1], ``(*batch, H, W)``.
+
+    Returns:
+        ``(*batch, N)``.
+    """
+    factors = 1 - weights * erase.mean(dim=-1, keepdim=True)  # (*batch, H, N)
+    return factors.squeeze(-2) if factors.shape[-2] == 1 else _product(factors, dim=-2)
 
 
 def trace_origins(origins: Tensor, kept: Tensor, added: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ from pyro_gtm.memory.addressing import (
     follow_links,
     free_slots,
     interpolate,
+    kept_shares,
     mix_read_modes,
     read_words,
     update_links,
@@ -217,7 +218,6 @@ class DNCMemory(AddressedMemory):
         written = write_gates.unsqueeze(-1) * interpolate(free, similar, allocation_gates)
         erase = emitted["erase"].sigmoid()  # (*, 1, W)
         memory = erase_and_add(state.memory, written, erase, emitted["add"])  # (*, N, W)
-        kept = 1 - written.squeeze(-2) * erase.mean(-1)  # (*, N)
 
         write_weights = written.squeeze(-2)  # (*, N)
         links = update_links(state.links, state.precedence, write_weights, self.itself)  # (*, N, N)
@@ -249,7 +249,7 @@ class DNCMemory(AddressedMemory):
             "read_modes": modes,
             "link_sharpness": links.detach().amax(dim=-1),
             "memory": memory,
-            **({"kept": kept} if self.recall_length else {}),
+            **({"kept": kept_shares(written, erase)} if self.recall_length else {}),
         }
 
 

@@ -178,6 +178,14 @@ def mix_read_modes(backward, content, forward, modes):
     ]
 
 
+def kept_shares(weights, erase):
+    erased = [sum(e) / len(e) for e in erase]
+    return [
+        prod(1 - w[i] * e for w, e in zip(weights, erased, strict=True))
+        for i in range(len(weights[0]))
+    ]
+
+
 def trace_origins(origins, kept, added):
     return [
         [new, *(part * stays for part in parts[:-1])]
@@ -208,12 +216,8 @@ def ntm(memory, state, emitted):
     reading, writing = w[: memory.heads], w[memory.heads :]
     erase = [[sigmoid(a) for a in e] for e in emitted["erase"]]
     M = erase_and_add(M, writing, erase, emitted["add"])
-    erased = [sum(e) / len(e) for e in erase]
     return {"memory": M, "weights": w, "reads": read_words(M, reading)}, {
-        "kept": [
-            prod(1 - w_h[i] * e for w_h, e in zip(writing, erased, strict=True))
-            for i in range(len(M))
-        ],
+        "kept": kept_shares(writing, erase),
         "read_weights": reading,
         "write_weights": writing,
         "content_gates": gates,
@@ -273,7 +277,7 @@ def dnc(memory, state, emitted):
         "write_weights": writing,
         "reads": read_words(M, reading),
     }, {
-        "kept": [1 - w_i * sum(e) / len(e) for w_i in writing],
+        "kept": kept_shares([writing], [e]),
         "read_weights": reading,
         "write_weights": [writing],
         "usage": u,

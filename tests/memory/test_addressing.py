@@ -43,6 +43,7 @@ FUNCTIONS = {
     "follow_links": ([("NN", distribution), ("RN", distribution)], ["RN", "RN"]),
     "product": ([("RN", torch.randn), ("NW", torch.randn)], ["RW"]),
     "mix_read_modes": ([("RN", distribution)] * 3 + [("R3", distribution)], ["RN"]),
+    "kept_shares": ([("HN", distribution), ("HW", torch.rand)], ["N"]),
     "trace_origins": ([("NK", torch.rand), ("N", torch.rand), ("N", torch.rand)], ["NK"]),
     "shares_of": ([("RN", distribution), ("NK", torch.rand)], ["RK"]),
 }
