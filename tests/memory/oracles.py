@@ -19,7 +19,7 @@ import torch
 
 EPSILON = 1e-6
 LEAST_SHARE = 1e-6
-RATE, SHARPNESS_RATE = 10, 30  # by which the associative memory divides ω and W, and κ
+RATE = 10  # of the associative memory's κ, ω and W, which it keeps divided by it
 
 
 def numbers(tensor, depth):
@@ -363,9 +363,7 @@ def associative(memory, latents, controls, write):
     """
 
     def encode(z):
-        code = [sum(w * x for w, x in zip(row, z, strict=True)) for row in codes]
-        norm = (sum(c * c for c in code) + EPSILON).sqrt()
-        return [c / norm for c in code]
+        return [inner(row, z) for row in codes]
 
     def by_head(flat):
         size = len(flat) // memory.heads
@@ -373,6 +371,9 @@ def associative(memory, latents, controls, write):
 
     def inner(one, other):
         return sum(a * b for a, b in zip(one, other, strict=True))
+
+    def apart(one, other):
+        return sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
 
     def own_logit(logits, index):
         return logits[index] if index < memory.positions else torch.zeros_like(logits[0])
@@ -410,17 +411,17 @@ def associative(memory, latents, controls, write):
             K, P = memory.key_dim, memory.positions
             q, u, v = emitted[:K], emitted[K : K + P], emitted[K + P : K + 2 * P]
             gates = [sigmoid(g) for g in emitted[K + 2 * P :]]
-            kappa, e = SHARPNESS_RATE * memory.sharpness[r], []
+            kappa, e = RATE * memory.sharpness[r], []
             for lag, slot in enumerate(slots):
                 terms = {
-                    "succession": kappa * inner(encode(z), slot["before"]),
+                    "succession": -kappa * apart(encode(z), slot["before"]),
                     "content": inner(q, slot["keys"][r]) / K**0.5,
                     "lag": own_logit(u, lag),
                     "position": own_logit(v, slot["position"]),
                 }
                 if control:
-                    apart = [a - b for a, b in zip(p, slot["place"], strict=True)]
-                    terms["place"] = -(RATE * memory.nearness[r]).exp() * inner(apart, apart)
+                    omega = RATE * memory.nearness[r]
+                    terms["place"] = -omega.exp() * apart(p, slot["place"])
                 e.append({name: terms[name] for name in memory.terms})
             w = softmax([sum(terms.values()) for terms in e]) if e else []
             for k, g in enumerate(gates):

@@ -13,7 +13,7 @@ from pyro_gtm.memory import NEVER, associative
 from pyro_gtm.memory.associative import TERMS
 from pyro_gtm.memory.controller import LSTMController
 
-RATE, SHARPNESS_RATE = associative.RATE, associative.SHARPNESS_RATE
+RATE = associative.RATE
 
 
 def make(**options):
@@ -25,7 +25,7 @@ def random_weights(memory):
     """So that no particular initialisation is relied on."""
     for parameter in memory.parameters():
         parameter.data.normal_(std=0.7)
-    memory.sharpness.data.div_(SHARPNESS_RATE)
+    memory.sharpness.data.div_(RATE)
     if memory.place_dim:
         memory.nearness.data.div_(RATE)
         memory.move.data.div_(RATE)
@@ -258,7 +258,7 @@ def after_zeros(items):
 def test_succession_attends_to_what_followed():
     """a b c d b: what comes next is attended to where b was first followed, at c."""
     memory, items = alone("succession"), torch.eye(6)[[0, 1, 2, 3, 1]]
-    memory.sharpness.data.fill_(50.0 / SHARPNESS_RATE)
+    memory.sharpness.data.fill_(50.0 / RATE)
     found, weights = attended(memory, after_zeros(items))
     assert found[5] == 3 and weights[5] > 0.999
 
