@@ -649,3 +649,21 @@ def test_a_distribution_changes_nothing_that_is_read(memory_name, build_memory):
                 gtm.write(latent, *written())
             contexts.append(gtm.read())
     assert contexts[0].equal(contexts[1])
+
+
+@pytest.mark.usefixtures("float64")
+def test_recall_after_a_sequence_with_frozen_writes():
+    """What was kept from writing is not there, and what was written before it still is."""
+    memory = gtm.IntrospectiveMemory(latent_dim=2, slots=8, heads=1)
+    with gtm.use_memory(memory):
+        for value in (1.0, 2.0):
+            gtm.read()
+            gtm.write(torch.full((3, 2), value), Normal(value, 1.0).expand((3, 2)).to_event(1))
+        with gtm.freeze_writes(from_step=3):
+            gtm.unroll(torch.randn(3, 3, 2))
+        gtm.read()
+        recalled = gtm.recall()
+    known = [
+        age for age in range(recalled.locations.shape[-2]) if recalled.log_shares[0, 0, age] > -1e6
+    ]
+    assert [recalled.locations[0, age, 0].item() for age in known] == [2.0, 1.0]

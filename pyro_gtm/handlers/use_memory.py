@@ -144,7 +144,7 @@ class use_memory(Messenger):
             self._step += 1
             self._state, self._context, self._latent = result.state, result.context, None
             self._shares = result.details.get("log_shares")
-            self._components.add_step(inputs)
+            self._components.add_step(inputs.taken)
         return self._context
 
     def _recall(self) -> Recalled:
@@ -226,7 +226,7 @@ class use_memory(Messenger):
     def _resume_from(self, run: Run) -> None:
         self._step += run.length
         self._batch_shape, self._state, self._latent = run.batch_shape, run.state, run.latent
-        self._components.skip(run.length)
+        self._components.add_steps(run.length, run.watched)
 
     def _start(self) -> torch.Size:
         """The batch shape of the sequences held, which begin here if they have not yet."""

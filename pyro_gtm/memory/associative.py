@@ -466,7 +466,9 @@ class AssociativeMemory(MemoryModule):
         if "position" in self.terms:
             terms["position"] = _look_up(steps.positions, positions)
         if "place" in self.terms:
-            apart = _squared_distances(steps.places, slots.places).unsqueeze(-3)
+            # The few numbers of a place may grow large, on a long walk, and cancel.
+            moves = steps.places.unsqueeze(-2) - slots.places.unsqueeze(-3)  # (*, Q, S, P)
+            apart = moves.square().sum(-1).unsqueeze(-3)
             terms["place"] = -(RATE * self.nearness[heads]).exp() * apart
         logits = functools.reduce(torch.add, terms.values())  # (*, R, Q, S)
         filled = ((lags >= 0) & (positions >= 0)).unsqueeze(-3)  # (*, 1, Q, S)

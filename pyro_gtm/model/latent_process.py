@@ -357,7 +357,7 @@ class LatentProcess(dist.TorchDistribution):
         inputs, result = next(walk)
         features = align(stored.all_features, len(batch_shape)).unbind(0)
         for t in range(length):
-            history.add_step(inputs)
+            history.add_step(inputs.taken)
             context = result.context
             prior = self.prior(context)
             observed = None if stored.observed is None else stored.observed[t]
