@@ -49,10 +49,11 @@ from pyro_gtm.memory.addressing import (
     content_weights,
     erase_and_add,
     follow_links,
-    free_slots,
     interpolate,
     mix_read_modes,
     read_words,
+    retention,
+    sharpen,
     update_links,
     update_precedence,
     update_usage,
@@ -128,6 +129,9 @@ class DNCMemory(AddressedMemory):
         control_dim: int = 0,
         initialisation: Initialisation = "structured",
         tie: float = 0.01,
+        masked_keys: bool = False,
+        erase_freed: bool = False,
+        sharpened_links: bool = False,
     ) -> None:
         check_positive("DNCMemory", latent_dim=latent_dim, heads=heads)
         word_size = latent_dim + TAG_SIZE if word_size is None else word_size
@@ -143,6 +147,12 @@ class DNCMemory(AddressedMemory):
                 "write_gates": (1, 1),
                 "erase": (1, word_size),
                 "add": (1, word_size),
+                **(
+                    {"read_masks": (heads, word_size), "write_masks": (1, word_size)}
+                    if masked_keys
+                    else {}
+                ),
+                **({"link_exponents": (heads, 2)} if sharpened_links else {}),
             },
             # Write all of each word to a fresh slot, free none, and read on in order.
             {
@@ -150,6 +160,7 @@ class DNCMemory(AddressedMemory):
                 "free_gates": -4.0,
                 "allocation_gates": 7.0,
                 "write_gates": 5.0,
+                "link_exponents": -4.0,
             },
             latent_dim=latent_dim,
             slots=slots,
@@ -162,6 +173,9 @@ class DNCMemory(AddressedMemory):
         if not isinstance(tie, (int, float)) or not 0 <= tie < 1:
             raise ValueError(f"DNCMemory: tie must lie in [0, 1), got {tie!r}")
         self.tie = tie
+        self.masked_keys = masked_keys
+        self.erase_freed = erase_freed
+        self.sharpened_links = sharpened_links
         self.itself: Tensor
         self.register_buffer("itself", torch.eye(slots, dtype=torch.bool), persistent=False)
         self.starts_in_order = initialisation == "structured"
@@ -201,14 +215,21 @@ class DNCMemory(AddressedMemory):
             write_gates = torch.zeros_like(write_gates)
 
         usage = update_usage(state.usage, state.write_weights)
-        usage = free_slots(usage, state.read_weights, free_gates)  # (*, N)
+        retained = retention(state.read_weights, free_gates)  # (*, N)
+        usage = usage * retained
+        memory = state.memory
+        if self.erase_freed and write:
+            memory = memory * retained.unsqueeze(-1)
         similar = content_weights(
-            state.memory, emitted["write_keys"], _oneplus(emitted["write_strengths"])
+            memory,
+            emitted["write_keys"],
+            _oneplus(emitted["write_strengths"]),
+            emitted["write_masks"].sigmoid() if self.masked_keys else None,
         )  # (*, 1, N)
         free = allocate(usage, self.tie).unsqueeze(-2)  # (*, 1, N)
         written = write_gates.unsqueeze(-1) * interpolate(free, similar, allocation_gates)
         memory = erase_and_add(
-            state.memory, written, emitted["erase"].sigmoid(), emitted["add"]
+            memory, written, emitted["erase"].sigmoid(), emitted["add"]
         )  # (*, N, W)
 
         write_weights = written.squeeze(-2)  # (*, N)
@@ -217,8 +238,14 @@ class DNCMemory(AddressedMemory):
 
         modes = emitted["read_modes"].softmax(dim=-1)  # (*, R, 3)
         forward, backward = follow_links(links, state.read_weights)  # (*, R, N)
+        if self.sharpened_links:
+            to_back, to_forward = _oneplus(emitted["link_exponents"].unsqueeze(-1)).unbind(-1)
+            backward, forward = sharpen(backward, to_back), sharpen(forward, to_forward)
         content = content_weights(
-            memory, emitted["read_keys"], _oneplus(emitted["read_strengths"])
+            memory,
+            emitted["read_keys"],
+            _oneplus(emitted["read_strengths"]),
+            emitted["read_masks"].sigmoid() if self.masked_keys else None,
         )  # (*, R, N)
         read_weights = mix_read_modes(backward, content, forward, modes)  # (*, R, N)
         reads = read_words(memory, read_weights)  # (*, R, W)

@@ -86,6 +86,7 @@ class AddressedMemory(MemoryModule):
         hidden_dim: width of the LSTM.
         control_dim: size of the control.
         initialisation: ``"structured"`` or ``"plain"``, see :meth:`_structure`.
+        tag_scale: factor on the initial weights from h_t to a tag.
     """
 
     controller_fields = ("hidden", "cell")
@@ -102,6 +103,7 @@ class AddressedMemory(MemoryModule):
         hidden_dim: int,
         control_dim: int,
         initialisation: Initialisation,
+        tag_scale: float = TAG_SCALE,
     ) -> None:
         name = type(self).__name__
         check_positive(
@@ -131,10 +133,10 @@ class AddressedMemory(MemoryModule):
         self.sizes = [count * size for count, size in self.parts.values()]
         self.interface = nn.Linear(hidden_dim + latent_dim, sum(self.sizes))
         if initialisation == "structured":
-            self._structure(biases)
+            self._structure(biases, tag_scale)
 
     @torch.no_grad()
-    def _structure(self, biases: Mapping[str, Any]) -> None:
+    def _structure(self, biases: Mapping[str, Any], tag_scale: float) -> None:
         """Begin as a memory that stores each latent as it is, and keeps it.
 
         A network whose interface starts at random writes a little of everything everywhere, and has
@@ -155,7 +157,7 @@ class AddressedMemory(MemoryModule):
                 [hidden_dim, latent_dim], dim=-1
             )
             from_hidden[:, :latent_dim] = 0
-            from_hidden[:, latent_dim:] *= TAG_SCALE
+            from_hidden[:, latent_dim:] *= tag_scale
             from_latent.zero_()
             bias.view(count, size)[:, :latent_dim] = 0
             if name == "add":

@@ -35,7 +35,8 @@ FUNCTIONS = {
     "shift": ([("RN", distribution), ("RS", distribution)], ["RN"]),
     "sharpen": ([("RN", distribution), ("R", exponent)], ["RN"]),
     "decay_usage": ([("N", torch.rand), ("RN", distribution), ("HN", distribution)], ["N"]),
-    "free_slots": ([("N", torch.rand), ("RN", distribution), ("R", torch.rand)], ["N"]),
+    "turn": ([("RW", torch.randn), ("J", torch.randn), ("J", torch.randn)], ["RW"]),
+    "retention": ([("RN", distribution), ("R", torch.rand)], ["N"]),
     "update_usage": ([("N", torch.rand), ("N", distribution)], ["N"]),
     "allocate": ([("N", torch.rand)], ["N"]),
     "update_links": ([("NN", distribution), ("N", distribution), ("N", distribution)], ["NN"]),
@@ -56,9 +57,9 @@ def test_every_function_has_its_oracle():
 @pytest.mark.parametrize(
     "sizes",
     [
-        {"N": 1, "W": 3, "R": 1, "H": 2, "S": 3},
-        {"N": 2, "W": 1, "R": 3, "H": 1, "S": 5},
-        {"N": 5, "W": 4, "R": 2, "H": 3, "S": 3},
+        {"N": 1, "W": 3, "R": 1, "H": 2, "S": 3, "J": 1},
+        {"N": 2, "W": 1, "R": 3, "H": 1, "S": 5, "J": 0},
+        {"N": 5, "W": 4, "R": 2, "H": 3, "S": 3, "J": 2},
     ],
     ids=lambda sizes: f"N={sizes['N']}",
 )
@@ -206,13 +207,12 @@ def test_allocation_by_hand():
 
 
 def test_a_slot_is_freed_by_any_head_that_read_it():
-    """Exact zeros among the factors: usage as good as zero, and gradients that are finite."""
-    usage = torch.tensor([0.7, 1.0, 0.4]).requires_grad_()
+    """Exact zeros among the factors: as good as nothing is kept, and gradients are finite."""
     read_weights = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]).requires_grad_()
     free_gates = torch.ones(2, requires_grad=True)
-    freed = addressing.free_slots(usage, read_weights, free_gates)
-    torch.testing.assert_close(freed, torch.tensor([0.0, 1.0, 0.4]))
-    for gradient in torch.autograd.grad(freed.sum(), (usage, read_weights, free_gates)):
+    retained = addressing.retention(read_weights, free_gates)
+    torch.testing.assert_close(retained, torch.tensor([0.0, 1.0, 1.0]))
+    for gradient in torch.autograd.grad(retained.sum(), (read_weights, free_gates)):
         assert gradient.isfinite().all()
 
 

@@ -15,6 +15,9 @@ from pyro_gtm.memory import addressing, dnc
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "dnc.json").read_text())
 
 
+STRUCTURED = {"initialisation": "structured", "tie": 0.01, "erase_freed": True}
+
+
 def make(**options):
     """As published, unless told otherwise."""
     sizes = {"latent_dim": 2, "slots": 3, "heads": 2, "word_size": 2, "hidden_dim": 3}
@@ -31,6 +34,10 @@ def make(**options):
         ((), True, {"slots": 1, "heads": 1, "word_size": 4}),
         ((3,), False, {"slots": 7, "initialisation": "structured", "tie": 0.01}),
         ((2, 3), True, {"slots": 5, "heads": 3, "tie": 0.1}),
+        ((2, 3), True, {"slots": 5, "word_size": 3, "masked_keys": True}),
+        ((3,), False, {"slots": 7, "erase_freed": True}),
+        ((2, 3), True, {"slots": 5, "sharpened_links": True}),
+        ((3,), True, {"slots": 4, "masked_keys": True, "sharpened_links": True, **STRUCTURED}),
     ],
     ids=str,
 )
@@ -108,7 +115,7 @@ def test_stages_equal_the_published_ones(monkeypatch):
     """Their ``usage`` and ``linkage`` have no constant; content and allocation have, made tiny."""
     case = {name: golden(values) for name, values in GOLDEN["usage"].items()}
     usage = addressing.update_usage(case["prev_usage"], case["prev_write_weights"].squeeze(1))
-    usage = addressing.free_slots(usage, case["prev_read_weights"], case["free_gate"])
+    usage = usage * addressing.retention(case["prev_read_weights"], case["free_gate"])
     torch.testing.assert_close(usage, case["usage"], rtol=1e-10, atol=1e-12)
 
     case = {name: golden(values).squeeze(1) for name, values in GOLDEN["linkage"].items()}
