@@ -27,7 +27,7 @@ Deviations, for all of them:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ class AddressedMemory(MemoryModule):
         tag_scale: factor on the initial weights from h_t to a tag.
     """
 
-    controller_fields = ("hidden", "cell")
+    controller_fields: ClassVar[tuple[str, ...]] = ("hidden", "cell")
 
     def __init__(
         self,

@@ -206,6 +206,27 @@ def test_allocation_by_hand():
     assert gradient.isfinite().all()
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_masked_content_equals_the_scalar_oracle(shape, oracles):
+    """Values and gradients, and what is masked out makes no difference."""
+    memory, keys = torch.randn(*shape, 5, 4), torch.randn(*shape, 2, 4)
+    strengths, masks = strength(*shape, 2), torch.rand(*shape, 2, 4)
+    masks[..., 3] = 0.0
+    inputs = [t.requires_grad_() for t in (memory, keys, strengths, masks)]
+    found = addressing.content_weights(*inputs)
+    scalars = [oracles.numbers(t, depth) for t, depth in zip(inputs, (2, 2, 1, 2), strict=True)]
+    expected = oracles.tensor(oracles.content_weights(*scalars), 2)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    direction = torch.randn_like(found)
+    gradients = (torch.autograd.grad((w * direction).sum(), inputs) for w in (found, expected))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+    elsewhere = memory + torch.tensor([0.0, 0.0, 0.0, 9.0])
+    same = addressing.content_weights(elsewhere, keys, strengths, masks)
+    torch.testing.assert_close(same, found, rtol=1e-10, atol=1e-12)
+
+
 def test_a_slot_is_freed_by_any_head_that_read_it():
     """Exact zeros among the factors: as good as nothing is kept, and gradients are finite."""
     read_weights = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]).requires_grad_()
