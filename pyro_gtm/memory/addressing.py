@@ -15,8 +15,8 @@ Sources:
 - [NTM] Graves, Wayne and Danihelka 2014 (arXiv 1410.5401), section 3.
 - [LRUA] Santoro et al. 2016 (arXiv 1605.06065), section 3.2.
 - [DNC] Graves et al. 2016 (Nature 538, 471-476), Methods.
-- [MDS] Csordás and Schmidhuber 2019 (arXiv 1904.10278), section 3.
-- [RoPE] Su et al. 2021 (arXiv 2104.09864), section 3.2.
+- [MDS] Csordás and Schmidhuber 2019 (arXiv 1904.10278).
+- [RoPE] Su et al. 2021 (arXiv 2104.09864).
 
 Two departures keep numbers finite: the norms in the cosine are sqrt(Σ x² + 1e-6), so that a slot
 full of zeros resembles no key and has a gradient; and usage is moved into [1e-6, 1] before its
@@ -96,7 +96,7 @@ def content_weights(
     """Look a key up: w[i] = softmax_i(β cos(k, M[i])).  [NTM] eqs 5-6.
 
     With masks, w[i] = softmax_i(β cos(m ∘ k, m ∘ M[i])): what a head does not look at makes no
-    word less like its key.  [MDS] eq 1.
+    word less like its key.  [MDS].
 
     Args:
         memory: M, ``(*batch, N, W)``.
@@ -176,7 +176,7 @@ def turn(words: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
     (a_j, b_j) <- (a_j cos θ_j - b_j sin θ_j, a_j sin θ_j + b_j cos θ_j), the a_j standing before
     the b_j.  A key and a word that were turned by t ω and s ω resemble each other as a key turned
-    by (t - s) ω and a word left alone.  [RoPE] section 3.2.
+    by (t - s) ω and a word left alone.  [RoPE].
 
     Args:
         words: ``(*batch, R, W)``, W >= 2 J.
@@ -241,7 +241,7 @@ def retention(read_weights: Tensor, free_gates: Tensor) -> Tensor:
         free_gates: f in [0, 1], ``(*batch, R)``.
 
     Returns:
-        ψ in [0, 1], ``(*batch, N)``: what usage is multiplied with, and in [MDS] eq 3 also M.
+        ψ in [0, 1], ``(*batch, N)``: what usage is multiplied with, and in [MDS] also M.
     """
     return _product(1 - free_gates.unsqueeze(-1) * read_weights, dim=-2)
 

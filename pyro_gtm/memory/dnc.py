@@ -32,6 +32,17 @@ Deviations:
   then freed: L_0[i, i - 1] = 1 and p_0 is at the last.  Where each read head begins is learned,
   from near uniform, and modes begin with forward: heads that go on in order read at a constant lag,
   which their learned start decides.  As published, all of these are zeros (``"plain"``).
+
+Options, after Csordás and Schmidhuber 2019 (arXiv 1904.10278); off by default, as they were only
+tried together and on a few tasks (docs/learning.md):
+
+- ``masked_keys``: C(m ∘ M, m ∘ k, β) in place of C(M, k, β), with a mask m, a sigmoid, for each
+  head, so that a head can look for a part of a word whatever the rest is.
+- ``erase_freed``: M_{t-1}[i] ∏_r (1 - f_r w_r[i]) in place of M_{t-1}[i], so that what is freed is
+  found no more.
+- ``sharpened_links``: S(L_tᵀ w_r, s) and S(L_t w_r, s) in place of L_tᵀ w_r and L_t w_r, with
+  S(d, s)[i] = d[i]^s / Σ_j d[j]^s and each s = 1 + softplus, so that following links does not
+  blur.  A head that no link leads on reads all slots alike.
 """
 
 from __future__ import annotations
@@ -117,6 +128,9 @@ class DNCMemory(AddressedMemory):
             or ``"plain"``, an interface drawn at random.
         tie: usage that is the same when rounded to multiples of this counts as equal in the
             allocation, so that of fresh slots the lowest is taken; 0 as published.
+        masked_keys: look up with masks.
+        erase_freed: erase what is freed.
+        sharpened_links: sharpen where links lead.
     """
 
     def __init__(
@@ -135,6 +149,8 @@ class DNCMemory(AddressedMemory):
     ) -> None:
         check_positive("DNCMemory", latent_dim=latent_dim, heads=heads)
         word_size = latent_dim + TAG_SIZE if word_size is None else word_size
+        masks = {"read_masks": (heads, word_size), "write_masks": (1, word_size)}
+        exponents = {"link_exponents": (heads, 2)}
         super().__init__(
             {
                 "read_keys": (heads, word_size),
@@ -147,14 +163,11 @@ class DNCMemory(AddressedMemory):
                 "write_gates": (1, 1),
                 "erase": (1, word_size),
                 "add": (1, word_size),
-                **(
-                    {"read_masks": (heads, word_size), "write_masks": (1, word_size)}
-                    if masked_keys
-                    else {}
-                ),
-                **({"link_exponents": (heads, 2)} if sharpened_links else {}),
+                **(masks if masked_keys else {}),
+                **(exponents if sharpened_links else {}),
             },
-            # Write all of each word to a fresh slot, free none, and read on in order.
+            # Write all of each word to a fresh slot, free none, and read on in order; where links
+            # are sharpened, hardly so at first.
             {
                 "read_modes": (0.0, 0.0, 5.0),
                 "free_gates": -4.0,
