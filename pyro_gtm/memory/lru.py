@@ -130,11 +130,11 @@ class LRUMemory(AddressedMemory):
         usage_decay: float = 0.99,
         initialisation: Initialisation = "structured",
     ) -> None:
-        check_positive("LRUMemory", latent_dim=latent_dim, slots=slots, heads=heads)
+        check_positive("LRUMemory", latent_dim=latent_dim, heads=heads)
         word_size = latent_dim + TAG_SIZE if word_size is None else word_size
         check_positive("LRUMemory", word_size=word_size)
-        pairs = (word_size - latent_dim) // 2 if initialisation == "structured" else 0
-        pairs = max(pairs, 0)
+        tag_size = max(word_size - latent_dim, 0) if initialisation == "structured" else 0
+        pairs = tag_size // 2
         unmarked = [0.0] * (word_size - 2 * pairs)
         super().__init__(
             {
