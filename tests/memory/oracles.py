@@ -70,16 +70,31 @@ def erase_and_add(memory, weights, erase, add):
     return new
 
 
-def content_weights(memory, keys, strengths):
+def content_weights(memory, keys, strengths, masks=None):
     def norm(vector):
         return (sum(v * v for v in vector) + EPSILON).sqrt()
 
-    lengths, weights = [norm(M_i) for M_i in memory], []
-    for k, beta in zip(keys, strengths, strict=True):
-        dots = [sum(a * b for a, b in zip(k, M_i, strict=True)) for M_i in memory]
-        cosines = [dot / (norm(k) * length) for dot, length in zip(dots, lengths, strict=True)]
+    weights = []
+    for r, (k, beta) in enumerate(zip(keys, strengths, strict=True)):
+        mask = [1] * len(k) if masks is None else masks[r]
+        k = [m * a for m, a in zip(mask, k, strict=True)]
+        words = [[m * b for m, b in zip(mask, M_i, strict=True)] for M_i in memory]
+        dots = [sum(a * b for a, b in zip(k, word, strict=True)) for word in words]
+        cosines = [dot / (norm(k) * norm(word)) for dot, word in zip(dots, words, strict=True)]
         weights.append(softmax([beta * cosine for cosine in cosines]))
     return weights
+
+
+def turn(words, cosines, sines):
+    turned = []
+    for word in words:
+        new, pairs = list(word), len(cosines)
+        for j, (cosine, sine) in enumerate(zip(cosines, sines, strict=True)):
+            a, b = len(word) - 2 * pairs + j, len(word) - pairs + j
+            new[a] = word[a] * cosine - word[b] * sine
+            new[b] = word[a] * sine + word[b] * cosine
+        turned.append(new)
+    return turned
 
 
 def interpolate(content, previous, gates):
@@ -114,10 +129,12 @@ def precedes(usage, j, i):
 
 
 def decay_usage(usage, read_weights, write_weights, decay):
-    return [
-        decay * u_i + sum(w[i] for w in read_weights) + sum(w[i] for w in write_weights)
-        for i, u_i in enumerate(usage)
-    ]
+    new = []
+    for i, u_i in enumerate(usage):
+        written = sum(w[i] for w in write_weights)
+        in_use = (u_i + written).clamp(max=1)
+        new.append(decay * u_i + written + in_use * sum(w[i] for w in read_weights))
+    return new
 
 
 def least_used(usage, count):
@@ -126,10 +143,10 @@ def least_used(usage, count):
     return [[(rank == n).to(usage[0].dtype) for rank in ranks] for n in range(count)]
 
 
-def free_slots(usage, read_weights, free_gates):
+def retention(read_weights, free_gates):
     return [
-        u_i * prod(1 - f * w[i] for w, f in zip(read_weights, free_gates, strict=True))
-        for i, u_i in enumerate(usage)
+        prod(1 - f * w[i] for w, f in zip(read_weights, free_gates, strict=True))
+        for i in range(len(read_weights[0]))
     ]
 
 
@@ -233,13 +250,16 @@ def lru(memory, state, emitted):
     writing = interpolate(state["read_weights"], unused, gates)
     kept = [prod(1 - lu[i] for lu in unused) for i in range(len(M))]
     M = [[m * stays for m in M_i] for M_i, stays in zip(M, kept, strict=True)]
-    for w, a in zip(writing, emitted["add"], strict=True):
+    angles = [omega * state["time"] for omega in memory.frequencies]
+    cosines, sines = [a.cos() for a in angles], [a.sin() for a in angles]
+    for w, a in zip(writing, turn(emitted["add"], cosines, sines), strict=True):
         M = [[m + w[i] * a_k for m, a_k in zip(M_i, a, strict=True)] for i, M_i in enumerate(M)]
     strengths = [1 + softplus(b) for (b,) in emitted["strengths"]]
-    reading = content_weights(M, emitted["keys"], strengths)
+    reading = content_weights(M, turn(emitted["keys"], cosines, sines), strengths)
     u = decay_usage(u, reading, writing, memory.usage_decay)
-    reads = read_words(M, reading)
-    return {"memory": M, "usage": u, "read_weights": reading, "reads": reads}, {
+    reads = turn(read_words(M, reading), cosines, [-sine for sine in sines])
+    accessed = {"memory": M, "usage": u, "read_weights": reading, "reads": reads}
+    return {**accessed, "time": state["time"] + 1}, {
         "kept": kept,
         "read_weights": reading,
         "write_weights": writing,
@@ -254,18 +274,34 @@ def dnc(memory, state, emitted):
     f = [sigmoid(a) for (a,) in emitted["free_gates"]]
     ((g_a,),), ((g_w,),) = emitted["allocation_gates"], emitted["write_gates"]
     g_a, g_w = sigmoid(g_a), sigmoid(g_w)
-    u = free_slots(update_usage(u, state["write_weights"]), state["read_weights"], f)
+    psi = retention(state["read_weights"], f)
+    u = [
+        u_i * psi_i for u_i, psi_i in zip(update_usage(u, state["write_weights"]), psi, strict=True)
+    ]
+    left = psi if memory.erase_freed else [1.0] * len(M)
+    if memory.erase_freed:
+        M = [[psi_i * m for m in M_i] for psi_i, M_i in zip(psi, M, strict=True)]
+    read_masks = write_masks = None
+    if memory.masked_keys:
+        read_masks, write_masks = (
+            [[sigmoid(m) for m in mask] for mask in emitted[name]]
+            for name in ("read_masks", "write_masks")
+        )
     a = allocate(u, memory.tie)
     ((beta,),) = emitted["write_strengths"]
-    (c,) = content_weights(M, emitted["write_keys"], [1 + softplus(beta)])
+    (c,) = content_weights(M, emitted["write_keys"], [1 + softplus(beta)], write_masks)
     writing = [g_w * (g_a * a_i + (1 - g_a) * c_i) for a_i, c_i in zip(a, c, strict=True)]
     (e,) = emitted["erase"]
     e = [sigmoid(a) for a in e]
     M = erase_and_add(M, [writing], [e], emitted["add"])
     L, p = update_links(L, p, writing), update_precedence(p, writing)
     forward, backward = follow_links(L, state["read_weights"])
+    if memory.sharpened_links:
+        exponents = [[1 + softplus(s) for s in pair] for pair in emitted["link_exponents"]]
+        backward = sharpen(backward, [s for s, _ in exponents])
+        forward = sharpen(forward, [s for _, s in exponents])
     strengths = [1 + softplus(b) for (b,) in emitted["read_strengths"]]
-    content = content_weights(M, emitted["read_keys"], strengths)
+    content = content_weights(M, emitted["read_keys"], strengths, read_masks)
     modes = [softmax(pi) for pi in emitted["read_modes"]]
     reading = mix_read_modes(backward, content, forward, modes)
     return {
@@ -277,7 +313,7 @@ def dnc(memory, state, emitted):
         "write_weights": writing,
         "reads": read_words(M, reading),
     }, {
-        "kept": kept_shares([writing], [e]),
+        "kept": [a * b for a, b in zip(left, kept_shares([writing], [e]), strict=True)],
         "read_weights": reading,
         "write_weights": [writing],
         "usage": u,

@@ -35,7 +35,8 @@ FUNCTIONS = {
     "shift": ([("RN", distribution), ("RS", distribution)], ["RN"]),
     "sharpen": ([("RN", distribution), ("R", exponent)], ["RN"]),
     "decay_usage": ([("N", torch.rand), ("RN", distribution), ("HN", distribution)], ["N"]),
-    "free_slots": ([("N", torch.rand), ("RN", distribution), ("R", torch.rand)], ["N"]),
+    "turn": ([("RW", torch.randn), ("J", torch.randn), ("J", torch.randn)], ["RW"]),
+    "retention": ([("RN", distribution), ("R", torch.rand)], ["N"]),
     "update_usage": ([("N", torch.rand), ("N", distribution)], ["N"]),
     "allocate": ([("N", torch.rand)], ["N"]),
     "update_links": ([("NN", distribution), ("N", distribution), ("N", distribution)], ["NN"]),
@@ -59,9 +60,9 @@ def test_every_function_has_its_oracle():
 @pytest.mark.parametrize(
     "sizes",
     [
-        {"N": 1, "W": 3, "R": 1, "H": 2, "S": 3, "K": 1},
-        {"N": 2, "W": 1, "R": 3, "H": 1, "S": 5, "K": 3},
-        {"N": 5, "W": 4, "R": 2, "H": 3, "S": 3, "K": 4},
+        {"N": 1, "W": 3, "R": 1, "H": 2, "S": 3, "K": 1, "J": 1},
+        {"N": 2, "W": 1, "R": 3, "H": 1, "S": 5, "K": 3, "J": 0},
+        {"N": 5, "W": 4, "R": 2, "H": 3, "S": 3, "K": 4, "J": 2},
     ],
     ids=lambda sizes: f"N={sizes['N']}",
 )
@@ -208,14 +209,34 @@ def test_allocation_by_hand():
     assert gradient.isfinite().all()
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_masked_content_equals_the_scalar_oracle(shape, oracles):
+    """Values and gradients, and what is masked out makes no difference."""
+    memory, keys = torch.randn(*shape, 5, 4), torch.randn(*shape, 2, 4)
+    strengths, masks = strength(*shape, 2), torch.rand(*shape, 2, 4)
+    masks[..., 3] = 0.0
+    inputs = [t.requires_grad_() for t in (memory, keys, strengths, masks)]
+    found = addressing.content_weights(*inputs)
+    scalars = [oracles.numbers(t, depth) for t, depth in zip(inputs, (2, 2, 1, 2), strict=True)]
+    expected = oracles.tensor(oracles.content_weights(*scalars), 2)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    direction = torch.randn_like(found)
+    gradients = (torch.autograd.grad((w * direction).sum(), inputs) for w in (found, expected))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+    elsewhere = memory + torch.tensor([0.0, 0.0, 0.0, 9.0])
+    same = addressing.content_weights(elsewhere, keys, strengths, masks)
+    torch.testing.assert_close(same, found, rtol=1e-10, atol=1e-12)
+
+
 def test_a_slot_is_freed_by_any_head_that_read_it():
-    """Exact zeros among the factors: usage as good as zero, and gradients that are finite."""
-    usage = torch.tensor([0.7, 1.0, 0.4]).requires_grad_()
+    """Exact zeros among the factors: as good as nothing is kept, and gradients are finite."""
     read_weights = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]).requires_grad_()
     free_gates = torch.ones(2, requires_grad=True)
-    freed = addressing.free_slots(usage, read_weights, free_gates)
-    torch.testing.assert_close(freed, torch.tensor([0.0, 1.0, 0.4]))
-    for gradient in torch.autograd.grad(freed.sum(), (usage, read_weights, free_gates)):
+    retained = addressing.retention(read_weights, free_gates)
+    torch.testing.assert_close(retained, torch.tensor([0.0, 1.0, 1.0]))
+    for gradient in torch.autograd.grad(retained.sum(), (read_weights, free_gates)):
         assert gradient.isfinite().all()
 
 
