@@ -42,8 +42,8 @@ def add_of_each_step(memory, monkeypatch):
     [
         ("ntm", {}),
         ("ntm", {"write_heads": 2}),
-        ("lru", {}),
-        ("lru", {"heads": 1}),
+        ("lru", {"word_size": 3}),  # no room for a mark, which turns words on their way in
+        ("lru", {"word_size": 3, "heads": 1}),
         ("dnc", {}),
         ("dnc", {"initialisation": "plain"}),
     ],
