@@ -26,7 +26,7 @@ from torch.distributions import Normal
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from pyro_gtm.internals.memory_step import broadcast_batch
-from pyro_gtm.internals.unrolling import Recurrence
+from pyro_gtm.internals.unrolling import Recurrence, stretch
 
 __all__ = [
     "NoMemoryError",
@@ -103,8 +103,8 @@ class Recalled(NamedTuple):
 
     log_shares: Tensor
     """The logarithm of the share that each write has in each head's read of this step, -1e9 for
-    none: ``(*batch, R, K)``, K being the number of writes so far or, where that is less, those that
-    the memory tells apart."""
+    none: ``(*batch, R, K)``, K being the number of writes so far, the zeros before the first latent
+    among them, or, where that is less, of those that the memory tells apart."""
 
     locations: Tensor
     """Of the Gaussians: ``(*batch, K, Z)``."""
@@ -233,7 +233,7 @@ def _unroll_along(
         )
     run = memory.along(latents, controls=controls)
     memory.resume_from(run)
-    return Unrolled(run.contexts, latents.expand(len(latents), *run.batch_shape, -1), None)
+    return Unrolled(run.contexts, stretch(latents, run.batch_shape), None)
 
 
 def gaussian_parameters(owner: str, distribution: Any) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -122,6 +122,14 @@ class Task(ABC):
     def new_frames(self, batch: Sequences) -> Tensor:
         """Frames of which the past tells nothing at all: ``(T, B)`` of bool."""
         return ~batch.predictable
+
+    def curriculum(self) -> Sequence[Mapping[str, Any]]:
+        """Options in which smaller forms of this task differ from it, the smallest first.
+
+        Training may begin with them.  Their frames and controls must be as large as the task's own.
+        By default there are none.
+        """
+        return ()
 
     @property
     def published_as(self) -> Mapping[str, int] | None:

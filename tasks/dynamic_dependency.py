@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_gtm.experiments.data import ImageSet
+from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.tasks.base import Sequences, register_task
 from pyro_gtm.tasks.lists import ListTask, Recalled
 
@@ -38,26 +39,57 @@ class DynamicDependency(ListTask):
         images: the N images that lists are drawn from: ``(N, C, H, W)``.
         list_length: l, more than the greatest label.
         recall_length: k, at least 1; it may be more than l.
+        classes: show only images of labels below it, at least 1; None for all images. With fewer
+            addresses a list may be shorter, as in the curriculum.
 
     Raises:
-        ValueError: a length is impossible.
+        ValueError: a length is impossible, or there is no image of such a label.
     """
 
     sources: ClassVar[tuple[str, ...]] = ("digits", "mnist")
     debug_options: ClassVar[dict[str, Any]] = {"list_length": 10, "recall_length": 2}
 
-    def __init__(self, images: ImageSet, list_length: int = 20, recall_length: int = 5) -> None:
+    def __init__(
+        self,
+        images: ImageSet,
+        list_length: int = 20,
+        recall_length: int = 5,
+        classes: int | None = None,
+    ) -> None:
         super().__init__(images, list_length, recall_length)
-        greatest = int(images.labels.max())
-        if greatest >= list_length:
+        shown = torch.ones_like(images.labels, dtype=torch.bool)
+        if classes is not None:
+            check_positive("DynamicDependency", classes=classes)
+            shown = images.labels < classes
+            if not shown.any():
+                raise ValueError(
+                    f"classes: got {classes}, must be more than the least label, "
+                    f"{images.labels.min().item()}, so that there are images to show"
+                )
+        self.classes = classes
+        self._shown = shown.nonzero().squeeze(1)
+        self._greatest = int(images.labels[shown].max())
+        if self._greatest >= list_length:
             raise ValueError(
                 f"list_length: got {list_length}, must be more than the greatest label, "
-                f"{greatest}, because labels are addresses in the list"
+                f"{self._greatest}, because labels are addresses in the list"
             )
+
+    @property
+    def published_as(self) -> dict[str, int] | None:
+        return super().published_as if self.classes is None else None
 
     def notes(self, batch: Sequences) -> list[list[str]]:
         """The digits, which are addresses: T lists of B."""
         return [[str(digit) for digit in row] for row in batch.labels.tolist()]
+
+    def _shortened(self, list_length: int) -> dict[str, Any]:
+        options = super()._shortened(list_length)
+        return options if list_length > self._greatest else {**options, "classes": list_length}
+
+    def _draw(self, *shape: int, generator: torch.Generator | None) -> Tensor:
+        index = torch.randint(len(self._shown), shape, generator=generator, device=self.device)
+        return self._shown[index]
 
     def _recall(self, listed: Tensor, generator: torch.Generator | None) -> Recalled:
         labels = self.images.labels[listed]  # (l, B)

@@ -18,6 +18,9 @@ from pyro_gtm.experiments.data import ImageSet
 from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.tasks.base import ImageTask, NewFrameKL, Sequences
 
+SHORTEST = 4
+"""The length of the first list of a curriculum."""
+
 
 class Recalled(NamedTuple):
     """The k images that follow a list."""
@@ -59,6 +62,15 @@ class ListTask(ImageTask):
     def num_given(self) -> int:
         """l: the list."""
         return self.list_length
+
+    def curriculum(self) -> list[dict[str, Any]]:
+        """Lists of 4 images and on, by twos, of which at most half are recalled."""
+        return [self._shortened(length) for length in range(SHORTEST, self.list_length, 2)]
+
+    def _shortened(self, list_length: int) -> dict[str, Any]:
+        """The options of the same task with a shorter list."""
+        recall_length = min(self.recall_length, list_length // 2)
+        return {"list_length": list_length, "recall_length": recall_length}
 
     @property
     def published_as(self) -> dict[str, int] | None:

@@ -21,6 +21,9 @@ ACTIONS = ("none", "up", "down", "left", "right")
 """The meaning of a one-hot control, the move into a frame; "none" before the first."""
 MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # rows down, columns right
 
+SHORTEST = 8
+"""The frames of the first walk of a curriculum."""
+
 MOST_CELLS = 2_500
 """The oracle KL takes a matrix of cells by cells; no walk comes to so many."""
 
@@ -106,6 +109,10 @@ class MNISTMap(ImageTask):
     def num_given(self) -> int:
         """The length of the first half of the walk."""
         return max(1, self.num_steps // 2)
+
+    def curriculum(self) -> list[dict[str, Any]]:
+        """Walks of 8 frames and on, by fours, on the same grid."""
+        return [{"num_frames": frames} for frames in range(SHORTEST, self.num_steps, 4)]
 
     @property
     def published_as(self) -> dict[str, int] | None:

@@ -187,6 +187,19 @@ def test_captured_training_is_the_same_training(memory_name, layout, elbo):
     }
 
 
+def test_replays_follow_the_learning_rate():
+    """It falls to next to nothing when replays have begun."""
+    moving = WARM_UP + 3
+    shorter, longer = Learner(True), Learner(True)
+    start = longer.weights()
+    shorter.train(moving)
+    longer.train(moving + 6, learning_rate=lambda step: 1e-3 if step <= moving else STILL)
+    moved = (shorter.weights() - start).norm()
+    assert moved > 0
+    assert (longer.weights() - shorter.weights()).norm() < 0.02 * moved
+    assert longer.svi.optim.lr == STILL
+
+
 @pytest.mark.parametrize("task", task_names())
 def test_every_task_is_drawn_in_the_capture(task):
     losses = Learner(True, {"task": task}).train(WARM_UP + 5)

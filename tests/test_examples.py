@@ -25,6 +25,7 @@ SMOKE_RUNS = {
         "new/test.npz",
     ),
     "examples/what_does_it_remember.py": ("run", "run/figures/what_it_remembers.png"),
+    "examples/own_rules.py": ("", "|"),
     "examples/compose_your_own.py": ("--memory vrnn -n 1", "nats a step: "),
     "benchmarks/copy_task.py": ("--memory vrnn -n 2 -b 2 --eval-every 1", "no"),
     "benchmarks/memory_growth.py": (
@@ -33,6 +34,7 @@ SMOKE_RUNS = {
     ),
     "benchmarks/guard.py": ("--memory vrnn --turns 1 --worse 9", "ok"),
     "benchmarks/network_time.py": ("--task perfect_recall -b 2 --turns 1", "small_conv"),
+    "benchmarks/parallel_path.py": ("-T 3 -b 2 --turns 1", ""),
     "benchmarks/sequence_time.py": ("--task mnist_map -b 2 --turns 1", "%"),
     "benchmarks/step_time.py": (
         "--turns 1 -T 3 -b 2 --width 8",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 
 import pyro
 import pytest
 import torch
 from pyro import poutine
-from pyro.distributions import Normal
+from pyro.distributions import Laplace, MultivariateNormal, Normal
 
 import pyro_gtm as gtm
+from pyro_gtm.memory import NEVER
 from pyro_gtm.ops import NoMemoryError
 
 B = 3
@@ -24,7 +26,7 @@ def two_steps(batch_size=B):
         return first, gtm.read()
 
 
-@pytest.mark.parametrize("effect", [gtm.read, lambda: gtm.write(torch.zeros(3))])
+@pytest.mark.parametrize("effect", [gtm.read, gtm.recall, lambda: gtm.write(torch.zeros(3))])
 @pytest.mark.parametrize("around", ["nothing", "trace", "block"])
 def test_no_memory_is_an_error(effect, around, build_memory):
     if around == "trace":
@@ -379,3 +381,289 @@ def test_only_tensors_are_written(latent, build_memory):
         pytest.raises(TypeError, match=r"gtm.write: latent must be a tensor"),
     ):
         gtm.write(latent)
+
+
+def along(memory, latents, controls=None):
+    """The contexts of the loop that ``gtm.unroll(latents)`` stands for, and of one step more."""
+    state, written = memory.initial_state(latents.shape[1:-1]), torch.zeros_like(latents[0])
+    contexts = []
+    for t in range(len(latents) + 1):
+        control = None if controls is None else controls[t].expand(*latents.shape[1:-1], -1)
+        state, context, _ = memory.step(state, written, control)
+        contexts.append(context)
+        written = latents[t] if t < len(latents) else None
+    return torch.stack(contexts)
+
+
+@unrollings
+@pytest.mark.parametrize("watched", [False, True], ids=["", "step by step"])
+@pytest.mark.parametrize("control_dim", [0, 2])
+@pytest.mark.parametrize("batch_shape", [(), (B,), (4, 1, B)], ids=str)
+def test_unroll_along_latents_is_the_loop(
+    memory_name, unrolling, watched, control_dim, batch_shape, build_memory, float64
+):
+    """Values and all gradients; and a read, a write and a read after it go on from there."""
+    memory = build_memory(memory_name, control_dim=control_dim)
+    latents = torch.randn(6, *batch_shape, 3, requires_grad=True)
+    controls = torch.randn(7, *batch_shape, 2) if control_dim else None
+    given = [None] * 7 if controls is None else controls
+    watch = gtm.record_memory() if watched else nullcontext()
+    with gtm.use_memory(memory, unrolling=unrolling), watch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of steps taken one by one
+        run = gtm.unroll(latents[:5], controls=None if controls is None else controls[:5])
+        contexts = [*run.contexts, gtm.read(given[5])]
+        gtm.write(latents[5])
+        contexts.append(gtm.read(given[6]))
+    assert run.latents.equal(latents[:5]) and run.outputs is None
+    found, expected = torch.stack(contexts), along(memory, latents, controls)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    wanted = [latents, *memory.parameters()]
+    gradients = [
+        torch.autograd.grad(parts.sin().sum(), wanted, materialize_grads=True)
+        for parts in (found, expected)
+    ]
+    size = torch.cat([gradient.flatten() for gradient in gradients[1]]).norm().item()
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12 * size)
+
+
+def test_unroll_along_latents_goes_on(memory_name, build_memory, float64):
+    """Two runs one after the other are one, and after ``begin`` the first is as it was."""
+    memory, latents = build_memory(memory_name), torch.randn(7, B, 3)
+    expected = along(memory, latents)[:7]
+    with gtm.use_memory(memory):
+        parts = [gtm.unroll(latents[:4]).contexts, gtm.unroll(latents[4:]).contexts]
+        torch.testing.assert_close(torch.cat(parts), expected, rtol=1e-10, atol=1e-12)
+        gtm.begin()
+        torch.testing.assert_close(gtm.unroll(latents[:4]).contexts, parts[0])
+
+
+def test_unroll_along_latents_goes_with_the_plates(memory_name, build_memory):
+    """One sequence of latents for all that a plate has."""
+    memory, latents = build_memory(memory_name), torch.randn(4, 3)
+    with gtm.use_memory(memory), pyro.plate("sequences", B):
+        run = gtm.unroll(latents)
+    assert run.latents.equal(latents.unsqueeze(1).expand(4, B, 3))
+    torch.testing.assert_close(run.contexts, along(memory, run.latents)[:4])
+
+
+@pytest.mark.parametrize(
+    ("around", "at_once"),
+    [
+        ("nothing", True),
+        ("plates", True),
+        ("after begin", True),
+        ("record_memory", False),
+        ("lesion_memory", False),
+        ("checkpointing", False),
+        ("a cell", False),
+        ("after steps", False),
+    ],
+)
+def test_when_all_steps_are_taken_at_once(around, at_once, build_memory, monkeypatch):
+    """By a memory that can, from a fresh sequence, where nobody looks on or wants blocks."""
+    memory, latents, calls = build_memory("associative"), torch.randn(4, B, 3), []
+    unroll = memory.unroll
+
+    def spy(*arguments):
+        calls.append(arguments)
+        return unroll(*arguments)
+
+    monkeypatch.setattr(memory, "unroll", spy)
+    handlers = {
+        "plates": pyro.plate("sequences", B),
+        "record_memory": gtm.record_memory(),
+        "lesion_memory": gtm.lesion_memory(),
+    }
+    settings = gtm.Unrolling(checkpoint_every=2 if around == "checkpointing" else 0)
+    with gtm.use_memory(memory, unrolling=settings), handlers.get(around, nullcontext()):
+        if around.startswith("after"):
+            gtm.read()
+            gtm.write(latents[0])
+        if around == "after begin":
+            gtm.begin()
+        if around == "a cell":
+            gtm.unroll(lambda context, latent: (latent, None), latents)
+        else:
+            gtm.unroll(latents)
+    assert bool(calls) == at_once
+
+
+@pytest.mark.parametrize(
+    ("latents", "options", "sentence"),
+    [
+        (torch.zeros(3), {}, r"latents must be \(T, \*batch, latent_dim\) .*, got shape \(3,\)$"),
+        (torch.zeros(0, B, 3), {}, r"with T > 0, got shape \(0, 3, 3\)$"),
+        (torch.zeros(2, B, 3), {"length": 3}, r"got shape \(2, 3, 3\) for length=3$"),
+        (torch.zeros(2, B, 3), {"inputs": torch.zeros(2)}, "inputs are a cell's, and were given"),
+        (torch.zeros(2, B, 4), {}, "of size 4 given, the memory in use takes latent_dim=3"),
+        (
+            torch.zeros(2, B, 3),
+            {"controls": torch.zeros(4, B, 2)},
+            "latents and controls must agree on the number of steps, got 2 and 4",
+        ),
+        (torch.zeros(2, B, 3), {"controls": torch.zeros(2, B, 3)}, "control_dim=2 allowed"),
+        (torch.zeros(2, B, 3), {"controls": None}, "one of size control_dim=2 needed"),
+    ],
+)
+def test_unroll_refuses_latents_that_do_not_fit(
+    memory_name, latents, options, sentence, build_memory
+):
+    memory = build_memory(memory_name, control_dim=2)
+    options = {"controls": torch.zeros(max(1, len(latents)), B, 2), **options}
+    with gtm.use_memory(memory), pytest.raises(ValueError, match=sentence):
+        gtm.unroll(latents, **options)
+
+
+def test_unroll_along_latents_starts_after_a_write(memory_name, build_memory):
+    with gtm.use_memory(build_memory(memory_name)):
+        gtm.read()
+        with pytest.raises(RuntimeError, match="a context was read and no latent written"):
+            gtm.unroll(torch.zeros(2, 3))
+
+
+RECALLING = ("associative", "introspective", "ntm", "lru", "dnc")
+recalling = pytest.mark.parametrize("name", RECALLING)
+
+
+def recalling_memory(name, build_memory, **options):
+    return build_memory(name, **({} if name in RECALLING[:2] else {"recall": True}), **options)
+
+
+def gaussian(*shape):
+    return Normal(torch.randn(*shape, 3), torch.rand(*shape, 3) + 0.5).to_event(1)
+
+
+@recalling
+def test_recall_is_what_was_written(name, build_memory):
+    """The last Gaussians, newest first, untouched, with the shares that the memory tells."""
+    memory = recalling_memory(name, build_memory)
+    posteriors = [gaussian(B) for _ in range(6)]
+    with gtm.use_memory(memory), gtm.record_memory() as tape, pyro.plate("sequences", B):
+        for t in range(7):
+            gtm.read()
+            shares, locations, scales = gtm.recall()
+            # The zeros before the first latent were written too, and have no Gaussian.
+            count = min(t + 1, memory.recall_length)
+            assert shares.shape == (B, memory.read_shape[0], count)
+            assert locations.shape[:2] == scales.shape[:2] == (B, count)
+            latest = posteriors[:t][::-1][:count]
+            told = tape["log_shares"][-1]
+            assert shares[..., : len(latest)].equal(told[..., : len(latest)])
+            assert shares[..., len(latest) :].eq(NEVER).all()
+            for age, posterior in enumerate(latest):
+                assert locations[:, age].equal(posterior.base_dist.loc)
+                assert scales[:, age].equal(posterior.base_dist.scale)
+            if t < 6:
+                gtm.write(posteriors[t].sample(), posteriors[t])
+
+
+def test_recall_twice_is_recall_once(build_memory):
+    with gtm.use_memory(build_memory("associative")):
+        gtm.read()
+        gtm.write(torch.zeros(B, 3), gaussian(B))
+        gtm.read()
+        first, second = gtm.recall(), gtm.recall()
+    assert all(one.equal(other) for one, other in zip(first, second, strict=True))
+
+
+@recalling
+def test_what_has_no_gaussian_is_not_recalled(name, build_memory):
+    """A latent alone, and a Gaussian masked out, of those sequences that it is masked for."""
+    memory, there = recalling_memory(name, build_memory), torch.tensor([True, False, True])
+    with gtm.use_memory(memory):
+        for distribution in (gaussian(B), None, gaussian(B).mask(there)):
+            gtm.read()
+            gtm.write(torch.randn(B, 3), distribution)
+        gtm.read()
+        shares = gtm.recall().log_shares
+    assert shares[..., 1].eq(NEVER).all()
+    assert shares[..., 0].eq(NEVER).all(-1).equal(~there)
+    assert shares[..., 2].gt(NEVER).all()
+
+
+def test_recall_after_a_whole_sequence(build_memory):
+    """Of its latents no Gaussian is known; of the one written right before it there is."""
+    posterior = gaussian(B)
+    with gtm.use_memory(build_memory("associative", slots=6)):
+        gtm.read()
+        gtm.write(torch.randn(B, 3), posterior)
+        gtm.unroll(torch.randn(3, B, 3))
+        gtm.read()
+        shares, locations, _ = gtm.recall()
+    assert shares.gt(NEVER).all(0).all(0).tolist() == [False, False, False, True, False]
+    assert locations[:, 3].equal(posterior.base_dist.loc)
+
+
+def test_recall_comes_after_a_read(build_memory):
+    sentence = "nothing was read yet in this step; call gtm.read first"
+    with gtm.use_memory(build_memory("associative")):
+        with pytest.raises(RuntimeError, match=sentence):
+            gtm.recall()
+        gtm.read()
+        gtm.recall()
+        gtm.write(torch.zeros(B, 3))
+        with pytest.raises(RuntimeError, match=sentence):
+            gtm.recall()
+
+
+@pytest.mark.parametrize("name", ["vrnn", "ntm", "lru", "dnc"])
+def test_recall_needs_a_memory_that_tells(name, build_memory):
+    memory = build_memory(name)
+    with gtm.use_memory(memory):
+        gtm.read()
+        with pytest.raises(RuntimeError, match=rf"{type(memory).__name__} does not tell what its"):
+            gtm.recall()
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        Normal(torch.zeros(B, 3), 1.0),
+        Normal(torch.zeros(B, 3), 1.0).to_event(2),
+        Laplace(torch.zeros(B, 3), 1.0).to_event(1),
+        MultivariateNormal(torch.zeros(B, 3), torch.eye(3)),
+        (torch.zeros(B, 3), torch.ones(B, 3)),
+    ],
+    ids=lambda distribution: type(distribution).__name__,
+)
+def test_only_diagonal_gaussians_are_written(distribution, build_memory):
+    """And what was refused was not written."""
+    latent = torch.randn(B, 3)
+    with gtm.use_memory(build_memory("associative")):
+        gtm.read()
+        with pytest.raises(
+            TypeError, match=r"gtm.write: distribution must be a diagonal Gaussian, .*, got"
+        ):
+            gtm.write(latent, distribution)
+        gtm.write(latent, gaussian(B))
+
+
+def test_a_distribution_changes_nothing_that_is_read(memory_name, build_memory):
+    memory, latents = build_memory(memory_name), torch.randn(4, B, 3)
+    contexts = []
+    for written in (lambda: (), lambda: (gaussian(B),)):
+        with gtm.use_memory(memory):
+            for latent in latents:
+                gtm.read()
+                gtm.write(latent, *written())
+            contexts.append(gtm.read())
+    assert contexts[0].equal(contexts[1])
+
+
+@pytest.mark.usefixtures("float64")
+def test_recall_after_a_sequence_with_frozen_writes():
+    """What was kept from writing is not there, and what was written before it still is."""
+    memory = gtm.IntrospectiveMemory(latent_dim=2, slots=8, heads=1)
+    with gtm.use_memory(memory):
+        for value in (1.0, 2.0):
+            gtm.read()
+            gtm.write(torch.full((3, 2), value), Normal(value, 1.0).expand((3, 2)).to_event(1))
+        with gtm.freeze_writes(from_step=3):
+            gtm.unroll(torch.randn(3, 3, 2))
+        gtm.read()
+        recalled = gtm.recall()
+    known = [
+        age for age in range(recalled.locations.shape[-2]) if recalled.log_shares[0, 0, age] > -1e6
+    ]
+    assert [recalled.locations[0, age, 0].item() for age in known] == [2.0, 1.0]

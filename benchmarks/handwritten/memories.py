@@ -6,6 +6,7 @@ interface come in the same order there, so that weights can be copied.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -134,32 +135,43 @@ class NTM(Addressed):
 
 
 class LRU(Addressed):
-    """Look up by content; write where one has read, or to the slots used least."""
+    """Look up by content; write where one has read, or to the slots used least; tags turn."""
 
     def __init__(self, sizes: Sizes) -> None:
         heads, word = sizes.heads, sizes.latent_dim + TAG
         super().__init__(sizes, word, [heads * word, heads, heads, heads * word])
+        frequencies = (torch.arange(TAG // 2) + 0.5) * (2 * math.pi / max(TAG, sizes.slots))
+        self.register_buffer("frequencies", frequencies, persistent=False)
 
     def start(self, batch: int) -> State:
         zeros = self.zeros(batch, self.hidden)
         memory = self.zeros(batch, self.slots, self.word) + 1e-6
         read_w = self.zeros(batch, self.heads, self.slots)
         reads = self.zeros(batch, self.heads, self.word)
-        return zeros, zeros, memory, self.zeros(batch, self.slots), read_w, reads
+        return zeros, zeros, memory, self.zeros(batch, self.slots), read_w, reads, self.zeros(1)
+
+    def turn(self, words: Tensor, angles: Tensor) -> Tensor:
+        cos, sin = angles.cos(), angles.sin()
+        latent, a, b = words.split([words.shape[-1] - TAG, TAG // 2, TAG // 2], -1)
+        return torch.cat([latent, a * cos - b * sin, a * sin + b * cos], -1)
 
     def forward(self, state: State, z: Tensor) -> tuple[Tensor, State]:
-        h, c, memory, usage, read_w, reads = state
+        h, c, memory, usage, read_w, reads, time = state
         h, c, (keys, strengths, gates, add) = self.control(h, c, reads, z)
+        angles = time * self.frequencies
+        add = self.turn(add.view(reads.shape), angles)
+        keys = self.turn(keys.view(reads.shape), angles)
         least = usage.argsort(dim=1, stable=True)[:, : self.heads]
         least = F.one_hot(least, self.slots).to(usage)  # (B, R, N)
         write_w = torch.lerp(least, read_w, gates.sigmoid().unsqueeze(2))
         memory = memory * (1 - least.sum(1)).unsqueeze(2)
-        memory = torch.baddbmm(memory, write_w.transpose(1, 2), add.view(reads.shape))
-        read_w = look_up(memory, keys.view(reads.shape), 1 + F.softplus(strengths))
-        reads = torch.bmm(read_w, memory)
+        memory = torch.baddbmm(memory, write_w.transpose(1, 2), add)
+        read_w = look_up(memory, keys, 1 + F.softplus(strengths))
+        reads = self.turn(torch.bmm(read_w, memory), -angles)
         with torch.no_grad():  # it is used for its order only
-            usage = 0.99 * usage + read_w.sum(1) + write_w.sum(1)
-        return self.context(reads, h), (h, c, memory, usage, read_w, reads)
+            written = write_w.sum(1)
+            usage = 0.99 * usage + written + (usage + written).clamp(max=1) * read_w.sum(1)
+        return self.context(reads, h), (h, c, memory, usage, read_w, reads, time + 1)
 
 
 class DNC(Addressed):

@@ -149,7 +149,7 @@ class NTM(Addressed):
 
 
 class LRU(Addressed):
-    """Look up by content; write where one has read, or to the slots used least."""
+    """Look up by content; write where one has read, or to the slots used least; tags turn."""
 
     @property
     def parts(self) -> list[int]:
@@ -160,21 +160,32 @@ class LRU(Addressed):
         zeros, slots, reads = self.blank(batch, dtype)
         memory = jnp.full((batch, self.sizes.slots, self.word), 1e-6, dtype)
         read_w = jnp.zeros((batch, self.sizes.heads, self.sizes.slots), dtype)
-        return zeros, zeros, memory, slots, read_w, reads
+        return zeros, zeros, memory, slots, read_w, reads, jnp.zeros((), dtype)
 
     def advance(self, parameters: Parameters, state: State, z: Array) -> tuple[Array, State]:
-        h, c, memory, usage, read_w, reads = state
+        h, c, memory, usage, read_w, reads, time = state
         h, c, (keys, strengths, gates, add) = self.control(parameters, h, c, reads, z)
+        odd = 2 * jnp.arange(TAG // 2, dtype=z.dtype) + 1
+        angles = time * odd * (jnp.pi / max(TAG, self.sizes.slots))
         rank = comes_before(usage).sum(-1)  # (B, N)
         heads = jnp.arange(self.sizes.heads)
         least = (rank[:, None] == heads[:, None]).astype(z.dtype)  # (B, R, N)
         write_w = least + jax.nn.sigmoid(gates)[..., None] * (read_w - least)
         memory = jnp.where((rank < len(heads))[..., None], 0, memory)
-        memory = memory + transpose(write_w) @ add.reshape(reads.shape)
-        read_w = look_up(memory, keys.reshape(reads.shape), 1 + jax.nn.softplus(strengths))
-        reads = read_w @ memory
-        usage = 0.99 * usage + jax.lax.stop_gradient((read_w + write_w).sum(1))  # for its order
-        return context(reads, h), (h, c, memory, usage, read_w, reads)
+        memory = memory + transpose(write_w) @ turn(add.reshape(reads.shape), angles)
+        keys = turn(keys.reshape(reads.shape), angles)
+        read_w = look_up(memory, keys, 1 + jax.nn.softplus(strengths))
+        reads = turn(read_w @ memory, -angles)
+        read, written = jax.lax.stop_gradient((read_w.sum(1), write_w.sum(1)))  # for their order
+        usage = 0.99 * usage + written + jnp.minimum(usage + written, 1) * read
+        return context(reads, h), (h, c, memory, usage, read_w, reads, time + 1)
+
+
+def turn(words: Array, angles: Array) -> Array:
+    """Turn the pairs of the tags by (J,) angles: (B, R, W) -> (B, R, W)."""
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    latent, a, b = jnp.split(words, [words.shape[-1] - TAG, words.shape[-1] - TAG // 2], -1)
+    return jnp.concatenate([latent, a * cos - b * sin, a * sin + b * cos], -1)
 
 
 class DNC(Addressed):

@@ -12,6 +12,7 @@ import torch
 from pyro.infer import SVI
 
 from pyro_gtm.experiments.config import Config
+from pyro_gtm.experiments.curriculum import Curriculum
 from pyro_gtm.experiments.data import SOURCES, load_data, usable_sources
 from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.machine import bytes_of_memory, check_fits, pick_device
@@ -52,7 +53,8 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
     _check_source(config)
     # No seed of the run's: images, sampled pixels included, are the same for all runs.
     splits = load_data_once(config.data, config.data_dir, binarise=config.binarise)
-    training_task = make_task(config.task, splits.train.to(device), **config.task_options)
+    train = splits.train.to(device)
+    training_task = make_task(config.task, train, **config.task_options)
     test_options = {**config.task_options, **(test_options or {})}
     test_task = make_task(config.task, splits.test.to(device), **test_options)
     for name in ("event_shape", "control_dim"):
@@ -62,6 +64,7 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
                 f"task_options: got {test_options}, of {name} {asked}, must give {name} {trained}, "
                 "for which the model was made"
             )
+    curriculum = _build_curriculum(config, training_task, train)
     for task in (training_task, test_task):
         check_fits(task, max(config.batch_size, config.eval_sequences))
     _check_slots_fit(config, training_task)
@@ -84,7 +87,7 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
     elbo = ELBOS.make(config.elbo)
     draws = torch.Generator(device).manual_seed(config.seed)
     svi = SVI(model, guide, optimizer, elbo)
-    if device.type == "cuda":
+    if device.type == "cuda" and curriculum is None:  # a graph is of one size
         svi = CapturedSVI(model, guide, optimizer, elbo, device=device, generators=[draws])
     return Experiment(
         config=config,
@@ -97,6 +100,7 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
         optimizer=optimizer,
         svi=svi,
         draws=draws,
+        curriculum=curriculum,
     )
 
 
@@ -108,6 +112,21 @@ def _check_source(config: Config) -> None:
             f"data: got {config.data!r}, must be one of {', '.join(usable)} for the task "
             f"{config.task}"
         )
+
+
+def _build_curriculum(config: Config, task: Task, source: Any) -> Curriculum | None:
+    if config.curriculum == "none":
+        return None
+    smaller = [
+        make_task(config.task, source, **{**config.task_options, **options})
+        for options in task.curriculum()
+    ]
+    if not smaller:
+        raise ValueError(
+            f"curriculum: got {config.curriculum!r}, must be none for the task {config.task} of "
+            f"{task.num_steps} frames, which declares no smaller sizes"
+        )
+    return Curriculum([*smaller, task], cast(Any, config.curriculum), config.num_steps)
 
 
 def _build_program(
@@ -138,6 +157,7 @@ def _build_program(
             posterior=cast(Any, config.posterior),
             prior=cast(Any, config.prior),
             recall_heads=memory.read_shape[0],
+            prototypes=config.prototypes,
             precision=cast(Any, config.precision),
             checkpoint_every=config.checkpoint_every,
         )

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pyro_gtm.experiments.config_fields import check_settings, setting, settings_of
+from pyro_gtm.experiments.curriculum import ADVANCES
 from pyro_gtm.experiments.data import BINARISATIONS, SOURCES
 from pyro_gtm.infer.elbo import ELBOS
+from pyro_gtm.infer.learning_rate import SCHEDULES
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.model import DecoderInput, Posterior, Precision, Prior, Writes
 from pyro_gtm.model.likelihoods import LIKELIHOODS
@@ -70,6 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 MEMORY_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "debug": {
+        "associative": {"hidden_dim": 16, "heads": 2, "query_dim": 16, "key_dim": 8},
         "vrnn": {"hidden_dim": 16},
         "introspective": {"hidden_dim": 16, "heads": 2},
         "ntm": {"hidden_dim": 16, "heads": 2},
@@ -79,12 +82,23 @@ MEMORY_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "small": {},
     # Widths that bring every model to the paper's 1.87 million parameters (Table 1), within 1.5 %.
     "paper": {
+        "associative": {"hidden_dim": 248, "heads": 5, "query_dim": 256},
         "vrnn": {"hidden_dim": 336},
         "introspective": {"hidden_dim": 317, "heads": 5},
         "ntm": {"hidden_dim": 246, "heads": 4},
         "lru": {"hidden_dim": 296},
         "dnc": {"hidden_dim": 212, "heads": 4},
     },
+}
+
+SETTINGS_OF_MEMORY: dict[str, dict[str, Any]] = {
+    # Nothing it writes depends on what it reads, so that all steps are taken at once.
+    "associative": {"posterior": "frame", "writes": "mean"},
+}
+
+SETTINGS_OF_PRIOR: dict[str, dict[str, Any]] = {
+    # A frame that comes again has the very posterior that was stored.
+    "mixture": {"posterior": "frame", "writes": "mean"},
 }
 
 OF_PRESET = "the preset's"
@@ -133,6 +147,17 @@ class Config:
     learning_rate: float = setting(
         2e-3, help="Of Adam.", default_help=OF_PRESET, flags=("-lr",), positive=True
     )
+    warmup: int = setting(
+        0,
+        help="Steps over which the learning rate grows from 0.",
+        minimum=0,
+    )
+    schedule: str = setting(
+        "constant",
+        help="Of the learning rate after that: cosine falls to a hundredth at the last step, and "
+        "takes another course where a resumed run is given another --num-steps.",
+        choices=SCHEDULES,
+    )
     # The loss is a sum over frames and sequences and its gradient's norm lies in the thousands, so
     # Adam sees normalised gradients from start to end.
     clip_norm: float = setting(10.0, help="Greatest global norm of the gradient.", positive=True)
@@ -151,6 +176,12 @@ class Config:
         default_help="the preset's, small_conv for rooms",
         registry=NETWORKS,
     )
+    curriculum: str = setting(
+        "none",
+        help="Smaller sizes of the task first: each for its share of the first half of the steps, "
+        "or until its recall costs half of what new frames do.",
+        choices=("none", *ADVANCES),
+    )
     likelihood: str = setting(
         "bernoulli",
         help="Of a frame.",
@@ -158,7 +189,11 @@ class Config:
         registry=LIKELIHOODS,
     )
     writes: str = setting(
-        "latent", help="What is written into the memory.", choices=get_args(Writes)
+        "latent",
+        help="What is written into the memory: the latent, its posterior's mean, or the latent "
+        "and the frame.",
+        default_help="latent; mean for the associative memory and for the mixture prior",
+        choices=get_args(Writes),
     )
     decoder_input: str = setting(
         "latent+context",
@@ -169,13 +204,20 @@ class Config:
     posterior: str = setting(
         "residual",
         help="A residual Gaussian on the prior, networks of its own, or of the frame alone.",
-        default_help=OF_PRESET,
+        default_help="the preset's; frame for the associative memory and for the mixture prior",
         choices=get_args(Posterior),
     )
     prior: str = setting(
         "gaussian",
         help="A Gaussian, or a mixture of the posteriors that the memory recalls.",
         choices=get_args(Prior),
+        compare=False,
+    )
+    prototypes: int = setting(
+        0,
+        help="Learned Gaussians that a mixture prior has besides: for tasks in which the kind of a "
+        "frame can be told, and the frame itself cannot.",
+        minimum=0,
         compare=False,
     )
     latent_dim: int = setting(
@@ -187,6 +229,14 @@ class Config:
         "--memory-option hidden_dim=N.",
         default_help=OF_PRESET,
         minimum=1,
+    )
+    init_from: str | None = setting(
+        None,
+        help="Folder of a run, perhaps of another task or memory, whose weights are taken where "
+        "name and shape fit.",
+        default_help="random weights",
+        folder=True,
+        compare=False,
     )
     data: str = setting(
         "digits",
@@ -283,6 +333,7 @@ def make_config(preset: str = "small", **overrides: Any) -> Config:
         raise ValueError(f"preset: {SETTINGS['preset'].refusal(preset)}")
     _check_names(overrides, "make_config")
     memory = overrides.get("memory", Config.memory)
+    prior = overrides.get("prior", Config.prior)
     task = task_class(overrides.get("task", Config.task))
     base = Config(
         **{
@@ -292,6 +343,8 @@ def make_config(preset: str = "small", **overrides: Any) -> Config:
             "task_options": dict(task.debug_options) if preset == "debug" else {},
             "memory_options": deepcopy(MEMORY_OPTIONS[preset].get(memory, {})),
             **deepcopy(PRESETS[preset]),
+            **SETTINGS_OF_MEMORY.get(memory, {}),
+            **SETTINGS_OF_PRIOR.get(prior, {}),
         }
     )
     for nested in ("memory_options", "task_options"):

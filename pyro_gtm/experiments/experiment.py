@@ -5,25 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_gtm.experiments.config import Config
+from pyro_gtm.experiments.curriculum import Curriculum
 from pyro_gtm.experiments.machine import check_fits
 from pyro_gtm.handlers import FilteringGuide
 from pyro_gtm.infer.evaluation import Evaluation, evaluate
+from pyro_gtm.infer.learning_rate import LearningRate
 from pyro_gtm.infer.optim import FusedAdam
 from pyro_gtm.memory import MemoryModule
 from pyro_gtm.model.program import GenerativeTemporalModel
 from pyro_gtm.tasks import Sequences, Task
 
-__all__ = ["EVALUATION_SEED", "Experiment", "eval_mode"]
+__all__ = ["EVALUATION_SEED", "Experiment", "TakenWeights", "eval_mode"]
 
 EVALUATION_SEED = 170_204_649
 """All runs, whatever their seed, are judged on the same held-out sequences with the same noise."""
+
+
+class TakenWeights(NamedTuple):
+    """What became of another model's weights, by the names of tensors."""
+
+    taken: list[str]
+    """Those that fit."""
+
+    left: list[str]
+    """Those of the model that stay as they were drawn: none was given that fits."""
+
+    ignored: list[str]
+    """Those given that fit none."""
 
 
 @dataclass
@@ -42,10 +57,28 @@ class Experiment:
     draws: torch.Generator
     """Draws the training sequences; all else that is random, PyTorch's own generators."""
 
+    curriculum: Curriculum | None = None
+    """The sizes that training sequences have; None where all are of the training task."""
+    frames_drawn: int = 0
+    """Frames of the training batch drawn last, over all its sequences."""
+
     def draw(self) -> tuple[Tensor, Tensor | None]:
         """Frames and controls of the next training batch."""
-        batch = self.training_task.sample(self.config.batch_size, self.draws)
+        task = self.curriculum.draw(self.draws) if self.curriculum else self.training_task
+        batch = task.sample(self.config.batch_size, self.draws)
+        self.frames_drawn = batch.labels.numel()
         return batch.frames, batch.controls
+
+    @property
+    def learning_rate(self) -> LearningRate:
+        """That of each step."""
+        config = self.config
+        return LearningRate(
+            config.learning_rate,
+            num_steps=config.num_steps,
+            warmup=config.warmup,
+            schedule=cast(Any, config.schedule),
+        )
 
     def held_out(self, sequences: int | None = None, seed: int = EVALUATION_SEED) -> Sequences:
         """Sequences of held-out images, the same at every call.
@@ -69,8 +102,8 @@ class Experiment:
         return sum(p.numel() for module in modules for p in module.parameters())
 
     def state(self) -> dict[str, Any]:
-        """Weights, the optimiser's moments and RNG states, for a checkpoint."""
-        state = {
+        """Weights, moments, RNG states and the stage of the curriculum, for a checkpoint."""
+        state: dict[str, Any] = {
             "program": self.program.state_dict(),
             "memory": self.memory.state_dict(),
             "optimizer": self.optimizer.get_state(),
@@ -78,12 +111,14 @@ class Experiment:
             "draws": self.draws.get_state(),
             "noise": torch.get_rng_state(),
         }
+        if self.curriculum:
+            state["stage"] = self.curriculum.stage
         if self.device.type == "cuda":
             state["cuda_noise"] = torch.cuda.get_rng_state(self.device)
         return state
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take up weights and moments that :meth:`state` gave.
+        """Take up weights, moments and the stage that :meth:`state` gave.
 
         Raises:
             RuntimeError: the weights do not fit.
@@ -91,6 +126,23 @@ class Experiment:
         self.program.load_state_dict(state["program"])
         self.memory.load_state_dict(state["memory"])
         self.optimizer.set_state(state["optimizer"])
+        if self.curriculum:
+            self.curriculum.stage = state["stage"]
+
+    def take_weights(self, state: Mapping[str, Any]) -> TakenWeights:
+        """Take those of the weights in a :meth:`state` that fit by name and shape.
+
+        The state may be another task's or memory's; moments and random numbers stay as they are.
+        """
+        taken, left, ignored = [], [], []
+        for part, module in (("program", self.program), ("memory", self.memory)):
+            own, given = module.state_dict(), state[part]
+            fit = {n: v for n, v in given.items() if n in own and v.shape == own[n].shape}
+            module.load_state_dict({**own, **fit})
+            taken += [f"{part}.{name}" for name in fit]
+            left += [f"{part}.{name}" for name in own if name not in fit]
+            ignored += [f"{part}.{name}" for name in given if name not in fit]
+        return TakenWeights(taken, left, ignored)
 
     def set_rng_state(self, state: Mapping[str, Any], seed: int) -> bool:
         """Go on with the random numbers of :meth:`state`.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_gtm.experiments.classifier import train_classifier
+from pyro_gtm.experiments.curriculum import RecallGap
 from pyro_gtm.experiments.experiment import EVALUATION_SEED, Experiment, eval_mode
 from pyro_gtm.experiments.scores import class_score, nearest_image_score
 from pyro_gtm.infer.addressing import addresses
@@ -20,7 +21,7 @@ from pyro_gtm.infer.generation import continue_frames
 from pyro_gtm.infer.importance import importance_weighted_bound
 from pyro_gtm.tasks import ImageTask, NewFrameKL, Sequences, Task
 
-__all__ = ["PARTICLES", "assess", "generate", "kl_name", "new_frame_kl"]
+__all__ = ["PARTICLES", "assess", "generate", "kl_name", "new_frame_kl", "recall_gap"]
 
 PARTICLES = 10
 """K of the negative IWAE bound by default."""
@@ -91,6 +92,30 @@ def new_frame_kl(task: Task, evaluation: Evaluation, batch: Sequences) -> NewFra
     """KL of the frames of which the past tells nothing; None if there are none in the batch."""
     mean, by_class = evaluation.new_frame_kl(batch.labels, task.new_frames(batch))
     return None if mean is None else NewFrameKL(mean, by_class)
+
+
+def recall_gap(experiment: Experiment, task: Task) -> RecallGap | None:
+    """How far a model is from perfect recall, on training sequences of some size.
+
+    Args:
+        experiment: with its model.
+        task: the training task, in any of its sizes.
+
+    Returns:
+        The mean over as many sequences as an evaluation has, always the same.  The recall KL is
+        that of the frames which a model would generate and the past decides: the cue of a recall,
+        which is given, does not count.  None without such a frame, or without a new one.
+    """
+    generator = torch.Generator(experiment.device).manual_seed(EVALUATION_SEED)
+    batch = task.sample(experiment.config.eval_sequences, generator)
+    evaluation = experiment.evaluate(batch)
+    judged = batch.predictable.clone()  # (T, B)
+    judged[: task.num_given] = False
+    new_frame = new_frame_kl(task, evaluation, batch)
+    if new_frame is None or not judged.any():
+        return None
+    recall_kl = evaluation.kl[judged].mean().item()
+    return RecallGap(recall_kl - task.recall_oracle_kl(new_frame), new_frame.mean)
 
 
 def generate(

@@ -4,6 +4,7 @@
 
     FOLDER/
       config.json     what was asked for
+      init_from.json  which weights were taken from another run, if any
       metrics.jsonl   one line for each log ("split": "train") and evaluation ("split": "test")
       checkpoints/    the last two, newest by its number of steps
       summary.json    the final figures
@@ -41,7 +42,7 @@ from pyro_gtm.experiments.checkpoint_file import (
 from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
 from pyro_gtm.experiments.config_fields import flat
 from pyro_gtm.experiments.experiment import Experiment
-from pyro_gtm.experiments.metrics import assess
+from pyro_gtm.experiments.metrics import assess, recall_gap
 from pyro_gtm.experiments.metrics_log import MetricsLog, Row
 from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
@@ -52,6 +53,8 @@ __all__ = ["FolderTakenError", "Interrupted", "Run", "RunError"]
 Progress = Callable[[Row], None]
 
 KEPT_CHECKPOINTS = 2
+
+INIT_RECORD = "init_from.json"
 
 
 class RunError(RuntimeError):
@@ -96,11 +99,14 @@ class Run:
     def start(cls, folder: Path, config: Config) -> Run:
         """Begin a run in ``folder``, which must be empty or not exist yet.
 
-        Everything is built before the folder is, so a refused configuration leaves nothing.
+        Everything is built before the folder is, so a refused configuration leaves nothing.  A run
+        that takes weights from another saves them at once, and does not need the other any more.
 
         Raises:
             FolderTakenError: the folder holds something.
-            RunError: it cannot be written.
+            RunError: it cannot be written, or there are no weights in ``config.init_from`` that
+                fit.
+            CheckpointError: the newest checkpoint in ``config.init_from`` is damaged.
             ValueError, MissingDataError: see :func:`pyro_gtm.experiments.build.build_experiment`.
         """
         taken = FolderTakenError(
@@ -109,13 +115,20 @@ class Run:
         with _refusing_folder(folder):
             if folder.exists() and any(folder.iterdir()):
                 raise taken
+        source = None if config.init_from is None else _newest_state(Path(config.init_from))
         run = cls(folder, build_experiment(config))
+        record = None if source is None else run._take_weights(source)
         with _refusing_folder(folder):
             try:
                 (folder / "checkpoints").mkdir(parents=True)
             except FileExistsError:  # another run has begun in it meanwhile
                 raise taken from None
             (folder / "figures").mkdir()
+            if record is not None:
+                write_atomically(
+                    folder / INIT_RECORD, (json.dumps(record, indent=2) + "\n").encode()
+                )
+                run.save()
             write_atomically(folder / "config.json", config.to_json().encode())
         return run
 
@@ -201,6 +214,22 @@ class Run:
             raise RunError(f"{folder} has no checkpoint yet: train it first")
         return run
 
+    def _take_weights(self, state: Mapping[str, Any]) -> Row:
+        folder = self.experiment.config.init_from
+        weights = self.experiment.take_weights(state)
+        if not weights.taken:
+            raise RunError(
+                f"init_from: got {folder}, must be a run with weights that fit by name and shape: "
+                "none do"
+            )
+        return {"folder": folder, "step": state["step"], **weights._asdict()}
+
+    @property
+    def init_record(self) -> Row | None:
+        """Which weights were taken from which run; None for a run that began with its own."""
+        path = self.folder / INIT_RECORD
+        return json.loads(path.read_text()) if path.exists() else None
+
     def train(
         self,
         progress: Progress = lambda row: None,
@@ -219,7 +248,7 @@ class Run:
                 sequences; the last checkpoint stays.
         """
         config, experiment = self.experiment.config, self.experiment
-        frames_in_batch = config.batch_size * experiment.training_task.num_steps
+        rate = experiment.learning_rate
         with (
             stop_signals(on_signal) as stop,
             self.metrics.appending() as append,
@@ -231,6 +260,7 @@ class Run:
                     num_steps=config.num_steps,
                     start=self.step,
                     kl_annealing=config.kl_annealing,
+                    learning_rate=rate if rate.varies else None,
                     pause=lambda step: bool(stop) or self._acts_at(step),
                 )
             ) as steps,
@@ -242,11 +272,14 @@ class Run:
                 append(row)
                 progress(row)
 
+            if experiment.curriculum:
+                experiment.curriculum.begin(self.step + 1)
             for step, loss in steps:
                 self.step = step
-                self._window_loss += loss / frames_in_batch
+                per_frame = loss / experiment.frames_drawn
+                self._window_loss += per_frame
                 self._window_steps += 1
-                progress({"step": step, "loss": loss / frames_in_batch})
+                progress({"step": step, "loss": per_frame})
                 finished = step == config.num_steps
                 # Once: a signal from here on stops after the next step.  With steps captured, those
                 # of a block are taken before the first of them comes out here.
@@ -255,6 +288,8 @@ class Run:
                     log(self._training_row())
                 if step % config.eval_every == 0 or finished:
                     log(self._evaluation_row())
+                if experiment.curriculum:
+                    experiment.curriculum.begin(step + 1)
                 if step % config.save_every == 0 or finished or stopping:
                     self.save()
                 if stopping and not finished:
@@ -275,9 +310,12 @@ class Run:
             "step": self.step,
             "negative_elbo_per_frame": self._window_loss / self._window_steps,
             "gradient_norm": self.experiment.optimizer.gradient_norm,
+            "learning_rate": self.experiment.learning_rate(self.step),
         }
         if config.kl_annealing:
             row["kl_weight"] = min(1.0, self.step / config.kl_annealing)
+        if self.experiment.curriculum:
+            row["frames"] = self.experiment.curriculum.present.num_steps
         self._window_loss, self._window_steps = 0.0, 0
         return row
 
@@ -288,7 +326,20 @@ class Run:
         loss = summary["negative_elbo_per_frame"]
         if not math.isfinite(cast(float, loss)):
             raise NonFiniteLossError(self.step, f"the loss on held-out sequences is {loss}")
-        return {"split": "test", "step": self.step, **summary}
+        return {"split": "test", "step": self.step, **summary, **self._stage()}
+
+    def _stage(self) -> Row:
+        """How well the present size is learnt, where that decides on the next."""
+        curriculum = self.experiment.curriculum
+        if not curriculum or not curriculum.waits:
+            return {}
+        size = curriculum.present
+        with pyro.validation_enabled(False):
+            gap = recall_gap(self.experiment, size)
+        # An evaluation out of turn is that of a last step, which more steps would not have.
+        if self.step % self.experiment.config.eval_every == 0:
+            curriculum.observe(gap)
+        return {"stage_frames": size.num_steps, "stage_recall_kl": gap and gap.excess}
 
     def split(self, name: str) -> list[Row]:
         """The rows of metrics of one split, ``"train"`` or ``"test"``."""
@@ -352,6 +403,8 @@ class Run:
             "data": config.data,
             "seed": config.seed,
             "num_steps": self.step,
+            "curriculum": config.curriculum,
+            "init_from": self.init_record,
             "parameters": experiment.num_parameters,
             "device": experiment.device.type,
             "torch": torch.__version__,
@@ -384,6 +437,21 @@ def _config_of(folder: Path) -> Config:
         return read_config(folder / "config.json")
     except ValueError as error:
         raise RunError(str(error)) from error
+
+
+def _newest_state(folder: Path) -> dict[str, Any]:
+    """The newest checkpoint of the run whose weights another takes."""
+    try:
+        _config_of(folder)
+    except RunError as error:
+        raise RunError(f"init_from: {error}") from error
+    paths = checkpoints_in(folder)
+    if not paths:
+        raise RunError(f"init_from: got {folder}, must be a run with a checkpoint: it has none yet")
+    try:
+        return load_checkpoint(paths[-1])
+    except CheckpointError as error:
+        raise CheckpointError(f"init_from: {error}") from error
 
 
 @contextmanager

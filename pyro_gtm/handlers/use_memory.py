@@ -144,7 +144,7 @@ class use_memory(Messenger):
             self._step += 1
             self._state, self._context, self._latent = result.state, result.context, None
             self._shares = result.details.get("log_shares")
-            self._components.add_step(inputs)
+            self._components.add_step(inputs.taken)
         return self._context
 
     def _recall(self) -> Recalled:
@@ -185,8 +185,9 @@ class use_memory(Messenger):
                 "gtm.write: a latent was written already and not yet read; a step is one read, "
                 "then one write"
             )
+        component = None if distribution is None else stored(distribution)
         self._latent, self._context = latent, None
-        self._components.write(None if distribution is None else stored(distribution))
+        self._components.write(component)
         for observer in msg.get("observers", ()):
             observer.observe_write(latent)
 
@@ -225,7 +226,7 @@ class use_memory(Messenger):
     def _resume_from(self, run: Run) -> None:
         self._step += run.length
         self._batch_shape, self._state, self._latent = run.batch_shape, run.state, run.latent
-        self._components.skip(run.length)
+        self._components.add_steps(run.length, run.watched)
 
     def _start(self) -> torch.Size:
         """The batch shape of the sequences held, which begin here if they have not yet."""

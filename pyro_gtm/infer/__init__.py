@@ -8,6 +8,7 @@ from pyro_gtm.infer.elbo import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
 from pyro_gtm.infer.evaluation import Evaluation, evaluate
 from pyro_gtm.infer.generation import continue_frames, reconstruct
 from pyro_gtm.infer.importance import importance_weighted_bound
+from pyro_gtm.infer.learning_rate import LearningRate
 from pyro_gtm.infer.optim import FusedAdam, NonFiniteGradientError
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 
@@ -20,6 +21,7 @@ __all__ = [
     "Evaluation",
     "FusedAdam",
     "InvalidFramesError",
+    "LearningRate",
     "NonFiniteGradientError",
     "NonFiniteLossError",
     "NotCapturedWarning",

@@ -131,13 +131,19 @@ class DeviceStep:
         svi: whose model, guide, loss and optimiser, and how many steps the buffer holds.
         draw: gives the next batch.
         scales: whether the KL term has a weight, to be set by :meth:`scale`.
+        paces: whether the learning rate is to be set by :meth:`pace`.
     """
 
-    def __init__(self, svi: CapturedSVI, draw: Draw, *, scales: bool = False) -> None:
+    def __init__(
+        self, svi: CapturedSVI, draw: Draw, *, scales: bool = False, paces: bool = False
+    ) -> None:
         self.draw = draw
         self._svi = svi
         self._weight = torch.ones((), device=svi.device)
         self._scaling = scale_latents(self._weight) if scales else nullcontext()
+        # What fused Adam reads: float32 on a GPU, and on the CPU the very number it is given.
+        dtype = torch.float64 if svi.device.type == "cpu" else torch.float32
+        self._rate = torch.zeros((), device=svi.device, dtype=dtype) if paces else None
         self._failed = torch.zeros((), device=svi.device, dtype=torch.float32)
         self._next = torch.zeros(1, device=svi.device, dtype=torch.int64)
         self._results = torch.zeros(svi.read_every, 3, device=svi.device, dtype=torch.float64)
@@ -154,7 +160,7 @@ class DeviceStep:
         parameters = {
             cast(Any, site["value"]).unconstrained() for site in seen.trace.nodes.values()
         }
-        norm = svi.optim.step_on_device(parameters, loss, self._failed)
+        norm = svi.optim.step_on_device(parameters, loss, self._failed, self._rate)
         result = torch.stack([loss.double(), norm.double(), valid.double()]).unsqueeze(0)  # (1, 3)
         self._results.index_copy_(0, self._next, result)
         self._next.add_(1)
@@ -162,6 +168,11 @@ class DeviceStep:
     def scale(self, weight: float) -> None:
         """Set the weight of the KL term in the steps to come."""
         self._weight.fill_(weight)
+
+    def pace(self, learning_rate: float) -> None:
+        """Set the learning rate of the steps to come."""
+        if self._rate is not None:
+            self._rate.fill_(learning_rate)
 
     def read(self, number: int) -> list[StepResult]:
         """Wait for the device, and empty the buffer.
@@ -181,13 +192,16 @@ class CapturedSteps:
         svi: what to train, and how.
         draw: gives the next batch.
         scales: whether the KL term has a weight other than one in any step.
+        paces: whether the learning rate is given to each step.
     """
 
-    def __init__(self, svi: CapturedSVI, draw: Draw, *, scales: bool = False) -> None:
+    def __init__(
+        self, svi: CapturedSVI, draw: Draw, *, scales: bool = False, paces: bool = False
+    ) -> None:
         self._svi = svi
         self._draw = draw
         self._scales = scales
-        self._step = DeviceStep(svi, draw, scales=scales)
+        self._step = DeviceStep(svi, draw, scales=scales, paces=paces)
         self._unread = 0
         self._warm_ups = 0
         self._run: Callable[[], None] = self._warm_up
@@ -198,10 +212,17 @@ class CapturedSteps:
         else:
             self._fall_back_to_eager(f"the device is {svi.device}, and only CUDA has such graphs")
 
-    def take(self, weight: float = 1.0) -> None:
-        """Take a step, without waiting for it, with such a weight of the KL term."""
+    def take(self, weight: float = 1.0, learning_rate: float | None = None) -> None:
+        """Take a step, without waiting for it.
+
+        Args:
+            weight: of the KL term.
+            learning_rate: None for the optimiser's own.
+        """
         if self._scales:
             self._step.scale(weight)
+        if learning_rate is not None:
+            self._step.pace(learning_rate)
         self._run()
         self._unread += 1
 

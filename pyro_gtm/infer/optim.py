@@ -29,7 +29,7 @@ class FusedAdam(PyroOptim):
     :meth:`step_on_device` does the same without a read.  The two share one state.
 
     Args:
-        lr: learning rate.
+        lr: learning rate; that of the steps to come can be set, see :attr:`lr`.
         betas: decay rates of the two moments.
         eps: added to the root of the second moment.
         clip_norm: greatest global norm of the gradient; None for no clip.
@@ -46,8 +46,8 @@ class FusedAdam(PyroOptim):
         clip_norm: float | None = 10.0,
     ) -> None:
         for name, value in (("lr", lr), ("eps", eps), ("clip_norm", clip_norm)):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"FusedAdam: {name} must be a positive number, got {value}")
+            if value is not None:
+                _check_is_positive(name, value)
         self._arguments: dict[str, Any] = {"lr": lr, "betas": betas, "eps": eps, "fused": True}
         super().__init__(torch.optim.Adam, self._arguments)
         self.clip_norm = clip_norm
@@ -55,6 +55,23 @@ class FusedAdam(PyroOptim):
         self._names: dict[Tensor, str] = {}
         self._optimizer: torch.optim.Adam | None = None
         self._awaited: dict[str, dict[str, Tensor]] = {}
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the steps to come; to set it leaves the moments as they are.
+
+        Raises:
+            ValueError: on setting what is no positive number.
+        """
+        return float(self._arguments["lr"])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        _check_is_positive("lr", value)
+        self._arguments["lr"] = value
+        if self._optimizer is not None:
+            for group in self._optimizer.param_groups:
+                group["lr"] = value
 
     @property
     def gradient_norm(self) -> float:
@@ -79,7 +96,9 @@ class FusedAdam(PyroOptim):
         # SVI would otherwise allocate zeros for every gradient after every step.
         self._optimizer.zero_grad(set_to_none=True)
 
-    def step_on_device(self, params: Iterable[Tensor], loss: Tensor, failed: Tensor) -> Tensor:
+    def step_on_device(
+        self, params: Iterable[Tensor], loss: Tensor, failed: Tensor, lr: Tensor | None = None
+    ) -> Tensor:
         """The same step, reading nothing back, so that it can be captured as a CUDA graph.
 
         Where the loss or the gradient's norm is not finite, ``failed`` is set to one, and where it
@@ -90,6 +109,8 @@ class FusedAdam(PyroOptim):
             params: the parameters, all on one device.
             loss: the loss of this step, 0-dim.
             failed: 0 or 1, float32 and 0-dim on that device; changed in place, and never back.
+            lr: the learning rate of this step, 0-dim on that device and float32 on a GPU, so that
+                it can differ from replay to replay; None for :attr:`lr`, fixed by the capture.
 
         Returns:
             The gradient's norm before the clip, 0-dim on that device.
@@ -100,24 +121,23 @@ class FusedAdam(PyroOptim):
         failed.masked_fill_(~(loss.isfinite() & norm.isfinite()), 1.0)
         if trained and self._optimizer is not None:
             self._clip(trained, norm)
-            self._skippable_step(self._optimizer, failed)
+            self._skippable_step(self._optimizer, failed, self.lr if lr is None else lr)
             self._optimizer.zero_grad(set_to_none=True)
         return norm
 
-    @staticmethod
-    def _skippable_step(optimizer: Any, failed: Tensor) -> None:
+    def _skippable_step(self, optimizer: Any, failed: Tensor, lr: Tensor | float) -> None:
         """One fused step that does nothing where ``failed`` is one, as a gradient scaler asks."""
         # A fused step always is capturable, and PyTorch wants it said: then, and only then.
         capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
         for group in optimizer.param_groups:
-            group["capturable"] = capturing
+            group["capturable"], group["lr"] = capturing, lr
         optimizer.found_inf = failed
         try:
             optimizer.step()
         finally:
             del optimizer.found_inf
             for group in optimizer.param_groups:
-                group["capturable"] = False
+                group["capturable"], group["lr"] = False, self.lr
 
     def _trained(self, params: Iterable[Tensor]) -> list[Tensor]:
         """All parameters seen so far that have a gradient now."""
@@ -139,7 +159,7 @@ class FusedAdam(PyroOptim):
         if self._optimizer is None:
             self._optimizer = torch.optim.Adam(fresh, **self._arguments)
         else:
-            self._optimizer.add_param_group({"params": fresh})
+            self._optimizer.add_param_group({"params": fresh, "lr": self.lr})
         for p in fresh:
             state = self._awaited.pop(names[p], None)
             if state is not None:
@@ -160,6 +180,11 @@ class FusedAdam(PyroOptim):
         """Take up a state from :meth:`get_state`, as each parameter is first seen."""
         self._names, self._optimizer = {}, None
         self._awaited = dict(state_dict)
+
+
+def _check_is_positive(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"FusedAdam: {name} must be a positive number, got {value}")
 
 
 def _total_norm(trained: list[Tensor]) -> Tensor:

@@ -40,6 +40,7 @@ def training_steps(
     num_steps: int,
     start: int = 0,
     kl_annealing: int = 0,
+    learning_rate: Callable[[int], float] | None = None,
     pause: Callable[[int], bool] = lambda step: False,
 ) -> Generator[tuple[int, float], None, None]:
     """Take gradient steps ``start + 1 .. num_steps``, giving the number and loss of each.
@@ -61,6 +62,9 @@ def training_steps(
         num_steps: the last step.
         start: steps taken before.
         kl_annealing: over so many steps the weight of the KL term grows from 0 to 1; 0 for none.
+        learning_rate: of each step, by its number, such as a
+            :class:`pyro_gtm.infer.LearningRate`; the optimiser keeps that of the last.  None for
+            the optimiser's own.  Adam's moments are its own in either case.
         pause: is asked after each step, by its number, whether the caller needs the parameters as
             they are then: to evaluate, to save, to stop.  Every step is one such without a
             ``CapturedSVI``.
@@ -75,9 +79,9 @@ def training_steps(
     numbers = range(start + 1, num_steps + 1)
     try:
         if isinstance(svi, CapturedSVI):
-            yield from _in_blocks(svi, draw, numbers, kl_annealing, pause)
+            yield from _in_blocks(svi, draw, numbers, kl_annealing, learning_rate, pause)
         else:
-            yield from _one_by_one(svi, draw, numbers, kl_annealing)
+            yield from _one_by_one(svi, draw, numbers, kl_annealing, learning_rate)
     finally:
         pyro.enable_validation(was_enabled)
 
@@ -88,7 +92,11 @@ def parameters_are_current(svi: SVI) -> bool:
 
 
 def _one_by_one(
-    svi: SVI, draw: Draw, numbers: range, kl_annealing: int
+    svi: SVI,
+    draw: Draw,
+    numbers: range,
+    kl_annealing: int,
+    learning_rate: Callable[[int], float] | None,
 ) -> Generator[tuple[int, float], None, None]:
     loss_and_grads = svi.loss_and_grads
     svi.loss_and_grads = _refusing_non_finite(loss_and_grads)  # before the optimiser has its turn
@@ -96,6 +104,8 @@ def _one_by_one(
         for step in numbers:
             pyro.enable_validation(step == numbers.start)
             positional, named = arguments(*draw())
+            if learning_rate is not None:
+                svi.optim.lr = learning_rate(step)
             try:
                 with scale_latents(step / kl_annealing) if step < kl_annealing else nullcontext():
                     loss = float(svi.step(*positional, **named))
@@ -112,18 +122,28 @@ def _one_by_one(
 
 
 def _in_blocks(
-    svi: CapturedSVI, draw: Draw, numbers: range, kl_annealing: int, pause: Callable[[int], bool]
+    svi: CapturedSVI,
+    draw: Draw,
+    numbers: range,
+    kl_annealing: int,
+    learning_rate: Callable[[int], float] | None,
+    pause: Callable[[int], bool],
 ) -> Generator[tuple[int, float], None, None]:
     svi.pending = 0
     if not numbers:
         return
-    steps = CapturedSteps(svi, draw, scales=numbers.start < kl_annealing)
+    steps = CapturedSteps(
+        svi, draw, scales=numbers.start < kl_annealing, paces=learning_rate is not None
+    )
     first = numbers.start
     for step in numbers:
         pyro.enable_validation(step == numbers.start)
+        weight = step / kl_annealing if step < kl_annealing else 1.0
+        if learning_rate is not None:
+            svi.optim.lr = learning_rate(step)
         try:
             with _naming_bad_parameters():
-                steps.take(step / kl_annealing if step < kl_annealing else 1.0)
+                steps.take(weight, None if learning_rate is None else svi.optim.lr)
         except _NonFiniteLoss as error:
             raise NonFiniteLossError(step, str(error)) from error
         full = step - first + 1 == svi.read_every

@@ -14,6 +14,7 @@ __all__ = [
     "Observes",
     "StepInputs",
     "Steps",
+    "Taken",
     "broadcast_batch",
     "check_written",
     "take_step",
@@ -40,6 +41,21 @@ class StepInputs(NamedTuple):
 
     swapped: tuple[int, int] | None = None
     """The two sequences whose contents were exchanged before this step."""
+
+    @property
+    def taken(self) -> Taken:
+        """What they do to the contents."""
+        return Taken(self.write, self.swapped)
+
+
+class Taken(NamedTuple):
+    """What a step did to the contents before it read."""
+
+    write: bool
+    """Whether the latent written last was stored."""
+
+    swapped: tuple[int, int] | None
+    """The two sequences whose contents were exchanged before."""
 
 
 class Steps(Protocol):

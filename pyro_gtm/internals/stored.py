@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import MaskedDistribution
 from torch import Tensor
 
-from pyro_gtm.internals.memory_step import NEVER, StepInputs
+from pyro_gtm.internals.memory_step import NEVER, Taken
 from pyro_gtm.ops import Recalled, gaussian_parameters
 
 __all__ = ["Stored", "StoredComponents", "stored"]
@@ -72,18 +72,29 @@ class StoredComponents:
         """That of the latent which the next step of the memory takes."""
         self._next = distribution
 
-    def add_step(self, inputs: StepInputs) -> None:
+    def add_step(self, taken: Taken) -> None:
         """Follow a step of the memory."""
-        if inputs.swapped is not None:
-            self._held = [s and s.swapped(*inputs.swapped) for s in self._held]
-        if inputs.write:
+        if taken.swapped is not None:
+            self._held = [s and s.swapped(*taken.swapped) for s in self._held]
+        if taken.write:
             self._held = [self._next, *self._held][: self.most]
         self._next = None
 
-    def skip(self, writes: int) -> None:
-        """Follow a whole sequence, of whose latents no distribution is known."""
-        self._held = [*[None] * writes, *self._held][: self.most]
-        self._next = None
+    def add_steps(self, length: int, watched: Sequence[Taken] | None) -> None:
+        """Follow a whole sequence, of whose latents no distribution is known.
+
+        Its first step takes the latent written before it, and nobody has taken its last yet.
+
+        Args:
+            length: of the sequence.
+            watched: its steps, where some may not have been as usual.
+        """
+        if watched is None:
+            self._held = [*[None] * (length - 1), self._next, *self._held][: self.most]
+            self._next = None
+        else:
+            for taken in watched:
+                self.add_step(taken)
 
     def recalled(self, shares: Tensor) -> Recalled:
         """What reads are made of, of the last K writes ``(*batch, R, K)``."""
@@ -105,7 +116,11 @@ def _recalled(shares: Tensor, held: Sequence[Stored | None]) -> Recalled:
     if not held:
         nothing = shares.new_zeros(*batch, 0, width)
         return Recalled(shares, nothing, nothing)
-    none = Stored(shares.new_zeros(width), shares.new_ones(width), shares.new_zeros((), dtype=bool))
+    none = Stored(
+        shares.new_zeros(width),
+        shares.new_ones(width),
+        torch.zeros((), dtype=torch.bool, device=shares.device),
+    )
     entries = [none if s is None else s for s in held]
     locations, scales = (
         torch.stack([part.expand(*batch, width) for part in parts], dim=-2)
@@ -113,6 +128,6 @@ def _recalled(shares: Tensor, held: Sequence[Stored | None]) -> Recalled:
     )
     if any(s.there is not None for s in entries):
         yes = torch.ones((), dtype=torch.bool, device=shares.device)
-        there = [(yes if s.there is None else s.there).expand(*batch) for s in entries]
+        there = [(yes if s.there is None else s.there).expand(batch) for s in entries]
         shares = torch.where(torch.stack(there, dim=-1).unsqueeze(-2), shares, NEVER)
     return Recalled(shares, locations, scales)

@@ -23,12 +23,13 @@ from pyro_gtm.internals.memory_step import (
     Observes,
     StepInputs,
     Steps,
+    Taken,
     broadcast_batch,
     check_written,
     take_step,
 )
 
-__all__ = ["Cell", "LazyMap", "Recalls", "Recurrence", "Run", "Unrolling", "align"]
+__all__ = ["Cell", "LazyMap", "Recalls", "Recurrence", "Run", "Unrolling", "align", "stretch"]
 
 Cell = Callable[..., tuple[Tensor, ...]]
 """A step of a program: the context and the inputs of the step, to what is to be written,
@@ -113,6 +114,9 @@ class Run(NamedTuple):
     recalls: Recalls | None
     """None where the memory does not tell."""
 
+    watched: Sequence[Taken] | None = None
+    """The steps, where others took part in them."""
+
 
 class Walk(NamedTuple):
     """The end of a walk."""
@@ -121,6 +125,7 @@ class Walk(NamedTuple):
     latent: Tensor
     batch_shape: torch.Size
     recalls: Recalls | None
+    taken: list[Taken]
 
 
 class _Begun(NamedTuple):
@@ -139,28 +144,37 @@ class _History:
         self.sequences = batch_shape[-1] if batch_shape else 1
         self.held: list[tuple[int, list[int]]] = []  # newest first: the step, whose each is
         self.steps: list[list[tuple[int, list[int]]]] = []
-        self.swapped = False
+        self.taken: list[Taken] = []
 
-    def add_step(self, written: int, inputs: StepInputs) -> None:
+    def add_step(self, written: int, taken: Taken) -> None:
         """The contents in a step whose write would be that of the latent of step ``written``."""
-        if inputs.swapped is not None:
-            self.swapped = True
-            self.held = [(step, _exchanged(owners, *inputs.swapped)) for step, owners in self.held]
-        if inputs.write:
+        if taken.swapped is not None:
+            self.held = [(step, _exchanged(owners, *taken.swapped)) for step, owners in self.held]
+        if taken.write:
             self.held = [(written, [*range(self.sequences)]), *self.held]
         self.steps.append(self.held)
+        self.taken.append(taken)
 
     def tables(self, length: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """``ages`` and ``owners`` of :class:`Recalls`."""
+        if all(step == (True, None) for step in self.taken):
+            return _ages(length, device), None
+        swapped = any(step.swapped is not None for step in self.taken)
         ages = torch.full((length, length - 1), -1)
         owners = torch.arange(self.sequences).repeat(length, length - 1, 1)
         for t, held in enumerate(self.steps):
             for age, (step, whose) in enumerate(held):
                 if step >= 0:
                     ages[t, step] = age
-                    if self.swapped:
+                    if swapped:
                         owners[t, step] = torch.tensor(whose)
-        return ages.to(device), owners.to(device) if self.swapped else None
+        return ages.to(device), owners.to(device) if swapped else None
+
+
+def _ages(length: int, device: torch.device) -> Tensor:
+    """At which age what was written in step s is found in step t: ``(T, T - 1)`` of int64."""
+    steps = torch.arange(length, device=device)
+    return steps.unsqueeze(1) - 1 - steps[:-1]  # below 0 for what is still to come
 
 
 def _exchanged(values: list[int], first: int, second: int) -> list[int]:
@@ -267,9 +281,7 @@ class Recurrence:
         recalls = None
         if self.memory.recall_length:
             shares, *outputs = outputs
-            steps = torch.arange(length, device=contexts.device)
-            ages = steps.unsqueeze(1) - 1 - steps[:-1]  # below 0 for what is still to come
-            recalls = Recalls(shares, ages)
+            recalls = Recalls(shares, _ages(length, contexts.device))
         return Run(state, latent, length, begun.batch_shape, contexts, tuple(outputs), recalls)
 
     def along(self, latents: Tensor, *, controls: Tensor | None) -> Run:
@@ -282,7 +294,7 @@ class Recurrence:
         alone = not (self.interventions or self.observers) and self.settings == Unrolling()
         if alone and self.step == 0:
             begun = self._begin(batch_shape, controls, length)
-            latents = latents.expand(length, *begun.batch_shape, -1)
+            latents = stretch(latents, begun.batch_shape)
             whole = self.memory.unroll(begun.state, begun.latent, latents, begun.controls)
             if whole is not None:
                 recalls = None if whole.log_shares is None else Recalls(whole.log_shares)
@@ -313,7 +325,7 @@ class Recurrence:
                 self.observers,
             )
             state = result.state
-            history.add_step(t - 1, inputs)
+            history.add_step(t - 1, inputs.taken)
             written = yield inputs, result
             check_written(self.memory, written, begun.batch_shape)
             latent = written.expand(*begun.batch_shape, -1)
@@ -324,7 +336,7 @@ class Recurrence:
         if self.memory.recall_length:
             shares = torch.stack(torch.broadcast_tensors(*recalls))
             told = Recalls(shares, *history.tables(length, shares.device))
-        return Walk(state, latent, begun.batch_shape, told)
+        return Walk(state, latent, begun.batch_shape, told, history.taken)
 
     def _begin(self, batch_shape: Sequence[int], controls: Tensor | None, length: int) -> _Begun:
         """State, latent and controls of a batch shape for all."""
@@ -334,7 +346,7 @@ class Recurrence:
         if batch_shape != self.batch_shape:
             state = self.memory.expand_state(state, batch_shape)
         if controls is not None:
-            controls = align(controls[:length], len(batch_shape)).expand(length, *batch_shape, -1)
+            controls = stretch(controls[:length], batch_shape)
         return _Begun(batch_shape, state, self.latent.expand(*batch_shape, -1), controls)
 
     def written_batch(self, cell: Cell, first: Sequence[Tensor | None], control: Any) -> torch.Size:
@@ -370,7 +382,14 @@ class Recurrence:
             end: Walk = stop.value
         contexts, *rest = _join(steps)
         return Run(
-            end.state, end.latent, length, end.batch_shape, contexts, tuple(rest), end.recalls
+            state=end.state,
+            latent=end.latent,
+            length=length,
+            batch_shape=end.batch_shape,
+            contexts=contexts,
+            outputs=tuple(rest),
+            recalls=end.recalls,
+            watched=end.taken,
         )
 
     def _run_in_blocks(
@@ -535,3 +554,8 @@ def align(sequence: Tensor, batch_dims: int, event_dims: int = 1) -> Tensor:
     missing = batch_dims - (sequence.dim() - 1 - event_dims)
     index = (slice(None), *[None] * max(missing, 0))
     return sequence[index]
+
+
+def stretch(sequence: Tensor, batch_shape: Sequence[int]) -> Tensor:
+    """Broadcast the batch, ``(T, *, n)``, to ``(T, *batch, n)``."""
+    return align(sequence, len(batch_shape)).expand(len(sequence), *batch_shape, -1)

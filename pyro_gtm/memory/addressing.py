@@ -15,6 +15,8 @@ Sources:
 - [NTM] Graves, Wayne and Danihelka 2014 (arXiv 1410.5401), section 3.
 - [LRUA] Santoro et al. 2016 (arXiv 1605.06065), section 3.2.
 - [DNC] Graves et al. 2016 (Nature 538, 471-476), Methods.
+- [MDS] Csordás and Schmidhuber 2019 (arXiv 1904.10278).
+- [RoPE] Su et al. 2021 (arXiv 2104.09864).
 
 Two departures keep numbers finite: the norms in the cosine are sqrt(Σ x² + 1e-6), so that a slot
 full of zeros resembles no key and has a gradient; and usage is moved into [1e-6, 1] before its
@@ -33,16 +35,18 @@ __all__ = [
     "decay_usage",
     "erase_and_add",
     "follow_links",
-    "free_slots",
     "interpolate",
+    "kept_shares",
     "least_used",
     "mix_read_modes",
     "product",
     "read_words",
+    "retention",
     "shares_of",
     "sharpen",
     "shift",
     "trace_origins",
+    "turn",
     "update_links",
     "update_precedence",
     "update_usage",
@@ -92,17 +96,29 @@ def erase_and_add(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -
     return memory * kept + product(weights.mT, add)
 
 
-def content_weights(memory: Tensor, keys: Tensor, strengths: Tensor) -> Tensor:
+def content_weights(
+    memory: Tensor, keys: Tensor, strengths: Tensor, masks: Tensor | None = None
+) -> Tensor:
     """Look a key up: w[i] = softmax_i(β cos(k, M[i])).  [NTM] eqs 5-6.
+
+    With masks, w[i] = softmax_i(β cos(m ∘ k, m ∘ M[i])): what a head does not look at makes no
+    word less like its key.  [MDS].
 
     Args:
         memory: M, ``(*batch, N, W)``.
         keys: k, ``(*batch, R, W)``.
         strengths: β >= 0, ``(*batch, R)``.
+        masks: m in [0, 1], ``(*batch, R, W)``; None for ones.
 
     Returns:
         w, ``(*batch, R, N)``, each summing to one.
     """
+    if masks is not None:
+        squares = masks.square()  # (*batch, R, W)
+        norms = (product(squares, memory.square().mT) + EPSILON).rsqrt()  # (*batch, R, N)
+        scale = strengths * ((squares * keys.square()).sum(dim=-1) + EPSILON).rsqrt()  # (*batch, R)
+        similarity = product(keys * squares * scale.unsqueeze(-1), memory.mT)  # (*batch, R, N)
+        return (similarity * norms).softmax(dim=-1)
     inverse_norms = (memory.square().sum(dim=-1) + EPSILON).rsqrt()  # (*batch, N)
     scale = strengths * (keys.square().sum(dim=-1) + EPSILON).rsqrt()  # (*batch, R)
     # The strength goes onto the keys, which are fewer than the pairs of key and slot.
@@ -161,8 +177,34 @@ def sharpen(weights: Tensor, exponents: Tensor) -> Tensor:
     return (exponents.unsqueeze(-1) * (weights + LOG_EPSILON).log()).softmax(dim=-1)
 
 
+def turn(words: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Turn the last 2 J numbers of each word, as J pairs, each by an angle of its own.
+
+    (a_j, b_j) <- (a_j cos θ_j - b_j sin θ_j, a_j sin θ_j + b_j cos θ_j), the a_j standing before
+    the b_j.  A key and a word that were turned by t ω and s ω resemble each other as a key turned
+    by (t - s) ω and a word left alone.  [RoPE].
+
+    Args:
+        words: ``(*batch, R, W)``, W >= 2 J.
+        cosines: cos θ, ``(*batch, J)``.
+        sines: sin θ, ``(*batch, J)``.
+
+    Returns:
+        ``(*batch, R, W)``.
+    """
+    pairs = cosines.shape[-1]
+    rest, first, second = words.split([words.shape[-1] - 2 * pairs, pairs, pairs], dim=-1)
+    cosines, sines = cosines.unsqueeze(-2), sines.unsqueeze(-2)  # (*batch, 1, J)
+    turned = first * cosines - second * sines, first * sines + second * cosines
+    return torch.cat([rest, *turned], dim=-1)
+
+
 def decay_usage(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float) -> Tensor:
-    """Decayed usage: u <- γ u + Σ_r w_read + Σ_r w_write.  [LRUA].
+    """Decayed usage: u <- γ u + Σ_r w_write + min(1, u + Σ_r w_write) Σ_r w_read.  [LRUA].
+
+    A read counts as use as far as there is something to be read.  In the source all of it counts,
+    so that a head that looks for what is not there yet makes slots never written appear more used
+    than those that were, and the next writes destroy these.
 
     Args:
         usage: u, ``(*batch, N)``.
@@ -173,7 +215,9 @@ def decay_usage(usage: Tensor, read_weights: Tensor, write_weights: Tensor, deca
     Returns:
         The new u, ``(*batch, N)``.
     """
-    return decay * usage + read_weights.sum(dim=-2) + write_weights.sum(dim=-2)
+    written = write_weights.sum(dim=-2)  # (*batch, N)
+    in_use = (usage + written).clamp(max=1)
+    return torch.addcmul(decay * usage + written, in_use, read_weights.sum(dim=-2))
 
 
 def least_used(usage: Tensor, count: int) -> Tensor:
@@ -195,18 +239,17 @@ def least_used(usage: Tensor, count: int) -> Tensor:
     return (order.unsqueeze(-1) == slots).to(usage.dtype)  # one_hot would read its argument
 
 
-def free_slots(usage: Tensor, read_weights: Tensor, free_gates: Tensor) -> Tensor:
-    """Free what was read and is needed no more: u <- u ∏_r (1 - f_r w_r[i]).  [DNC] ψ.
+def retention(read_weights: Tensor, free_gates: Tensor) -> Tensor:
+    """How much of each slot is not freed: ψ[i] = ∏_r (1 - f_r w_r[i]).  [DNC] retention vector.
 
     Args:
-        usage: u, ``(*batch, N)``.
         read_weights: w of the step before, ``(*batch, R, N)``.
         free_gates: f in [0, 1], ``(*batch, R)``.
 
     Returns:
-        The new u, ``(*batch, N)``.
+        ψ in [0, 1], ``(*batch, N)``: what usage is multiplied with, and in [MDS] also M.
     """
-    return usage * _product(1 - free_gates.unsqueeze(-1) * read_weights, dim=-2)
+    return _product(1 - free_gates.unsqueeze(-1) * read_weights, dim=-2)
 
 
 def update_usage(usage: Tensor, write_weights: Tensor) -> Tensor:
@@ -325,6 +368,20 @@ def _product(factors: Tensor, dim: int) -> Tensor:
     The gradient of a factor that is exactly zero is zero.
     """
     return factors.clamp(min=LOG_EPSILON).log().sum(dim=dim).exp()
+
+
+def kept_shares(weights: Tensor, erase: Tensor) -> Tensor:
+    """What a write leaves of each word, in the mean of its elements: ∏_h (1 - w_h[i] mean(e_h)).
+
+    Args:
+        weights: w, ``(*batch, H, N)``.
+        erase: e in [0, 1], ``(*batch, H, W)``.
+
+    Returns:
+        ``(*batch, N)``.
+    """
+    factors = 1 - weights * erase.mean(dim=-1, keepdim=True)  # (*batch, H, N)
+    return factors.squeeze(-2) if factors.shape[-2] == 1 else _product(factors, dim=-2)
 
 
 def trace_origins(origins: Tensor, kept: Tensor, added: Tensor) -> Tensor:

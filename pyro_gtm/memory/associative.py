@@ -7,7 +7,7 @@ each alone is a way to recall::
 
     h_t      = LSTM(h_{t-1}, [z_{t-1}, c_t]),   begun as a clock
     p_t      = p_{t-1} + W c_t
-    e_t^r[i] = κ_r <ê(z_{t-1}), ê(z_{i-1})>              succession
+    e_t^r[i] = -κ_r |E z_{t-1} - E z_{i-1}|²             succession
              + <q_t^r, k^r(z_i, h_i)> / sqrt(K)          content
              + u_t^r[t - i]                              lag
              + v_t^r[i]                                  position
@@ -15,8 +15,8 @@ each alone is a way to recall::
     w_t^r    = softmax_i(e_t^r[i]) over the slots that are filled, r = 1..R
     Ψ_t      = [Σ_i w_t^1[i] z_i ⊙ sigmoid(g_t^1), ..., h_t]
 
-with q, u, v, g from one hidden layer over [h_t, z_{t-1}], and ê one linear map, normalised, the
-same on both sides:
+with q, u, v, g from one hidden layer over [h_t, z_{t-1}], and E one linear map, the same on both
+sides, a rotation at the start:
 
 - *succession* finds what came after the thing most like the last one (with one head of its own it
   is the induction head of Olsson et al. 2022, arXiv 2209.11895);
@@ -57,16 +57,13 @@ TERMS = ("succession", "content", "lag", "position", "place")
 
 RATE = 10.0
 """Factor on the learning rate of κ, ω and W: an optimiser that moves every weight by some 0.002 in
-a step would need thousands of steps to sharpen a head."""
+a step would need thousands of steps to sharpen a head, or to find its way about."""
 
 MOST_POSITIONS = 128
 """How many lags and positions have a logit of their own by default."""
 
 LOGITS_AT_ONCE = 2**22
 """Greatest number of logits in a block of :meth:`AssociativeMemory.unroll`."""
-
-EPSILON = 1e-6
-"""Added to squared norms."""
 
 
 class AssociativeState(NamedTuple):
@@ -82,7 +79,7 @@ class AssociativeState(NamedTuple):
     """z_i: ``(*batch, L, Z)``."""
 
     before: Tensor
-    """ê(z_{i-1}): ``(*batch, L, Z)``."""
+    """E z_{i-1}: ``(*batch, L, Z)``."""
 
     keys: Tensor
     """k^r(z_i, h_i): ``(*batch, L, R, K)``."""
@@ -91,14 +88,14 @@ class AssociativeState(NamedTuple):
     """p_i: ``(*batch, L, P)``."""
 
     code: Tensor
-    """ê of the newest: ``(*batch, Z)``."""
+    """E z of the newest: ``(*batch, Z)``."""
 
     place: Tensor
     """p_t: ``(*batch, P)``."""
 
     writes: Tensor
-    """How many times it was written to, the zeros before the first latent among them: ``(*batch)``,
-    in the floating-point type of the rest."""
+    """How many latents were written, -1 before the first step: ``(*batch)``, in the floating-point
+    type of the rest."""
 
 
 class _Query(NamedTuple):
@@ -121,7 +118,7 @@ class _Steps(NamedTuple):
     """What Q steps look for."""
 
     codes: Tensor
-    """ê(z_{t-1}): ``(*, Q, Z)``."""
+    """E z_{t-1}: ``(*, Q, Z)``."""
 
     places: Tensor
     """p_t: ``(*, Q, P)``."""
@@ -146,7 +143,7 @@ class _Slots(NamedTuple):
     """z_i: ``(*, S, Z)``."""
 
     before: Tensor
-    """ê(z_{i-1}): ``(*, S, Z)``."""
+    """E z_{i-1}: ``(*, S, Z)``."""
 
     keys: Tensor
     """k(z_i, h_i): ``(*, S, R, K)``."""
@@ -254,7 +251,7 @@ class AssociativeMemory(MemoryModule):
             nn.Linear(query_dim, heads * (key_dim + 2 * positions + latent_dim)),
         )
         # Heads begin apart, from one that ignores succession to one that follows it.
-        sharpness = torch.linspace(0, 6, heads) if heads > 1 else torch.tensor([3.0])
+        sharpness = torch.linspace(0, 3, heads) if heads > 1 else torch.ones(1)
         self.sharpness = nn.Parameter(sharpness / RATE)  # κ / RATE, (R,)
         if self.place_dim:
             self.move = nn.Parameter(torch.randn(control_dim, place_dim) / RATE)  # W / RATE
@@ -275,7 +272,7 @@ class AssociativeMemory(MemoryModule):
             places=zeros(self.slots, self.place_dim),
             code=zeros(self.latent_dim),
             place=zeros(self.place_dim),
-            writes=zeros(),
+            writes=zeros() - 1,  # the zeros of the first step are no latent
         )
 
     def step(
@@ -288,7 +285,7 @@ class AssociativeMemory(MemoryModule):
     ) -> MemoryStep:
         """One step; kept from writing, a slot's age is counted from the last write."""
         check_control("AssociativeMemory", control, self.control_dim)
-        code = self._code(latent)  # (*, Z)
+        code = self.code(latent)  # (*, Z)
         if write:
             # The controller as it was when this latent was drawn, and where.
             key = self._key(latent, state.hidden)  # (*, R, K)
@@ -300,14 +297,15 @@ class AssociativeMemory(MemoryModule):
                 code=code,
                 writes=state.writes + 1,
             )
+        else:
+            state = state._replace(writes=state.writes.clamp(min=0))
         inputs = [latent] if control is None else [latent, control]
         hidden, cell = self.controller(inputs, state.hidden, state.cell)
         place = state.place if control is None else state.place + self._moved(control)
         query = self._query(latent, hidden)
 
         ages = torch.arange(self.slots, device=latent.device)  # (L,)
-        # The zeros before the first latent lie in the oldest slot, and are none.
-        positions = state.writes.long().unsqueeze(-1) - 2 - ages  # (*, L), from the start
+        positions = state.writes.long().unsqueeze(-1) - 1 - ages  # (*, L), from the start
         attended = self._attend(
             _Steps(*(part.unsqueeze(-2) for part in (code, place)), *_one(query)),
             _Slots(state.latents, state.before, state.keys, state.places),
@@ -350,8 +348,8 @@ class AssociativeMemory(MemoryModule):
             places = torch.cat([places, places + self._moved(controls).cumsum(0)])
         else:
             places = places.expand(length + 1, *places.shape[1:])  # (T + 1, *, P)
-        codes = self._code(seen)
-        predecessors = torch.cat([state.code.unsqueeze(0), codes[:-1]])  # ê(z_{t-2})
+        codes = self.code(seen)
+        predecessors = torch.cat([state.code.unsqueeze(0), codes[:-1]])  # E z_{t-2}
         keys = self._key(seen, before)  # (T, *, R, K)
 
         def along(sequence: Tensor) -> Tensor:
@@ -364,12 +362,17 @@ class AssociativeMemory(MemoryModule):
         )
         attended = self._attend_in_blocks(steps, slots, length)
         reads = attended[1].movedim(batch_dims, 0)  # (T, *, R, Z)
-        kept = [
-            self._last_slots(part, batch_dims) for part in (seen, predecessors, keys, places[:-1])
-        ]
         return MemoryUnroll(
             state=AssociativeState(
-                last_hidden, cell, *kept, codes[-1], places[-1], state.writes + length
+                last_hidden,
+                cell,
+                self._last_slots(seen, batch_dims),
+                self._last_slots(predecessors, batch_dims),
+                self._last_slots(keys, batch_dims),
+                self._last_slots(places[:-1], batch_dims),
+                codes[-1],
+                places[-1],
+                state.writes + length,
             ),
             contexts=torch.cat([reads.flatten(-2), hidden], dim=-1),
             log_shares=attended[0][..., 1:].movedim(-2, 0),  # (T, *, R, T - 1)
@@ -425,11 +428,6 @@ class AssociativeMemory(MemoryModule):
         shape = (*batch_shape, -1)
         return outputs.reshape(len(latents), *shape), hidden.reshape(shape), cell.reshape(shape)
 
-    def _code(self, latent: Tensor) -> Tensor:
-        """ê(z): ``(*, Z)``, of norm one or, for zeros, zero."""
-        code = self.code(latent)
-        return code * torch.rsqrt(code.square().sum(-1, keepdim=True) + EPSILON)
-
     def _key(self, latent: Tensor, hidden: Tensor) -> Tensor:
         """k(z, h): ``(*, R, K)``."""
         return self.key(torch.cat([latent, hidden], dim=-1)).unflatten(-1, (self.heads, -1))
@@ -459,8 +457,8 @@ class AssociativeMemory(MemoryModule):
         heads = slice(None), None, None  # (R, 1, 1)
         terms: dict[str, Tensor] = {}
         if "succession" in self.terms:
-            likeness = steps.codes @ slots.before.mT  # (*, Q, S)
-            terms["succession"] = RATE * self.sharpness[heads] * likeness.unsqueeze(-3)
+            apart = _squared_distances(steps.codes, slots.before).unsqueeze(-3)  # (*, 1, Q, S)
+            terms["succession"] = -RATE * self.sharpness[heads] * apart
         if "content" in self.terms:
             terms["content"] = steps.queries.movedim(-2, -3) @ slots.keys.movedim(-3, -1)
         if "lag" in self.terms:
@@ -468,9 +466,10 @@ class AssociativeMemory(MemoryModule):
         if "position" in self.terms:
             terms["position"] = _look_up(steps.positions, positions)
         if "place" in self.terms:
-            apart = steps.places.unsqueeze(-2) - slots.places.unsqueeze(-3)  # (*, Q, S, P)
-            distances = apart.square().sum(-1).unsqueeze(-3)  # (*, 1, Q, S)
-            terms["place"] = -(RATE * self.nearness[heads]).exp() * distances
+            # The few numbers of a place may grow large, on a long walk, and cancel.
+            moves = steps.places.unsqueeze(-2) - slots.places.unsqueeze(-3)  # (*, Q, S, P)
+            apart = moves.square().sum(-1).unsqueeze(-3)
+            terms["place"] = -(RATE * self.nearness[heads]).exp() * apart
         logits = functools.reduce(torch.add, terms.values())  # (*, R, Q, S)
         filled = ((lags >= 0) & (positions >= 0)).unsqueeze(-3)  # (*, 1, Q, S)
         log_weights = logits.masked_fill(~filled, NEVER).log_softmax(-1).masked_fill(~filled, NEVER)
@@ -488,6 +487,12 @@ def _push(slots: Tensor, newest: Tensor, event_dims: int = 1) -> Tensor:
     """Slots newest first, ``(*, L, *event)``, with a new one and without the oldest."""
     dim = -1 - event_dims
     return torch.cat([newest.unsqueeze(dim), slots.narrow(dim, 0, slots.shape[dim] - 1)], dim=dim)
+
+
+def _squared_distances(one: Tensor, other: Tensor) -> Tensor:
+    """Of Q vectors to S: ``(*, Q, n)`` and ``(*, S, n)`` to ``(*, Q, S)``."""
+    products = one @ other.mT
+    return one.square().sum(-1).unsqueeze(-1) + other.square().sum(-1).unsqueeze(-2) - 2 * products
 
 
 def _look_up(logits: Tensor, index: Tensor) -> Tensor:

@@ -171,7 +171,7 @@ class MemoryModule(nn.Module):
         lone = self.initial_state(())
         return type(state)(
             *(
-                tensor.expand((*batch_shape, *single.shape))
+                tensor.expand((*batch_shape, *single.shape))  # a single may be one number
                 for tensor, single in zip(state, lone, strict=True)
             )
         )

@@ -32,6 +32,17 @@ Deviations:
   then freed: L_0[i, i - 1] = 1 and p_0 is at the last.  Where each read head begins is learned,
   from near uniform, and modes begin with forward: heads that go on in order read at a constant lag,
   which their learned start decides.  As published, all of these are zeros (``"plain"``).
+
+Options, after Csordás and Schmidhuber 2019 (arXiv 1904.10278); off by default, as they were only
+tried together and on a few tasks (docs/learning.md):
+
+- ``masked_keys``: C(m ∘ M, m ∘ k, β) in place of C(M, k, β), with a mask m, a sigmoid, for each
+  head, so that a head can look for a part of a word whatever the rest is.
+- ``erase_freed``: M_{t-1}[i] ∏_r (1 - f_r w_r[i]) in place of M_{t-1}[i], so that what is freed is
+  found no more.
+- ``sharpened_links``: S(L_tᵀ w_r, s) and S(L_t w_r, s) in place of L_tᵀ w_r and L_t w_r, with
+  S(d, s)[i] = d[i]^s / Σ_j d[j]^s and each s = 1 + softplus, so that following links does not
+  blur.  A head that no link leads on reads all slots alike.
 """
 
 from __future__ import annotations
@@ -49,10 +60,12 @@ from pyro_gtm.memory.addressing import (
     content_weights,
     erase_and_add,
     follow_links,
-    free_slots,
     interpolate,
+    kept_shares,
     mix_read_modes,
     read_words,
+    retention,
+    sharpen,
     update_links,
     update_precedence,
     update_usage,
@@ -121,6 +134,9 @@ class DNCMemory(AddressedMemory):
         tie: usage that is the same when rounded to multiples of this counts as equal in the
             allocation, so that of fresh slots the lowest is taken; 0 as published.
         recall: tell what its reads are made of, as a mixture prior needs.
+        masked_keys: look up with masks.
+        erase_freed: erase what is freed.
+        sharpened_links: sharpen where links lead.
     """
 
     def __init__(
@@ -134,9 +150,14 @@ class DNCMemory(AddressedMemory):
         initialisation: Initialisation = "structured",
         tie: float = 0.01,
         recall: bool = False,
+        masked_keys: bool = False,
+        erase_freed: bool = False,
+        sharpened_links: bool = False,
     ) -> None:
         check_positive("DNCMemory", latent_dim=latent_dim, heads=heads)
         word_size = latent_dim + TAG_SIZE if word_size is None else word_size
+        masks = {"read_masks": (heads, word_size), "write_masks": (1, word_size)}
+        exponents = {"link_exponents": (heads, 2)}
         super().__init__(
             {
                 "read_keys": (heads, word_size),
@@ -149,13 +170,17 @@ class DNCMemory(AddressedMemory):
                 "write_gates": (1, 1),
                 "erase": (1, word_size),
                 "add": (1, word_size),
+                **(masks if masked_keys else {}),
+                **(exponents if sharpened_links else {}),
             },
-            # Write all of each word to a fresh slot, free none, and read on in order.
+            # Write all of each word to a fresh slot, free none, and read on in order; where links
+            # are sharpened, hardly so at first.
             {
                 "read_modes": (0.0, 0.0, 5.0),
                 "free_gates": -4.0,
                 "allocation_gates": 7.0,
                 "write_gates": 5.0,
+                "link_exponents": -4.0,
             },
             latent_dim=latent_dim,
             slots=slots,
@@ -169,6 +194,9 @@ class DNCMemory(AddressedMemory):
         if not isinstance(tie, (int, float)) or not 0 <= tie < 1:
             raise ValueError(f"DNCMemory: tie must lie in [0, 1), got {tie!r}")
         self.tie = tie
+        self.masked_keys = masked_keys
+        self.erase_freed = erase_freed
+        self.sharpened_links = sharpened_links
         self.itself: Tensor
         self.register_buffer("itself", torch.eye(slots, dtype=torch.bool), persistent=False)
         self.starts_in_order = initialisation == "structured"
@@ -209,15 +237,22 @@ class DNCMemory(AddressedMemory):
             write_gates = torch.zeros_like(write_gates)
 
         usage = update_usage(state.usage, state.write_weights)
-        usage = free_slots(usage, state.read_weights, free_gates)  # (*, N)
+        retained = retention(state.read_weights, free_gates)  # (*, N)
+        usage = usage * retained
+        memory, left = state.memory, torch.ones_like(retained)
+        if self.erase_freed and write:
+            left = retained
+            memory = memory * left.unsqueeze(-1)
         similar = content_weights(
-            state.memory, emitted["write_keys"], _oneplus(emitted["write_strengths"])
+            memory,
+            emitted["write_keys"],
+            _oneplus(emitted["write_strengths"]),
+            emitted["write_masks"].sigmoid() if self.masked_keys else None,
         )  # (*, 1, N)
         free = allocate(usage, self.tie).unsqueeze(-2)  # (*, 1, N)
         written = write_gates.unsqueeze(-1) * interpolate(free, similar, allocation_gates)
         erase = emitted["erase"].sigmoid()  # (*, 1, W)
-        memory = erase_and_add(state.memory, written, erase, emitted["add"])  # (*, N, W)
-        kept = 1 - written.squeeze(-2) * erase.mean(-1)  # (*, N)
+        memory = erase_and_add(memory, written, erase, emitted["add"])  # (*, N, W)
 
         write_weights = written.squeeze(-2)  # (*, N)
         links = update_links(state.links, state.precedence, write_weights, self.itself)  # (*, N, N)
@@ -225,8 +260,14 @@ class DNCMemory(AddressedMemory):
 
         modes = emitted["read_modes"].softmax(dim=-1)  # (*, R, 3)
         forward, backward = follow_links(links, state.read_weights)  # (*, R, N)
+        if self.sharpened_links:
+            to_back, to_forward = _oneplus(emitted["link_exponents"].unsqueeze(-1)).unbind(-1)
+            backward, forward = sharpen(backward, to_back), sharpen(forward, to_forward)
         content = content_weights(
-            memory, emitted["read_keys"], _oneplus(emitted["read_strengths"])
+            memory,
+            emitted["read_keys"],
+            _oneplus(emitted["read_strengths"]),
+            emitted["read_masks"].sigmoid() if self.masked_keys else None,
         )  # (*, R, N)
         read_weights = mix_read_modes(backward, content, forward, modes)  # (*, R, N)
         reads = read_words(memory, read_weights)  # (*, R, W)
@@ -249,7 +290,7 @@ class DNCMemory(AddressedMemory):
             "read_modes": modes,
             "link_sharpness": links.detach().amax(dim=-1),
             "memory": memory,
-            **({"kept": kept} if self.recall_length else {}),
+            **({"kept": left * kept_shares(written, erase)} if self.recall_length else {}),
         }
 
 

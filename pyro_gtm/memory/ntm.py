@@ -41,6 +41,7 @@ from pyro_gtm.memory.addressing import (
     content_weights,
     erase_and_add,
     interpolate,
+    kept_shares,
     read_words,
     sharpen,
     shift,
@@ -179,10 +180,8 @@ class NTMMemory(AddressedMemory):
         weights = sharpen(weights, 1 + F.softplus(emitted["exponents"].squeeze(-1)))
         read_weights, write_weights = weights.split([self.heads, self.write_heads], dim=-2)
 
-        memory, kept = state.memory, torch.ones_like(weights[..., 0, :])
+        memory, erase = state.memory, emitted["erase"].sigmoid()
         if write:
-            erase = emitted["erase"].sigmoid()
-            kept = (1 - write_weights * erase.mean(-1, keepdim=True)).prod(-2)  # (*, N)
             memory = erase_and_add(memory, write_weights, erase, emitted["add"])  # (*, N, W)
         else:
             write_weights = torch.zeros_like(write_weights)
@@ -193,5 +192,5 @@ class NTMMemory(AddressedMemory):
             "content_gates": gates,
             "shifts": shifts,
             "memory": memory,
-            **({"kept": kept} if self.recall_length else {}),
+            **({"kept": kept_shares(write_weights, erase)} if self.recall_length else {}),
         }

@@ -27,7 +27,7 @@ Deviations, for all of them:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -91,9 +91,10 @@ class AddressedMemory(MemoryModule):
             reads are made of (``recall_length`` is then the number of slots).  The state has a
             field ``origins`` for it, ``(*batch, N, K)``, and :meth:`access` tells among its details
             which share of each word was ``kept``, ``(*batch, N)``.
+        tag_scale: factor on the initial weights from h_t to a tag.
     """
 
-    controller_fields = ("hidden", "cell")
+    controller_fields: ClassVar[tuple[str, ...]] = ("hidden", "cell")
 
     def __init__(
         self,
@@ -108,6 +109,7 @@ class AddressedMemory(MemoryModule):
         control_dim: int,
         initialisation: Initialisation,
         recall: bool = False,
+        tag_scale: float = TAG_SCALE,
     ) -> None:
         name = type(self).__name__
         check_positive(
@@ -138,10 +140,10 @@ class AddressedMemory(MemoryModule):
         self.sizes = [count * size for count, size in self.parts.values()]
         self.interface = nn.Linear(hidden_dim + latent_dim, sum(self.sizes))
         if initialisation == "structured":
-            self._structure(biases)
+            self._structure(biases, tag_scale)
 
     @torch.no_grad()
-    def _structure(self, biases: Mapping[str, Any]) -> None:
+    def _structure(self, biases: Mapping[str, Any], tag_scale: float) -> None:
         """Begin as a memory that stores each latent as it is, and keeps it.
 
         A network whose interface starts at random writes a little of everything everywhere, and has
@@ -162,7 +164,7 @@ class AddressedMemory(MemoryModule):
                 [hidden_dim, latent_dim], dim=-1
             )
             from_hidden[:, :latent_dim] = 0
-            from_hidden[:, latent_dim:] *= TAG_SCALE
+            from_hidden[:, latent_dim:] *= tag_scale
             from_latent.zero_()
             bias.view(count, size)[:, :latent_dim] = 0
             if name == "add":

@@ -14,7 +14,7 @@ from torch.distributions import constraints, kl_divergence, register_kl
 from pyro_gtm.internals.memory_step import NEVER
 from pyro_gtm.internals.stored import Stored, StoredComponents
 from pyro_gtm.internals.unrolling import LazyMap, Recalls, Recurrence, Run, align
-from pyro_gtm.model.mixture import MixturePrior, mix_heads
+from pyro_gtm.model.mixture import MixturePrior, count_of, mix_heads
 from pyro_gtm.model.networks.gaussian import Parameters, residual_gaussian
 
 __all__ = ["Dynamics", "LatentProcess", "MixtureTerms", "PosteriorTerms"]
@@ -152,6 +152,13 @@ class MixtureTerms(NamedTuple):
 
     stored: PosteriorTerms
     """The posteriors that are its components."""
+
+    prototypes: Parameters | None = None
+    """Locations and scales of further components, ``(C, Z)`` each."""
+
+    def log_weights(self, log_shares: Tensor, contexts: Tensor) -> Tensor:
+        """Of slots, prototypes and new, given what each head reads."""
+        return mix_heads(log_shares, self.gates(contexts), count_of(self.prototypes))
 
 
 @dataclass(eq=False)
@@ -350,7 +357,7 @@ class LatentProcess(dist.TorchDistribution):
         inputs, result = next(walk)
         features = align(stored.all_features, len(batch_shape)).unbind(0)
         for t in range(length):
-            history.add_step(inputs)
+            history.add_step(inputs.taken)
             context = result.context
             prior = self.prior(context)
             observed = None if stored.observed is None else stored.observed[t]
@@ -359,7 +366,8 @@ class LatentProcess(dist.TorchDistribution):
             fn = MixturePrior(
                 prior,
                 (recalled.locations, recalled.scales),
-                mix_heads(recalled.log_shares, mixture.gates(context)),
+                mixture.log_weights(recalled.log_shares, context),
+                mixture.prototypes,
             )
             latent = fn.expand(batch_shape).sample()
             if terms is not None:
@@ -439,7 +447,8 @@ class LatentProcess(dist.TorchDistribution):
         return MixturePrior(
             rollout.parameters["prior"],
             (location, scale),
-            mix_heads(shares, mixture.gates(rollout.contexts)),
+            mixture.log_weights(shares, rollout.contexts),
+            mixture.prototypes,
         )
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The prior that recalls: a mixture of what the memory was told, and of something new.
 
     p(z_t | z_{<t}, x_{<t}) = Σ_i w_t(i) N(z_t; m_i, s_i) + w_t(new) N(z_t; μ_t, σ_t)
-    w_t(i) = Σ_r π_t(r) share_t^r(i),   π_t over the heads and "new"
+    w_t(i) = Σ_r π_t(r) share_t^r(i),   π_t over the heads, any prototypes and "new"
 
 (m_i, s_i) are those of the posterior with which latent i was written (``gtm.write(latent,
 distribution)``), share_t^r(i) is the share that it has in head r's read, and what a read has of
@@ -12,6 +12,9 @@ responsibility, so that addressing is trained as a classifier is.
 Sources: Bornschein, Mnih, Zoran, Rezende 2017, "Variational Memory Addressing" (arXiv 1709.07116);
 Fraccaro et al. 2018, GTM-SM (arXiv 1804.09401).  Equation 7 of Gemici et al. 2017 has the prior
 depend on x_{<t}, as this one does by way of the posteriors; theirs is one Gaussian.
+
+Prototypes are learned Gaussians that are the same in all steps and sequences, each with a weight of
+its own in π_t: they stand for kinds of frames, where what comes is known by its kind alone.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 
 class MixturePrior(dist.TorchDistribution):
-    """Σ_i w(i) N(m_i, s_i) + w(new) N(μ, σ), diagonal Gaussians over event shape ``(Z,)``.
+    """Σ_i w(i) N(m_i, s_i) + Σ_c w(c) N(m_c, s_c) + w(new) N(μ, σ), diagonal Gaussians over event
+    shape ``(Z,)``: slots i, prototypes c, and something new.
 
     The density is exact.  To Gaussian posteriors there is a bound in closed form, registered as
     their divergence::
@@ -59,15 +63,24 @@ class MixturePrior(dist.TorchDistribution):
     Args:
         new: μ and σ, ``(*batch, Z)`` each.
         components: m and s of the K slots, ``(*batch, K, Z)`` each, or what broadcasts to it.
-        log_weights: log w of the slots and, last, of new: ``(*batch, K + 1)``.
+        log_weights: log w of the slots, the prototypes and, last, of new:
+            ``(*batch, K + C + 1)``.
+        prototypes: m and s of the C prototypes, ``(C, Z)`` each; None for none.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (as torch declares it)
     support = constraints.real_vector
     has_rsample = False
 
-    def __init__(self, new: Parameters, components: Parameters, log_weights: Tensor) -> None:
+    def __init__(
+        self,
+        new: Parameters,
+        components: Parameters,
+        log_weights: Tensor,
+        prototypes: Parameters | None = None,
+    ) -> None:
         self.new = new
+        self.prototypes = prototypes
         location, scale = (part.expand(*part.shape[:-1], *new[0].shape[-1:]) for part in components)
         self.components = (location, scale)
         self.log_weights = log_weights
@@ -77,43 +90,52 @@ class MixturePrior(dist.TorchDistribution):
     def expand(self, batch_shape: Shape, _instance: MixturePrior | None = None) -> MixturePrior:
         location, scale = (part.expand(*batch_shape, -1) for part in self.new)
         return MixturePrior(
-            (location, scale), self.components, self.log_weights.expand(*batch_shape, -1)
+            (location, scale),
+            self.components,
+            self.log_weights.expand(*batch_shape, -1),
+            self.prototypes,
         )
 
     def sample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008
         """A component is drawn, then a value: ``(*sample_shape, *batch, Z)``."""
         with torch.no_grad():
             chosen = dist.Categorical(logits=self.log_weights).expand(self.batch_shape)
-            return torch.normal(*self._choose(chosen.sample(sample_shape), self.new))
+            index = chosen.sample(torch.Size(sample_shape))
+            return torch.normal(*self._choose(index, self.new, self.prototypes))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The exact log-density: ``(*batch)``, in nats."""
         return self._joint(value).logsumexp(-1)
 
     def log_responsibilities(self, value: Tensor) -> Tensor:
-        """log p(component | value): ``(*batch, K + 1)``, new last."""
+        """log p(component | value): ``(*batch, K + C + 1)``, new last."""
         return self._joint(value).log_softmax(-1)
 
     def component_of(self, value: Tensor, new: Parameters) -> Parameters:
-        """Location and scale of the component that a value most probably came from.
+        """Location and scale of the slot that a value most probably came from.
 
         Args:
             value: ``(*batch, Z)``.
             new: what to give where it came from none of the slots: ``(*batch, Z)`` each.
         """
-        return self._choose(self.log_responsibilities(value).argmax(-1), new)
+        slots = self.components[0].shape[-2]
+        return self._choose(self.log_responsibilities(value).argmax(-1).clamp(max=slots), new)
 
-    def _choose(self, index: Tensor, new: Parameters) -> Parameters:
+    def _choose(
+        self, index: Tensor, new: Parameters, prototypes: Parameters | None = None
+    ) -> Parameters:
         """Location and scale of the components of these numbers, ``(*batch)`` of int64."""
 
-        def chosen(slots: Tensor, other: Tensor) -> Tensor:
+        def chosen(which: int) -> Tensor:
+            parts = [self.components[which], new[which].unsqueeze(-2)]
+            if prototypes is not None:
+                parts.insert(1, prototypes[which])
             shape = index.shape
-            slots = slots.expand(*shape, *slots.shape[-2:])
-            every = torch.cat([slots, other.expand(*shape, -1).unsqueeze(-2)], dim=-2)
+            every = torch.cat([p.expand(*shape, *p.shape[-2:]) for p in parts], dim=-2)
             wanted = index[..., None, None].expand(*shape, 1, every.shape[-1])
             return every.gather(-2, wanted).squeeze(-2)
 
-        return chosen(self.components[0], new[0]), chosen(self.components[1], new[1])
+        return chosen(0), chosen(1)
 
     def kl_bound(self, posterior: Parameters) -> Tensor:
         """-log Σ_a w_a exp(-KL[N(posterior) ‖ p_a]): ``(*batch)``, in nats."""
@@ -122,11 +144,11 @@ class MixturePrior(dist.TorchDistribution):
         return -(self.log_weights - kl).logsumexp(-1)
 
     def _joint(self, value: Tensor) -> Tensor:
-        """log w_a p_a(value): ``(*batch, K + 1)``."""
+        """log w_a p_a(value): ``(*batch, K + C + 1)``."""
         return self.log_weights + self._of_components(_log_density, value)
 
     def _of_components(self, function: Callable[..., Tensor], *of: Tensor) -> Tensor:
-        """A function of each component: ``(*batch, K + 1)``."""
+        """A function of each component: ``(*batch, K + C + 1)``."""
         of_new = function(*of, *self.new)
         shape = torch.broadcast_shapes(of[0].shape[:-1], self.batch_shape)
         count = self.components[0].shape[-2]
@@ -140,7 +162,10 @@ class MixturePrior(dist.TorchDistribution):
             parts = [p.expand(*shape, *p.shape[-2:]) for p in (*of, *self.components)]
             blocks = zip(*(part.split(at_once) for part in parts), strict=True)
             of_slots = torch.cat([checkpointed(function, *block) for block in blocks])
-        return torch.cat([of_slots.expand(*shape, -1), of_new.expand(shape).unsqueeze(-1)], dim=-1)
+        parts = [of_slots.expand(*shape, -1), of_new.expand(shape).unsqueeze(-1)]
+        if self.prototypes is not None:
+            parts.insert(1, function(*of, *self.prototypes))
+        return torch.cat(parts, dim=-1)
 
 
 class PartlyObserved(dist.TorchDistribution):
@@ -183,34 +208,46 @@ class PartlyObserved(dist.TorchDistribution):
         return torch.where(self.observed, of_posterior, of_prior)
 
 
-def mix_heads(log_shares: Tensor, gate_logits: Tensor) -> Tensor:
+def mix_heads(log_shares: Tensor, gate_logits: Tensor, prototypes: int = 0) -> Tensor:
     """log w of the slots and of new, from what each head reads and how far it is trusted.
 
     Args:
         log_shares: of K slots in the reads of R heads: ``(*batch, R, K)``.
-        gate_logits: of π over the heads and new, ``(*batch, R + 1)``.
+        gate_logits: of π over the heads, the prototypes and new, ``(*batch, R + C + 1)``.
+        prototypes: C.
 
     Returns:
-        ``(*batch, K + 1)``.
+        ``(*batch, K + C + 1)``.
 
     Raises:
         ValueError: another number of gates.
     """
     heads = log_shares.shape[-2]
-    if gate_logits.shape[-1] != heads + 1:
+    wanted = heads + prototypes + 1
+    if gate_logits.shape[-1] != wanted:
         raise ValueError(
-            f"mixture_prior: gate_logits of size {gate_logits.shape[-1]} given, {heads + 1} needed "
-            f"for the {heads} heads of the memory in use and something new"
+            f"mixture_prior: gate_logits of size {gate_logits.shape[-1]} given, {wanted} needed "
+            f"for the {heads} heads of the memory in use, {prototypes} prototypes and something new"
         )
     log_gates = gate_logits.log_softmax(-1)
-    of_heads, of_new = log_gates[..., :-1], log_gates[..., -1]
+    of_heads, of_prototypes, of_new = log_gates.split([heads, prototypes, 1], dim=-1)
     of_slots = (of_heads.unsqueeze(-1) + log_shares).logsumexp(-2)  # (*, K)
     left = (1 - log_shares.exp().sum(-1)).clamp(min=0)  # (*, R), read of nothing that is known
-    new = (of_new.exp() + (of_heads.exp() * left).sum(-1)).clamp(min=TINY).log()
-    return torch.cat([of_slots.expand(*new.shape, -1), new.unsqueeze(-1)], dim=-1)
+    new = of_new.exp() + (of_heads.exp() * left).sum(-1, keepdim=True)
+    shape = new.shape[:-1]
+    return torch.cat(
+        [
+            of_slots.expand(*shape, -1),
+            of_prototypes.expand(*shape, -1),
+            new.clamp(min=TINY).log(),
+        ],
+        dim=-1,
+    )
 
 
-def mixture_prior(new: dist.TorchDistribution, gate_logits: Tensor) -> MixturePrior:
+def mixture_prior(
+    new: dist.TorchDistribution, gate_logits: Tensor, prototypes: Parameters | None = None
+) -> MixturePrior:
     """The mixture of what the memory in use recalls in this step, and of ``new``.
 
     ::
@@ -222,8 +259,9 @@ def mixture_prior(new: dist.TorchDistribution, gate_logits: Tensor) -> MixturePr
 
     Args:
         new: a diagonal Gaussian over ``(Z,)``, ``Normal(...).to_event(1)``.
-        gate_logits: how far each of the memory's R heads is trusted and, last, how likely something
-            new is: ``(*batch, R + 1)``.
+        gate_logits: how far each of the memory's R heads is trusted, how likely each of the C
+            prototypes is and, last, something new: ``(*batch, R + C + 1)``.
+        prototypes: locations and scales of further components, ``(C, Z)`` each; None for none.
 
     Raises:
         TypeError: ``new`` is no diagonal Gaussian.
@@ -234,8 +272,14 @@ def mixture_prior(new: dist.TorchDistribution, gate_logits: Tensor) -> MixturePr
     return MixturePrior(
         gaussian_parameters("mixture_prior", new),
         (recalled.locations, recalled.scales),
-        mix_heads(recalled.log_shares, gate_logits),
+        mix_heads(recalled.log_shares, gate_logits, count_of(prototypes)),
+        prototypes,
     )
+
+
+def count_of(prototypes: Parameters | None) -> int:
+    """C."""
+    return 0 if prototypes is None else len(prototypes[0])
 
 
 @register_kl(PartlyObserved, MixturePrior)

@@ -26,7 +26,7 @@ from pyro_gtm.model.latent_process import (
 )
 from pyro_gtm.model.likelihoods import Likelihood
 from pyro_gtm.model.mixture import MixturePrior, PartlyObserved, mixture_prior
-from pyro_gtm.model.networks.gaussian import GateHead, GaussianHead, Parameters
+from pyro_gtm.model.networks.gaussian import GateHead, GaussianHead, Parameters, Prototypes
 from pyro_gtm.ops import begin, read, recurrence, write
 
 __all__ = [
@@ -98,6 +98,8 @@ class GenerativeTemporalModel(nn.Module):
         posterior: ``"residual"``, ``"direct"`` or ``"frame"``.
         prior: ``"gaussian"`` or ``"mixture"``.
         recall_heads: R, how many heads the memory has, ``memory.read_shape[0]``; for the mixture.
+        prototypes: C, how many learned Gaussians, the same in all steps, the mixture has besides:
+            for tasks in which the kind of a frame can be told and the frame itself cannot.
         layout: ``"stacked"`` or ``"per_step"``.
         precision: ``"bfloat16"`` has encoder and decoder multiply in it (``torch.autocast``).
             Weights stay as they are; the recurrence with its memory, the heads, all states,
@@ -124,6 +126,7 @@ class GenerativeTemporalModel(nn.Module):
         posterior: Posterior = "residual",
         prior: Prior = "gaussian",
         recall_heads: int = 0,
+        prototypes: int = 0,
         layout: Layout = "stacked",
         precision: Precision = "float32",
         checkpoint_every: int = 0,
@@ -136,8 +139,13 @@ class GenerativeTemporalModel(nn.Module):
         check_choice(OWNER, "posterior", posterior, get_args(Posterior))
         check_choice(OWNER, "prior", prior, get_args(Prior))
         check_choice(OWNER, "layout", layout, get_args(Layout))
+        check_not_negative(OWNER, prototypes=prototypes)
         if prior == "mixture":
             check_positive(OWNER, recall_heads=recall_heads)
+        elif prototypes:
+            raise ValueError(
+                f"{OWNER}: prototypes={prototypes} given, 0 allowed but for prior='mixture'"
+            )
         check_not_negative(OWNER, checkpoint_every=checkpoint_every)
         if not isinstance(likelihood, Likelihood):
             raise TypeError(f"{OWNER}: likelihood must be a Likelihood, got {likelihood!r}")
@@ -168,7 +176,8 @@ class GenerativeTemporalModel(nn.Module):
         )
         self.decoder = decoder
         if self.is_mixture:
-            self.gates = GateHead(context_dim, recall_heads)
+            self.gates = GateHead(context_dim, recall_heads, prototypes)
+        self.prototypes = Prototypes(prototypes, latent_dim) if prototypes else None
 
     @staticmethod
     def written_dim(latent_dim: int, feature_dim: int, writes: Writes) -> int:
@@ -318,7 +327,7 @@ class GenerativeTemporalModel(nn.Module):
             latent_dim=self.latent_dim,
             like=self.like,
             mixture=(
-                MixtureTerms(bind_weights(self, self.gates), seen.terms)
+                MixtureTerms(bind_weights(self, self.gates), seen.terms, self._prototypes)
                 if self.is_mixture
                 else None
             ),
@@ -338,7 +347,13 @@ class GenerativeTemporalModel(nn.Module):
     def prior(self, context: Tensor) -> TorchDistribution:
         """p(z_t | Ψ_t), equation 7, for the context just read."""
         gaussian = Normal(*self._prior_parameters(context)).to_event(1)
-        return mixture_prior(gaussian, self.gates(context)) if self.is_mixture else gaussian
+        if not self.is_mixture:
+            return gaussian
+        return mixture_prior(gaussian, self.gates(context), self._prototypes)
+
+    @property
+    def _prototypes(self) -> Parameters | None:
+        return None if self.prototypes is None else self.prototypes()
 
     def emission(self, latent: Tensor, context: Tensor) -> TorchDistribution:
         """p(x_t | z_t, Ψ_t), or p(x_t | z_t) with ``decoder_input="latent"``."""

@@ -97,7 +97,7 @@ def test_unknown_preset_and_key_are_named():
         ("batch_size", True, "a positive integer"),
         ("memory_options", 3, "a table of options"),
         ("memory", None, "text"),
-        ("writes", "none", "one of latent, latent+frame"),
+        ("writes", "none", "one of latent, mean, latent+frame"),
         ("matmul_precision", "low", "one of highest, high, medium"),
         ("matmul_precision", None, "one of highest, high, medium"),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import signal
 import threading
@@ -25,6 +26,7 @@ from pyro_gtm.infer import InvalidFramesError
 from pyro_gtm.infer.training import NonFiniteLossError
 
 STEPS = 12  # logs after 5, 10, 12; evaluations after 6, 12; checkpoints after 4, 8, 12
+SIZES = {"task_options": {"list_length": 7, "recall_length": 2}}  # after lists of 4 and of 6
 KINDS = {
     **{name: {"memory": name} for name in gtm.memory.memory_names()},
     "mean-field": {"elbo": "mean-field"},
@@ -35,6 +37,9 @@ KINDS = {
         "posterior": "direct",
         "writes": "latent+frame",
     },
+    "cosine": {"warmup": 3, "schedule": "cosine"},
+    "curriculum by steps": {**SIZES, "curriculum": "steps"},
+    "curriculum by recall KL": {**SIZES, "curriculum": "recall-kl"},
     "sampled pixels": {"binarise": "sampled", "memory_options": {"attention": "softplus"}},
 }
 
@@ -167,7 +172,7 @@ def test_killed_at_any_moment(moment, tmp_path, whole):
     assert finish(resume(folder)) == whole()
 
 
-@pytest.mark.parametrize("kind", ["vrnn", "kl-annealing"])
+@pytest.mark.parametrize("kind", ["vrnn", "kl-annealing", "curriculum by recall KL"])
 def test_killed_twice_then_stopped(kind, tmp_path, whole):
     folder = tmp_path / "run"
     with pytest.raises(Killed):
@@ -290,6 +295,34 @@ def test_more_steps_go_on_from_the_end(tmp_path, whole):
     Run.start(shorter, tiny(num_steps=8, **regular)).train()
     assert finish(resume(shorter, num_steps=STEPS)) == finish(Run.start(longer, tiny(**regular)))
     assert read_config(shorter / "config.json").num_steps == STEPS
+
+
+@pytest.mark.parametrize("kind", ["cosine", "curriculum by steps"])
+def test_more_steps_take_another_course_just_as_exactly(kind, tmp_path):
+    """What depends on the number of steps is a function of the step, whenever that is changed."""
+    ends = []
+    for stops in ([], [9, 14]):
+        folder = tmp_path / f"run{len(stops)}"
+        stop(Run.start(folder, tiny(kind)), 7)
+        run = resume(folder, num_steps=20)
+        for step in stops:
+            stop(run, step)
+            run = resume(folder)
+        ends.append(finish(run))
+    assert ends[0] == ends[1]
+    longer = finish(Run.start(tmp_path / "longer", tiny(kind, num_steps=20)))
+    assert longer["state"]["program"] != ends[0]["state"]["program"], "the first steps differed"
+
+
+def test_training_rows_tell_the_learning_rate(tmp_path):
+    peak = tiny().learning_rate
+    falling = [peak * (0.01 + 0.99 * (1 + math.cos(math.pi * d / 9)) / 2) for d in (2, 7)]
+    for kind, expected in (("cosine", falling), ("vrnn", [peak, peak])):
+        run = Run.start(tmp_path / kind, tiny(kind))
+        run.train()
+        rates = [row["learning_rate"] for row in run.split("train")]
+        assert rates[:2] == pytest.approx(expected, rel=1e-12)
+    assert run.experiment.optimizer.lr == peak
 
 
 def test_fewer_steps_end_a_stopped_run_where_it_is(tmp_path):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from contextlib import suppress
+
 import pyro
 import pytest
 import torch
+from pyro.distributions import Normal
 from pyro.poutine.runtime import _PYRO_STACK
 
 import pyro_gtm as gtm
@@ -39,12 +44,30 @@ def test_batch_shape_may_change_between_entries(memory_name, build_memory):
             assert read_after(*torch.randn(3, *shape, 3)).shape[:-1] == shape
 
 
-def test_leaving_frees_the_sequence(memory_name, build_memory):
-    handler = gtm.use_memory(build_memory(memory_name))
-    before = dict(vars(handler))
-    with handler:
-        read_after(torch.randn(2, 3))
-    assert vars(handler) == before
+@pytest.mark.parametrize("exit_by", ["return", "exception"])
+def test_leaving_frees_the_sequence(memory_name, exit_by, build_memory):
+    """What was written and read is gone at once, though the handler lives on, and without a search
+    for reference cycles."""
+    handler, seen = gtm.use_memory(build_memory(memory_name)), []
+
+    def program():
+        with handler:
+            for _ in range(2):
+                latent, location = torch.randn(2, 3), torch.randn(2, 3, requires_grad=True)
+                seen.extend(map(weakref.ref, (gtm.read(), latent, location)))
+                gtm.write(latent, Normal(location, 1.0).to_event(1))
+            seen.append(weakref.ref(gtm.read()))
+            assert all(one() is not None for one in seen[-3:])
+            if exit_by == "exception":
+                raise KeyError("a user's mistake")
+
+    gc.disable()
+    try:
+        with suppress(KeyError):
+            program()
+        assert len(seen) == 7 and not any(one() is not None for one in seen)
+    finally:
+        gc.enable()
 
 
 def test_innermost_memory_answers(build_memory):

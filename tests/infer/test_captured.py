@@ -27,6 +27,7 @@ from pyro_gtm.infer import captured
 from pyro_gtm.infer.captured import CapturedSVI, DeviceStep, NotCapturedWarning, ReplayGuard
 from pyro_gtm.infer.check_observations import InvalidFramesError
 from pyro_gtm.infer.elbo import DeviceTrace_ELBO, DeviceTraceMeanField_ELBO
+from pyro_gtm.infer.learning_rate import LearningRate
 from pyro_gtm.infer.optim import FusedAdam
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 
@@ -86,10 +87,14 @@ def device(request, monkeypatch):
         ):
             supported = [*getattr(import_module(module), name)(), "meta"]
             monkeypatch.setattr(import_module(module), name, lambda new=supported: new)
+        # In place, it has nothing to say of shapes; PyTorch has it for a learning rate as a number.
+        with torch.library._scoped_library("aten", "IMPL", "Meta") as library:
+            library.impl("_fused_adam_.tensor_lr", lambda *args, **kwargs: None)
+            yield request.param
     else:
         # PyTorch's own checks its argument, on the CPU and nowhere else.
         monkeypatch.setattr(torch.nn.functional, "one_hot", one_hot)
-    return request.param
+        yield request.param
 
 
 def one_hot(index, size):
@@ -137,11 +142,13 @@ def test_a_step_reads_nothing_back(memory_name, layout, bound, device, make_mode
             frames = torch.rand(5, 3, 1, 5, 5, device=device).round()
             return frames, torch.rand(5, 3, 2, device=device)
 
-        step = DeviceStep(learner(pair, bound, device=device), draw, scales=True)
+        step = DeviceStep(learner(pair, bound, device=device), draw, scales=True, paces=True)
+        step.pace(0.01)
     pyro.enable_validation(False)
     step()  # creates the optimiser's state
     with NoReads():
         step.scale(0.5)
+        step.pace(0.02)
         step()
 
 
@@ -187,15 +194,17 @@ def train(pair, weights, svi, num_steps, draw=None, **options):
 
 @bounds
 def test_the_same_training_as_one_by_one(memory_name, layout, bound, make_model):
-    """Losses, weights and norms, with Pyro's own bounds, through KL annealing."""
+    """Losses, weights and norms, with Pyro's own bounds, through KL annealing and a schedule."""
     pair = make_model(memory_name, layout=layout, control_dim=2)
     start = parameters_of(pair)
     ours = learner(pair, bound)
     plain = SVI(pair.model(), pair.filtering_guide(), FusedAdam(lr=0.01), BOUNDS[bound][1]())
-    options = {"num_steps": 9, "start": 1, "kl_annealing": 5}
+    rate = LearningRate(0.02, num_steps=9, warmup=4, schedule="cosine")
+    options = {"num_steps": 9, "start": 1, "kl_annealing": 5, "learning_rate": rate}
     with pytest.warns(NotCapturedWarning):
         losses, end = train(pair, start, ours, **options)
     expected, expected_end = train(pair, start, plain, **options)
+    assert ours.optim.lr == plain.optim.lr == rate(9)
     assert len(losses) == 8 and losses == pytest.approx(expected, rel=1e-11)
     assert ours.optim.gradient_norm == pytest.approx(plain.optim.gradient_norm, rel=1e-9)
     assert any(not end[name].equal(start[name]) for name in start)

@@ -172,6 +172,41 @@ def test_parameter_without_gradient_rests(parameters):
     assert not parameters["a"].equal(before["a"])
 
 
+def test_another_learning_rate_keeps_the_moments(parameters):
+    """Set before and between steps, it is what PyTorch's own schedulers do to its Adam."""
+    rates = [0.003, 0.02, 0.02, 1e-4, 0.05]
+    expected, ours = copies(parameters), FusedAdam(lr=0.7, clip_norm=None)
+    plain = torch.optim.Adam(expected.values(), lr=0.7)
+    for step, rate in enumerate(rates):
+        set_gradients(parameters, step)
+        set_gradients(expected, step)
+        ours.lr = plain.param_groups[0]["lr"] = rate
+        ours(parameters.values())
+        plain.step()
+    assert ours.lr == rates[-1]
+    assert_equal(parameters, expected)
+
+
+def test_parameters_seen_later_join_at_the_present_learning_rate(parameters):
+    ours, expected = FusedAdam(lr=0.02, clip_norm=None), copies(parameters)
+    for seen, rate in ((["a"], 0.01), (["a", "b", "c"], 0.05)):
+        ours.lr = rate
+        set_gradients(parameters, 0)
+        ours([parameters[name] for name in seen])
+    plain = torch.optim.Adam([expected["b"]], lr=0.05)
+    set_gradients(expected, 0)
+    plain.step()
+    torch.testing.assert_close(parameters["b"], expected["b"], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_an_impossible_learning_rate_is_refused_and_the_last_stays(value):
+    ours = FusedAdam(lr=0.02)
+    with pytest.raises(ValueError, match="lr must be a positive number"):
+        ours.lr = value
+    assert ours.lr == 0.02
+
+
 FINE = torch.zeros(())
 
 
@@ -206,6 +241,29 @@ def test_a_step_on_the_device_is_the_same_step(parameters, clip_norm):
         assert parameter.equal(expected[name])
     torch.testing.assert_close(ours.get_state(), plain.get_state(), rtol=0, atol=0)
     assert failed == 0
+
+
+def test_a_step_on_the_device_takes_its_learning_rate_from_a_tensor(parameters):
+    """The same tensor with another value, as replays find it; without it, the optimiser's own."""
+    start, failed, rate = copies(parameters), flag(), torch.zeros(())
+    plain, ours = FusedAdam(lr=0.02), FusedAdam(lr=0.02)
+    rates = [0.01, 0.05, None, 0.003]
+    for step, value in enumerate(rates):
+        set_gradients(parameters, step)
+        plain.lr = 0.02 if value is None else value
+        plain(parameters.values())
+    expected = copies(parameters)
+
+    for name, parameter in parameters.items():
+        parameter.data.copy_(start[name])
+    for step, value in enumerate(rates):
+        set_gradients(parameters, step)
+        if value is not None:
+            rate.fill_(value)
+        ours.step_on_device(parameters.values(), FINE, failed, None if value is None else rate)
+        assert ours.lr == 0.02
+    for name, parameter in parameters.items():
+        assert parameter.equal(expected[name])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

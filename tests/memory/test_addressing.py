@@ -35,7 +35,8 @@ FUNCTIONS = {
     "shift": ([("RN", distribution), ("RS", distribution)], ["RN"]),
     "sharpen": ([("RN", distribution), ("R", exponent)], ["RN"]),
     "decay_usage": ([("N", torch.rand), ("RN", distribution), ("HN", distribution)], ["N"]),
-    "free_slots": ([("N", torch.rand), ("RN", distribution), ("R", torch.rand)], ["N"]),
+    "turn": ([("RW", torch.randn), ("J", torch.randn), ("J", torch.randn)], ["RW"]),
+    "retention": ([("RN", distribution), ("R", torch.rand)], ["N"]),
     "update_usage": ([("N", torch.rand), ("N", distribution)], ["N"]),
     "allocate": ([("N", torch.rand)], ["N"]),
     "update_links": ([("NN", distribution), ("N", distribution), ("N", distribution)], ["NN"]),
@@ -43,6 +44,9 @@ FUNCTIONS = {
     "follow_links": ([("NN", distribution), ("RN", distribution)], ["RN", "RN"]),
     "product": ([("RN", torch.randn), ("NW", torch.randn)], ["RW"]),
     "mix_read_modes": ([("RN", distribution)] * 3 + [("R3", distribution)], ["RN"]),
+    "kept_shares": ([("HN", distribution), ("HW", torch.rand)], ["N"]),
+    "trace_origins": ([("NK", torch.rand), ("N", torch.rand), ("N", torch.rand)], ["NK"]),
+    "shares_of": ([("RN", distribution), ("NK", torch.rand)], ["RK"]),
 }
 
 
@@ -56,9 +60,9 @@ def test_every_function_has_its_oracle():
 @pytest.mark.parametrize(
     "sizes",
     [
-        {"N": 1, "W": 3, "R": 1, "H": 2, "S": 3},
-        {"N": 2, "W": 1, "R": 3, "H": 1, "S": 5},
-        {"N": 5, "W": 4, "R": 2, "H": 3, "S": 3},
+        {"N": 1, "W": 3, "R": 1, "H": 2, "S": 3, "K": 1, "J": 1},
+        {"N": 2, "W": 1, "R": 3, "H": 1, "S": 5, "K": 3, "J": 0},
+        {"N": 5, "W": 4, "R": 2, "H": 3, "S": 3, "K": 4, "J": 2},
     ],
     ids=lambda sizes: f"N={sizes['N']}",
 )
@@ -205,14 +209,34 @@ def test_allocation_by_hand():
     assert gradient.isfinite().all()
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_masked_content_equals_the_scalar_oracle(shape, oracles):
+    """Values and gradients, and what is masked out makes no difference."""
+    memory, keys = torch.randn(*shape, 5, 4), torch.randn(*shape, 2, 4)
+    strengths, masks = strength(*shape, 2), torch.rand(*shape, 2, 4)
+    masks[..., 3] = 0.0
+    inputs = [t.requires_grad_() for t in (memory, keys, strengths, masks)]
+    found = addressing.content_weights(*inputs)
+    scalars = [oracles.numbers(t, depth) for t, depth in zip(inputs, (2, 2, 1, 2), strict=True)]
+    expected = oracles.tensor(oracles.content_weights(*scalars), 2)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    direction = torch.randn_like(found)
+    gradients = (torch.autograd.grad((w * direction).sum(), inputs) for w in (found, expected))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+    elsewhere = memory + torch.tensor([0.0, 0.0, 0.0, 9.0])
+    same = addressing.content_weights(elsewhere, keys, strengths, masks)
+    torch.testing.assert_close(same, found, rtol=1e-10, atol=1e-12)
+
+
 def test_a_slot_is_freed_by_any_head_that_read_it():
-    """Exact zeros among the factors: usage as good as zero, and gradients that are finite."""
-    usage = torch.tensor([0.7, 1.0, 0.4]).requires_grad_()
+    """Exact zeros among the factors: as good as nothing is kept, and gradients are finite."""
     read_weights = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]).requires_grad_()
     free_gates = torch.ones(2, requires_grad=True)
-    freed = addressing.free_slots(usage, read_weights, free_gates)
-    torch.testing.assert_close(freed, torch.tensor([0.0, 1.0, 0.4]))
-    for gradient in torch.autograd.grad(freed.sum(), (usage, read_weights, free_gates)):
+    retained = addressing.retention(read_weights, free_gates)
+    torch.testing.assert_close(retained, torch.tensor([0.0, 1.0, 1.0]))
+    for gradient in torch.autograd.grad(retained.sum(), (read_weights, free_gates)):
         assert gradient.isfinite().all()
 
 
@@ -226,6 +250,24 @@ def test_two_heads_erase_the_same_slot():
     torch.testing.assert_close(written, torch.tensor([[1.0, 2.0, 4.0], [1.0, 1.0, 1.0]]))
     for gradient in torch.autograd.grad(written.sum(), (memory, weights, erase, add)):
         assert gradient.isfinite().all()
+
+
+def test_origins_of_two_writes_by_hand():
+    """The second write erases half of the first slot, and the write before both is forgotten."""
+    origins = torch.tensor([[0.0, 0.9], [0.0, 0.0]])
+    origins = addressing.trace_origins(origins, torch.ones(2), torch.tensor([0.8, 0.2]))
+    origins = addressing.trace_origins(origins, torch.tensor([0.5, 1.0]), torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(origins, torch.tensor([[0.0, 0.4], [1.0, 0.2]]))
+
+
+def test_shares_by_hand():
+    """As they are where they come to less than one, else in proportion; none has no share of
+    exactly zero, which had no logarithm."""
+    origins = torch.tensor([[0.4, 0.0], [1.0, 1.0]], requires_grad=True)
+    shares = addressing.shares_of(torch.eye(2), origins)
+    torch.testing.assert_close(shares.exp(), torch.tensor([[0.4, 1e-6], [0.5, 0.5]]))
+    shares[0].sum().backward()
+    torch.testing.assert_close(origins.grad, torch.tensor([[1 / 0.4, 0.0], [0.0, 0.0]]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

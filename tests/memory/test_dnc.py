@@ -15,6 +15,9 @@ from pyro_gtm.memory import addressing, dnc
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "dnc.json").read_text())
 
 
+STRUCTURED = {"initialisation": "structured", "tie": 0.01, "erase_freed": True}
+
+
 def make(**options):
     """As published, unless told otherwise."""
     sizes = {"latent_dim": 2, "slots": 3, "heads": 2, "word_size": 2, "hidden_dim": 3}
@@ -31,6 +34,12 @@ def make(**options):
         ((), True, {"slots": 1, "heads": 1, "word_size": 4}),
         ((3,), False, {"slots": 7, "initialisation": "structured", "tie": 0.01}),
         ((2, 3), True, {"slots": 5, "heads": 3, "tie": 0.1}),
+        ((3,), False, {"slots": 4, "recall": True}),
+        ((2,), True, {"slots": 5, "heads": 1, "recall": True, "erase_freed": True}),
+        ((2, 3), True, {"slots": 5, "word_size": 3, "masked_keys": True}),
+        ((3,), False, {"slots": 7, "erase_freed": True}),
+        ((2, 3), True, {"slots": 5, "sharpened_links": True}),
+        ((3,), True, {"slots": 4, "masked_keys": True, "sharpened_links": True, **STRUCTURED}),
     ],
     ids=str,
 )
@@ -108,7 +117,7 @@ def test_stages_equal_the_published_ones(monkeypatch):
     """Their ``usage`` and ``linkage`` have no constant; content and allocation have, made tiny."""
     case = {name: golden(values) for name, values in GOLDEN["usage"].items()}
     usage = addressing.update_usage(case["prev_usage"], case["prev_write_weights"].squeeze(1))
-    usage = addressing.free_slots(usage, case["prev_read_weights"], case["free_gate"])
+    usage = usage * addressing.retention(case["prev_read_weights"], case["free_gate"])
     torch.testing.assert_close(usage, case["usage"], rtol=1e-10, atol=1e-12)
 
     case = {name: golden(values).squeeze(1) for name, values in GOLDEN["linkage"].items()}
@@ -144,20 +153,25 @@ BACKWARD, CONTENT, FORWARD = range(3)
 class Drive:
     """One head of a DNC told in plain words what to do."""
 
-    def __init__(self, slots, word_size):
-        self.memory = make(slots=slots, heads=1, word_size=word_size)
+    def __init__(self, slots, word_size, **options):
+        self.memory = make(slots=slots, heads=1, word_size=word_size, **options)
         self.state = self.memory.initial_state(())
 
-    def __call__(self, write=None, key=None, mode=CONTENT, free=False):
-        """Write to the freest slot, if anything; read by the mode; free what was read before."""
+    def __call__(self, write=None, key=None, mode=CONTENT, free=False, strength=100.0):
+        """Write to the freest slot, if anything; read by the mode; free what was read before.
+
+        ``strength`` is the logit of the gate that writes.
+        """
         emitted = {name: torch.full(shape, -100.0) for name, shape in self.memory.parts.items()}
         emitted["erase"].fill_(100.0)
         emitted["allocation_gates"].fill_(100.0)
         emitted["read_strengths"].fill_(1e4)
         emitted["read_modes"][0, mode] = 100.0
+        if self.memory.sharpened_links:
+            emitted["link_exponents"].fill_(10.0)
         if write is not None:
             emitted["add"] = write.unsqueeze(0)
-            emitted["write_gates"].fill_(100.0)
+            emitted["write_gates"].fill_(strength)
         if key is not None:
             emitted["read_keys"] = key.unsqueeze(0)
         if free:
@@ -215,6 +229,32 @@ def test_a_rewritten_slot_leaves_the_order_it_had():
     close(step(mode=FORWARD), torch.zeros(4))
     step(key=items[3])
     close(step(mode=BACKWARD), items[2])
+
+
+def test_what_is_freed_is_erased_if_asked():
+    """As published its word stays until another is written over it, and is found by its content."""
+    items = torch.eye(3)
+    for erases in (False, True):
+        step = Drive(slots=4, word_size=3, erase_freed=erases)
+        step(write=items[0])
+        step(write=items[1], key=items[0])
+        step(free=True, key=items[1])
+        close(step.state.memory.sum(0), items[1] if erases else items[0] + items[1])
+
+
+def test_sharpened_links_undo_the_blur_of_many_steps():
+    """Half a write in each step blurs the links; a head that follows them stays on one slot."""
+    heaviest = []
+    for sharpened in (False, True):
+        step = Drive(slots=6, word_size=6, sharpened_links=sharpened)
+        for item in torch.eye(6):
+            step(write=item, strength=1.0)
+        step(key=torch.eye(6)[0])
+        for _ in range(3):
+            step(mode=FORWARD)
+        assert step.state.read_weights.argmax() == step.state.memory[:, 3].argmax()
+        heaviest.append(step.state.read_weights.max().item())
+    assert heaviest[0] < 0.5 and heaviest[1] > 0.99
 
 
 def test_fresh_slots_are_taken_in_order():

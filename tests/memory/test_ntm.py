@@ -27,6 +27,8 @@ def make(**options):
         ((2, 3), True, {"slots": 2, "heads": 1, "write_heads": 2, "control_dim": 2}),
         ((2, 3), True, {"slots": 14, "heads": 1, "word_size": 1}),
         ((), True, {"slots": 1, "heads": 3, "word_size": 4, "initial_memory": "learned"}),
+        ((3,), False, {"slots": 4, "write_heads": 2, "recall": True}),
+        ((2,), True, {"slots": 5, "recall": True}),
     ],
     ids=str,
 )

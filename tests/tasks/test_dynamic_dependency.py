@@ -70,6 +70,45 @@ def test_one_class_alone_keeps_pointing_at_the_same_place(
     assert (task.sample(5).repeats[list_length:] == label).all()
 
 
+@pytest.mark.parametrize("classes, list_length", [(1, 1), (4, 4), (4, 6), (10, 10)])
+def test_images_of_a_few_classes_make_shorter_lists(
+    oracles: ModuleType, digits: ImageSet, classes: int, list_length: int
+) -> None:
+    task = DynamicDependency(digits, list_length=list_length, recall_length=2, classes=classes)
+    check(oracles, task, digits, 9)
+    labels = task.sample(200).labels
+    assert set(labels.unique().tolist()) == set(range(classes)), "and all of them are shown"
+    assert task.published_as is None
+
+
+@pytest.mark.parametrize(("classes", "least"), [(3, 3), (1, 5)])
+def test_no_image_of_the_classes_is_refused(oracles: ModuleType, classes: int, least: int) -> None:
+    images = oracles.noise_images([least, 9])
+    message = oracles.refusal(lambda: DynamicDependency(images, classes=classes))
+    assert message == (
+        f"classes: got {classes}, must be more than the least label, {least}, so that there are "
+        "images to show"
+    )
+
+
+def test_classes_must_be_counted(oracles: ModuleType, digits: ImageSet) -> None:
+    message = oracles.refusal(lambda: DynamicDependency(digits, classes=0))
+    assert "classes must be a positive integer, got 0" in message
+    message = oracles.refusal(lambda: DynamicDependency(digits, list_length=4, classes=5))
+    assert "list_length: got 4, must be more than the greatest label, 4" in message
+
+
+def test_curriculum_has_addresses_for_its_lists(digits: ImageSet) -> None:
+    sizes = DynamicDependency(digits, list_length=14, recall_length=5).curriculum()
+    assert sizes == [
+        {"list_length": 4, "recall_length": 2, "classes": 4},
+        {"list_length": 6, "recall_length": 3, "classes": 6},
+        {"list_length": 8, "recall_length": 4, "classes": 8},
+        {"list_length": 10, "recall_length": 5},
+        {"list_length": 12, "recall_length": 5},
+    ]
+
+
 @pytest.mark.parametrize(
     "labels, list_length", [([0, 9], 9), ([3, 3], 3), ([0, 1], 1), (list(range(10)), 5)]
 )

@@ -43,6 +43,23 @@ def test_seeds_reproduce(oracles: ModuleType, make: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", task_names())
+def test_curriculum_is_of_smaller_sizes_that_fit_the_same_model(make: Any, name: str) -> None:
+    """At the size that training is for; every one of them can be made and recalls something."""
+    cls = task_class(name)
+    defaults = inspect.signature(cls).parameters
+    whole = make(name, **{option: defaults[option].default for option in cls.debug_options})
+    sizes = [make(name, **options) for options in whole.curriculum()]
+    assert bool(sizes) == (name != "rotation_3d")
+    lengths = [task.num_steps for task in [*sizes, whole]]
+    assert lengths == sorted(set(lengths))
+    for task in sizes:
+        assert task.event_shape == whole.event_shape
+        assert task.sample(50).predictable.any(0).float().mean() > 0.5
+    debug = make(name)
+    assert all(make(name, **options).num_steps < debug.num_steps for options in debug.curriculum())
+
+
+@pytest.mark.parametrize("name", task_names())
 def test_a_generator_of_another_device_is_refused(
     oracles: ModuleType, make: Any, name: str
 ) -> None:

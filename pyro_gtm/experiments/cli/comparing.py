@@ -31,7 +31,7 @@ from pyro_gtm.experiments.data import SOURCES, load_data, usable_sources
 from pyro_gtm.experiments.metrics import kl_name
 from pyro_gtm.memory import memory_names
 from pyro_gtm.memory.registry import MEMORIES
-from pyro_gtm.tasks import task_class, task_names
+from pyro_gtm.tasks import Task, task_class, task_names
 from pyro_gtm.tasks.base import TASKS
 
 __all__ = ["compare"]
@@ -200,6 +200,10 @@ def _settings_of(tasks: Sequence[str], given: dict[str, Any]) -> dict[str, dict[
         without = [task for task in settings if name in task_class(task).settings]
         for task in _told_of_what_is_left_out(name, without, len(settings)):
             del settings[task][name]
+    if given.get("curriculum", "none") != "none":
+        without = [task for task in settings if task_class(task).curriculum is Task.curriculum]
+        for task in _told_of_what_is_left_out("curriculum", without, len(settings)):
+            del settings[task]["curriculum"]
     return settings
 
 

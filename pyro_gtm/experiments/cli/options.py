@@ -180,8 +180,8 @@ def given_settings(ctx: click.Context, flags: dict[str, Any]) -> dict[str, Any]:
         raise Refused(f"{flag} and --task-option {name} are the same setting: give one of them")
     if lengths:
         given["task_options"] = task_options | lengths
-    if "data_dir" in given:  # a run may be resumed from another folder
-        given["data_dir"] = os.path.abspath(given["data_dir"])
+    for name in given.keys() & {"data_dir", "init_from"}:  # a run may be resumed from elsewhere
+        given[name] = os.path.abspath(given[name])
     return given
 
 

@@ -146,6 +146,8 @@ def _announce(run: Run) -> None:
         f"{config.task}, {config.memory} memory, {run.experiment.num_parameters:,} parameters, "
         f"on {device}; run folder {run.folder}"
     )
+    if run.init_record is not None and run.step == 0:
+        _tell_of_weights(run.init_record)
     if config.compile_steps and run.step < config.num_steps:
         click.echo(
             f"Compiling {config.compile_steps} time steps before the first step, which can take "
@@ -157,6 +159,21 @@ def _announce(run: Run) -> None:
             "the default sizes on two cores: choose --network mlp, fewer --num-steps or a GPU.",
             err=True,
         )
+
+
+def _tell_of_weights(record: dict[str, Any]) -> None:
+    """Name what was taken from another run, and what was not."""
+    count = len(record["taken"])
+    click.echo(
+        f"Weights of {record['folder']} after step {record['step']:,}: {count} of its "
+        f"{count + len(record['ignored'])} tensors are taken."
+    )
+    for what, names in (
+        ("Drawn anew here", record["left"]),
+        ("Not taken from there", record["ignored"]),
+    ):
+        if names:
+            click.echo(f"  {what}: {', '.join(names)}")
 
 
 @contextmanager

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MIN_SCALE", "GateHead", "GaussianHead", "Parameters", "residual_gaussian"]
+__all__ = [
+    "MIN_SCALE",
+    "GateHead",
+    "GaussianHead",
+    "Parameters",
+    "Prototypes",
+    "residual_gaussian",
+]
 
 MIN_SCALE = 1e-4
 """Least standard deviation of any latent."""
@@ -55,31 +62,54 @@ class GaussianHead(nn.Module):
 
 
 class GateHead(nn.Module):
-    """Logits of how far each of R heads is trusted and, last, of something new; one hidden layer of
-    rectified units.
+    """Logits of how far each of R heads is trusted, of C prototypes and, last, of something new;
+    one hidden layer of rectified units.
 
-    It begins with odds of e² : 1 for something new, and all heads alike.
+    It begins with odds of e² : 1 : 1 for something new, heads and prototypes, and all of a kind
+    alike.
 
     Args:
         context_dim: size of the context Ψ.
         heads: R.
+        prototypes: C.
         hidden_dim: width of the hidden layer.
     """
 
-    def __init__(self, context_dim: int, heads: int, hidden_dim: int = 64) -> None:
+    def __init__(
+        self, context_dim: int, heads: int, prototypes: int = 0, hidden_dim: int = 64
+    ) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(context_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, heads + 1)
-        )
+        last = nn.Linear(hidden_dim, heads + prototypes + 1)
+        self.layers = nn.Sequential(nn.Linear(context_dim, hidden_dim), nn.ReLU(), last)
         with torch.no_grad():
-            bias = self.layers[-1].bias
-            bias.zero_()
-            bias[-1] = 2.0 + math.log(heads)
+            last.bias.zero_()
+            last.bias[:heads] = -math.log(heads)
+            last.bias[heads:-1] = -math.log(max(1, prototypes))
+            last.bias[-1] = 2.0
 
     def forward(self, context: Tensor) -> Tensor:
-        """``(*batch, context_dim) -> (*batch, R + 1)``."""
+        """``(*batch, context_dim) -> (*batch, R + C + 1)``."""
         logits: Tensor = self.layers(context)
         return logits
+
+
+class Prototypes(nn.Module):
+    """C diagonal Gaussians, learned.
+
+    Called with no arguments, returns locations and scales, ``(C, Z)`` each.
+
+    Args:
+        count: C.
+        latent_dim: Z.
+    """
+
+    def __init__(self, count: int, latent_dim: int) -> None:
+        super().__init__()
+        self.location = nn.Parameter(torch.randn(count, latent_dim))
+        self.raw_scale = nn.Parameter(torch.zeros(count, latent_dim))
+
+    def forward(self) -> Parameters:
+        return self.location, F.softplus(self.raw_scale) + MIN_SCALE
 
 
 def residual_gaussian(prior: Parameters, residual: Parameters) -> Parameters:

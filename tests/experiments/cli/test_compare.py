@@ -133,16 +133,21 @@ def test_each_task_is_made_of_what_it_can_be_made_of(by_task, folder):
 
 def test_options_go_to_the_tasks_that_take_them(by_task):
     line = "--task perfect_recall --task mnist_map --task rotation_3d"
-    configs, said = by_task(f"{line} --list-length 7 --task-option rows=2 --binarise sampled")
+    configs, said = by_task(
+        f"{line} --list-length 7 --task-option rows=2 --binarise sampled --curriculum steps"
+    )
     assert configs["perfect_recall"].task_options == {"list_length": 7}
     assert configs["mnist_map"].task_options == {"rows": 2}
     assert configs["rotation_3d"].task_options == {}
     binarise = {task: config.binarise for task, config in configs.items()}
     assert list(binarise.values()) == ["sampled", "sampled", "none"]
+    curricula = {task: config.curriculum for task, config in configs.items()}
+    assert list(curricula.values()) == ["steps", "steps", "none"]
     for sentence in (
         "--list-length is left out for mnist_map, rotation_3d",
         "--rows is left out for perfect_recall, rotation_3d",
         "--binarise is left out for rotation_3d",
+        "--curriculum is left out for rotation_3d",
     ):
         assert sentence in said
 

@@ -75,7 +75,8 @@ def test_options_reach_the_configuration(folder, command_line, monkeypatch):
             "--memory-option append_hidden=true --elbo mean-field --kl-annealing 2 --network mlp "
             "--likelihood gaussian --writes latent+frame --decoder-input latent --posterior direct "
             "--latent-dim 5 --hidden-dim 9 --binarise none --seed 7 --device cpu --clip-norm 2 "
-            "--log-every 3 --save-every 4 --matmul-precision high -o run"
+            "--log-every 3 --save-every 4 --matmul-precision high --warmup 2 --schedule cosine "
+            "--curriculum steps -o run"
         )
         assert torch.get_float32_matmul_precision() == "high"
     finally:
@@ -102,7 +103,31 @@ def test_options_reach_the_configuration(folder, command_line, monkeypatch):
         log_every=3,
         save_every=4,
         matmul_precision="high",
+        warmup=2,
+        schedule="cosine",
+        curriculum="steps",
     )
+
+
+def test_weights_of_another_run_are_taken_and_told_of(run, folder, command_line):
+    """With paths as from anywhere; of another memory, what fits is the program's."""
+    result = command_line.succeeds(
+        "train --preset debug --memory dnc -n 2 --init-from run -o second"
+    )
+    record = json.loads((folder / "second" / "init_from.json").read_text())
+    source = read_config(folder / "second" / "config.json").init_from
+    assert source == record["folder"] == str(folder / "run")
+    taken = len(record["taken"])
+    given = taken + len(record["ignored"])
+    assert record["left"] and record["ignored"]
+    assert (
+        f"Weights of {source} after step 21: {taken} of its {given} tensors are taken.\n"
+        f"  Drawn anew here: {', '.join(record['left'])}\n"
+        f"  Not taken from there: {', '.join(record['ignored'])}\n"
+    ) in result.output
+    assert json.loads((folder / "second" / "summary.json").read_text())["init_from"] == record
+    again = command_line.succeeds("train --resume second -n 3 --init-from run")
+    assert "tensors are taken" not in again.output
 
 
 def test_ways_of_running_reach_the_objects(command_line, monkeypatch):
@@ -202,6 +227,13 @@ def test_resumed_run_may_name_its_options_again(run, command_line):
             (f"-lr {value}", ["--learning-rate", "must be a positive number"])
             for value in (0, -1, "inf", "nan", "fast")
         ),
+        ("--warmup -1", ["--warmup", "got -1, must be a non-negative integer"]),
+        ("--schedule nope", ["--schedule", "'nope'", "cosine"]),
+        ("--curriculum nope", ["--curriculum", "'nope'", "recall-kl"]),
+        ("--curriculum steps", ["curriculum: got 'steps', must be none", "no smaller sizes"]),
+        ("--init-from missing", ["init_from: ", "missing holds no run"]),
+        ("--init-from full", ["init_from: ", "full holds no run"]),
+        ("--init-from file", ["--init-from", "'file' is a file"]),
         ("--checkpoint-every -1", ["--checkpoint-every", "got -1, must be a non-negative integer"]),
         ("--seed 4294967296", ["--seed", "must be an integer from 0 to 4294967295"]),
         ("--list-length 0", ["--list-length"]),
