@@ -180,6 +180,10 @@ class AssociativeMemory(MemoryModule):
     A slot that was never filled is never read: its weight is exactly zero.  In the first step all
     are, and the reads are zero.
 
+    Four heads pass on as many latents from the first step on, and a posterior that adds to a prior
+    that adds to them can grow without bound along a sequence before it has learned not to.
+    ``posterior="frame"`` cannot; with ``"residual"`` give the learning rate a warm-up.
+
     Args:
         latent_dim: Z, size of what is written each step.
         slots: L, how many of the latest latents are kept.

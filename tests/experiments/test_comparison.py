@@ -180,7 +180,10 @@ def test_a_memory_with_either_prior_is_in_one_table_which_says_what_its_kl_is(
     tmp_path, monkeypatch
 ):
     recalling = {"prior": "mixture", "posterior": "frame", "writes": "mean"}
-    comparison = Comparison(tmp_path, [tiny("associative"), tiny("associative", **recalling)])
+    plain = {"posterior": "direct", "writes": "latent"}
+    comparison = Comparison(
+        tmp_path, [tiny("associative", **plain), tiny("associative", **recalling)]
+    )
     comparison.train()
     gaussian, mixture = comparison.results()
     assert [result.prior for result in (gaussian, mixture)] == ["gaussian", "mixture"]
@@ -191,7 +194,7 @@ def test_a_memory_with_either_prior_is_in_one_table_which_says_what_its_kl_is(
     bounds = f"| ≤ {mixture.new_frame_kl:.2f} | ≤ {mixture.recall_kl:.2f} ("
     assert f"| associative+mixture {bounds}" in lines[1]
     assert f"| ≤ {mixture.last_frame_kl:.2f} (" in lines[1]
-    assert "gaussian: posterior residual, writes latent; mixture: posterior frame" in table
+    assert "gaussian: posterior direct, writes latent; mixture: posterior frame" in table
     assert "marked ≤, and not to be compared" in table
     assert "≤" not in markdown_report([gaussian])
     drawn = []
