@@ -21,7 +21,7 @@ from torch import Tensor
 from pyro_gtm.experiments.data import ImageSet, load_data
 from pyro_gtm.tasks import make_task
 from pyro_gtm.tasks.base import register_task
-from pyro_gtm.tasks.lists import ListTask, Recalled
+from pyro_gtm.tasks.lists import ListTask, Recalled, check_recalled_once
 
 RULES = ("backwards", "every_second", "what_came_before")
 
@@ -32,6 +32,7 @@ class Backwards(ListTask):
 
     def __init__(self, images: ImageSet, list_length: int = 10, recall_length: int = 5) -> None:
         super().__init__(images, list_length, recall_length)
+        check_recalled_once(list_length, recall_length)
 
     def _recall(self, listed: Tensor, generator: torch.Generator | None) -> Recalled:
         step = self.list_length - 1 - torch.arange(self.recall_length, device=self.device)
@@ -44,6 +45,7 @@ class EverySecond(ListTask):
 
     def __init__(self, images: ImageSet, list_length: int = 10, recall_length: int = 5) -> None:
         super().__init__(images, list_length, recall_length)
+        check_recalled_once(list_length, 2 * recall_length - 1)
 
     def _recall(self, listed: Tensor, generator: torch.Generator | None) -> Recalled:
         step = 2 * torch.arange(self.recall_length, device=self.device)
@@ -56,6 +58,7 @@ class WhatCameBefore(ListTask):
 
     def __init__(self, images: ImageSet, list_length: int = 20, recall_length: int = 5) -> None:
         super().__init__(images, list_length, recall_length)
+        check_recalled_once(list_length, recall_length)
 
     @property
     def num_given(self) -> int:

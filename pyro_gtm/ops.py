@@ -22,10 +22,10 @@ from typing import Any, NamedTuple, NoReturn
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from torch import Tensor
-from torch.distributions import Normal
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from pyro_gtm.internals.memory_step import broadcast_batch
+from pyro_gtm.internals.stored import Recalled
 from pyro_gtm.internals.unrolling import Recurrence, stretch
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "Recalled",
     "Unrolled",
     "begin",
-    "gaussian_parameters",
     "read",
     "recall",
     "recurrence",
@@ -96,21 +95,6 @@ def write(latent: Tensor, distribution: Any = None) -> None:
         RuntimeError: a latent was written already and not yet read.
     """
     _no_memory("write")
-
-
-class Recalled(NamedTuple):
-    """What the memory in use was told with ``write(latent, distribution)``, newest first."""
-
-    log_shares: Tensor
-    """The logarithm of the share that each write has in each head's read of this step, -1e9 for
-    none: ``(*batch, R, K)``, K being the number of writes so far, the zeros before the first latent
-    among them, or, where that is less, of those that the memory tells apart."""
-
-    locations: Tensor
-    """Of the Gaussians: ``(*batch, K, Z)``."""
-
-    scales: Tensor
-    """``(*batch, K, Z)``."""
 
 
 @effectful(type="gtm_recall")
@@ -234,21 +218,6 @@ def _unroll_along(
     run = memory.along(latents, controls=controls)
     memory.resume_from(run)
     return Unrolled(run.contexts, stretch(latents, run.batch_shape), None)
-
-
-def gaussian_parameters(owner: str, distribution: Any) -> tuple[Tensor, Tensor]:
-    """Location and scale of a diagonal Gaussian.
-
-    Raises:
-        TypeError: it is none.
-    """
-    base = getattr(distribution, "base_dist", None)
-    if isinstance(base, Normal) and len(distribution.event_shape) == 1:
-        return base.loc, base.scale
-    raise TypeError(
-        f"{owner}: distribution must be a diagonal Gaussian, Normal(...).to_event(1), got "
-        f"{distribution!r}"
-    )
 
 
 class _RefusingMessages(Messenger):

@@ -159,6 +159,7 @@ def make_model(build_memory: Callable[..., gtm.MemoryModule]) -> Callable[..., M
         decoder_input: str = "latent+context",
         posterior: str = "residual",
         prior: str = "gaussian",
+        prototypes: int = 0,
         control_dim: int = 0,
     ) -> Model:
         written = gtm.GenerativeTemporalModel.written_dim(LATENT_DIM, FEATURE_DIM, writes)
@@ -176,6 +177,7 @@ def make_model(build_memory: Callable[..., gtm.MemoryModule]) -> Callable[..., M
             posterior=posterior,
             prior=prior,
             recall_heads=memory.read_shape[0],
+            prototypes=prototypes,
             writes=writes,
             layout=layout,
         )

@@ -154,9 +154,10 @@ def _of_mixtures(results: Sequence[Result]) -> str:
         said = f"posterior {result.posterior}, writes {result.writes}"
         if said not in settings.setdefault(result.prior, []):
             settings[result.prior].append(said)
-    if "mixture" not in settings:
-        return ""
     each = "; ".join(f"{prior}: {' or '.join(said)}" for prior, said in settings.items())
+    if "mixture" not in settings:
+        alike = all(len(said) == 1 for said in settings.values())
+        return "" if alike else f" Contestants differ in more than the memory: {each}."
     return (
         f" *+mixture*: with the mixture prior ({each}). Its KL is a bound, marked ≤, and not to be "
         "compared with the KL of a Gaussian prior; negative ELBO, negative IWAE bound and recall "

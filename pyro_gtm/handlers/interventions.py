@@ -191,7 +191,7 @@ class swap_contents(_AtChosenSteps):
                 f"below the number of sequences in a batch, {sequences}"
             )
         state = memory.swap_contents(inputs.state, self.first, self.second)
-        return inputs._replace(state=state, swapped=(self.first, self.second))
+        return inputs._replace(state=state, swapped=(*inputs.swapped, (self.first, self.second)))
 
 
 def _number(handler: str, name: str, given: int) -> int:

@@ -21,16 +21,15 @@ from pyro_gtm.internals.param_store import (
     register_module,
 )
 from pyro_gtm.internals.plates import plate_shape
-from pyro_gtm.internals.stored import StoredComponents, stored
+from pyro_gtm.internals.stored import Recalled, StoredComponents, posterior_of
 from pyro_gtm.internals.unrolling import Recurrence, Run, Unrolling
 from pyro_gtm.memory import MemoryModule
-from pyro_gtm.ops import Recalled
 
 __all__ = ["use_memory"]
 
 
 class use_memory(Messenger):
-    """Interpret ``begin``, ``read``, ``write`` and ``unroll`` with a memory.
+    """Interpret ``begin``, ``read``, ``recall``, ``write`` and ``unroll`` with a memory.
 
     Either a decorator or a context manager::
 
@@ -185,7 +184,7 @@ class use_memory(Messenger):
                 "gtm.write: a latent was written already and not yet read; a step is one read, "
                 "then one write"
             )
-        component = None if distribution is None else stored(distribution)
+        component = None if distribution is None else posterior_of(distribution)
         self._latent, self._context = latent, None
         self._components.write(component)
         for observer in msg.get("observers", ()):

@@ -24,8 +24,8 @@ __all__ = ["Addresses", "addresses"]
 class Addresses(NamedTuple):
     """The address of each latent, a latent variable itself that a mixture prior sums out.
 
-    Column s is what was written in step s, for s < T; the last is something new.  What cannot be
-    addressed, such as the steps to come, has -1e9 for a logarithm.
+    Column s is what was written in step s, for s < T; the last is something new, prototypes among
+    it.  What cannot be addressed, such as the steps to come, has -1e9 for a logarithm.
     """
 
     log_weights: Tensor
@@ -127,11 +127,9 @@ def _mixture_sites(trace: Trace) -> list[tuple[Tensor, Tensor]]:
         fn, value = site["fn"], cast(Tensor, site["value"])
         if isinstance(fn, LatentProcess) and fn.mixture is not None:
             mixtures = cast(MixturePrior, fn.factors(value))
-            responsibilities = mixtures.log_responsibilities(value.movedim(-2, 0))
-            found.append((mixtures.log_weights.expand(responsibilities.shape), responsibilities))
+            found.append(_without_prototypes(mixtures, value.movedim(-2, 0)))
         elif isinstance(fn, MixturePrior):
-            responsibilities = fn.log_responsibilities(value)
-            weights = fn.log_weights.expand(responsibilities.shape)
+            weights, responsibilities = _without_prototypes(fn, value)
             step = len(found)
             found.append((_in_order(weights, step), _in_order(responsibilities, step)))
         else:
@@ -142,6 +140,18 @@ def _mixture_sites(trace: Trace) -> list[tuple[Tensor, Tensor]]:
             f"{', '.join(others[:2]) or 'there is no latent'}"
         )
     return found
+
+
+def _without_prototypes(mixture: MixturePrior, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-weights and log-responsibilities, ``(*batch, K + 1)``: prototypes count as new."""
+    slots = mixture.components[0].shape[-2]
+    responsibilities = mixture.log_responsibilities(value)
+
+    def parted(part: Tensor) -> Tensor:
+        new = part[..., slots:].logsumexp(-1, keepdim=True)
+        return torch.cat([part[..., :slots], new], dim=-1)
+
+    return parted(mixture.log_weights.expand(responsibilities.shape)), parted(responsibilities)
 
 
 def _in_order(part: Tensor, step: int) -> Tensor:

@@ -16,7 +16,7 @@ from pyro_gtm.handlers import scale_latents
 from pyro_gtm.infer.batch import Draw, arguments
 from pyro_gtm.infer.captured import CapturedSteps, CapturedSVI, StepResult, forget_trace
 from pyro_gtm.infer.check_observations import OUTSIDE, InvalidFramesError, check_observations
-from pyro_gtm.infer.optim import NonFiniteGradientError
+from pyro_gtm.infer.optim import FusedAdam, NonFiniteGradientError
 
 __all__ = ["NonFiniteLossError", "parameters_are_current", "training_steps"]
 
@@ -75,6 +75,11 @@ def training_steps(
         InvalidFramesError: frames outside the support of the likelihood, or not finite; the
             parameters as before.
     """
+    if learning_rate is not None and not isinstance(svi.optim, FusedAdam):
+        raise TypeError(
+            f"training_steps: learning_rate needs an optimiser that takes it, "
+            f"gtm.infer.FusedAdam, got {type(svi.optim).__name__}"
+        )
     was_enabled = pyro.infer.util.is_validation_enabled()
     numbers = range(start + 1, num_steps + 1)
     try:

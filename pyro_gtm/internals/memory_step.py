@@ -17,6 +17,7 @@ __all__ = [
     "Taken",
     "broadcast_batch",
     "check_written",
+    "log_shares_of",
     "take_step",
 ]
 
@@ -39,8 +40,8 @@ class StepInputs(NamedTuple):
     write: bool = True
     """False to keep the memory from writing."""
 
-    swapped: tuple[int, int] | None = None
-    """The two sequences whose contents were exchanged before this step."""
+    swapped: tuple[tuple[int, int], ...] = ()
+    """The pairs of sequences whose contents were exchanged before this step, in this order."""
 
     @property
     def taken(self) -> Taken:
@@ -54,8 +55,8 @@ class Taken(NamedTuple):
     write: bool
     """Whether the latent written last was stored."""
 
-    swapped: tuple[int, int] | None
-    """The two sequences whose contents were exchanged before."""
+    swapped: tuple[tuple[int, int], ...]
+    """The pairs of sequences whose contents were exchanged before, in this order."""
 
 
 class Steps(Protocol):
@@ -136,6 +137,22 @@ def check_written(memory: Steps, latent: Tensor, batch_shape: Sequence[int] | No
             f"gtm.write: latent of size {latent.shape[-1]} given, the memory in use takes "
             f"latent_dim={memory.latent_dim}"
         )
+
+
+def log_shares_of(memory: Steps, details: dict[str, Tensor]) -> Tensor:
+    """The detail ``log_shares`` of a step, which ``recall_length`` promises.
+
+    Raises:
+        ValueError: it is missing, or of another size.
+    """
+    shares = details.get("log_shares")
+    if shares is None or shares.shape[-1] != memory.recall_length:
+        given = "none" if shares is None else f"one of size {shares.shape[-1]}"
+        raise ValueError(
+            f"{type(memory).__name__}: a detail log_shares of size "
+            f"recall_length={memory.recall_length} is promised, {given} given"
+        )
+    return shares
 
 
 def broadcast_batch(held: torch.Size, *given: Sequence[int]) -> torch.Size:

@@ -8,14 +8,36 @@ from typing import Any, NamedTuple
 import torch
 from pyro.distributions import MaskedDistribution
 from torch import Tensor
+from torch.distributions import Normal
 
 from pyro_gtm.internals.memory_step import NEVER, Taken
-from pyro_gtm.ops import Recalled, gaussian_parameters
 
-__all__ = ["Stored", "StoredComponents", "stored"]
+__all__ = [
+    "Recalled",
+    "StoredComponents",
+    "StoredPosterior",
+    "gaussian_parameters",
+    "posterior_of",
+]
 
 
-class Stored(NamedTuple):
+class Recalled(NamedTuple):
+    """What the memory in use was told with ``write(latent, distribution)``, newest first."""
+
+    log_shares: Tensor
+    """The logarithm of the share that each write has in each head's read of this step, -1e9 for
+    none (log 1e-6 from a memory that overwrites): ``(*batch, R, K)``, K being the number of writes
+    so far, the zeros before the first latent among them, or where that is less those that the
+    memory tells apart."""
+
+    locations: Tensor
+    """Of the Gaussians: ``(*batch, K, Z)``."""
+
+    scales: Tensor
+    """``(*batch, K, Z)``."""
+
+
+class StoredPosterior(NamedTuple):
     """A Gaussian that a latent was written with."""
 
     location: Tensor
@@ -27,7 +49,7 @@ class Stored(NamedTuple):
     there: Tensor | None = None
     """The sequences that have it, ``(*batch)`` of bool; None for all."""
 
-    def swapped(self, first: int, second: int) -> Stored:
+    def swapped(self, first: int, second: int) -> StoredPosterior:
         """With two sequences exchanged."""
 
         def exchanged(tensor: Tensor, dim: int) -> Tensor:
@@ -36,24 +58,40 @@ class Stored(NamedTuple):
             return tensor.index_select(dim, order)
 
         there = self.there
-        return Stored(
+        return StoredPosterior(
             exchanged(self.location, -2),
             exchanged(self.scale, -2),
             there if there is None or there.dim() == 0 else exchanged(there, -1),
         )
 
 
-def stored(distribution: Any) -> Stored:
+def gaussian_parameters(owner: str, distribution: Any) -> tuple[Tensor, Tensor]:
+    """Location and scale of a diagonal Gaussian.
+
+    Raises:
+        TypeError: it is none.
+    """
+    base = getattr(distribution, "base_dist", None)
+    if isinstance(base, Normal) and len(distribution.event_shape) == 1:
+        return base.loc, base.scale
+    raise TypeError(
+        f"{owner}: distribution must be a diagonal Gaussian, Normal(...).to_event(1), got "
+        f"{distribution!r}"
+    )
+
+
+def posterior_of(distribution: Any) -> StoredPosterior:
     """What is kept of a distribution.
 
     Raises:
         TypeError: it is no diagonal Gaussian.
     """
-    there = None
+    mask = None
     if isinstance(distribution, MaskedDistribution):
-        there = torch.as_tensor(distribution._mask)
-        distribution = distribution.base_dist
-    return Stored(*gaussian_parameters("gtm.write", distribution), there)
+        mask, distribution = distribution._mask, distribution.base_dist
+    location, scale = gaussian_parameters("gtm.write", distribution)
+    there = None if mask is None else torch.as_tensor(mask, device=location.device)
+    return StoredPosterior(location, scale, there)
 
 
 class StoredComponents:
@@ -65,17 +103,17 @@ class StoredComponents:
 
     def __init__(self, most: int | None = None) -> None:
         self.most = most
-        self._held: list[Stored | None] = []
-        self._next: Stored | None = None
+        self._held: list[StoredPosterior | None] = []
+        self._next: StoredPosterior | None = None
 
-    def write(self, distribution: Stored | None) -> None:
+    def write(self, distribution: StoredPosterior | None) -> None:
         """That of the latent which the next step of the memory takes."""
         self._next = distribution
 
     def add_step(self, taken: Taken) -> None:
         """Follow a step of the memory."""
-        if taken.swapped is not None:
-            self._held = [s and s.swapped(*taken.swapped) for s in self._held]
+        for pair in taken.swapped:
+            self._held = [held and held.swapped(*pair) for held in self._held]
         if taken.write:
             self._held = [self._next, *self._held][: self.most]
         self._next = None
@@ -101,7 +139,7 @@ class StoredComponents:
         return _recalled(shares, self._held)
 
 
-def _recalled(shares: Tensor, held: Sequence[Stored | None]) -> Recalled:
+def _recalled(shares: Tensor, held: Sequence[StoredPosterior | None]) -> Recalled:
     """What reads are made of.
 
     Args:
@@ -116,7 +154,7 @@ def _recalled(shares: Tensor, held: Sequence[Stored | None]) -> Recalled:
     if not held:
         nothing = shares.new_zeros(*batch, 0, width)
         return Recalled(shares, nothing, nothing)
-    none = Stored(
+    none = StoredPosterior(
         shares.new_zeros(width),
         shares.new_ones(width),
         torch.zeros((), dtype=torch.bool, device=shares.device),

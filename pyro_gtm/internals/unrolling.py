@@ -26,6 +26,7 @@ from pyro_gtm.internals.memory_step import (
     Taken,
     broadcast_batch,
     check_written,
+    log_shares_of,
     take_step,
 )
 
@@ -148,8 +149,8 @@ class _History:
 
     def add_step(self, written: int, taken: Taken) -> None:
         """The contents in a step whose write would be that of the latent of step ``written``."""
-        if taken.swapped is not None:
-            self.held = [(step, _exchanged(owners, *taken.swapped)) for step, owners in self.held]
+        for pair in taken.swapped:
+            self.held = [(step, _exchanged(owners, *pair)) for step, owners in self.held]
         if taken.write:
             self.held = [(written, [*range(self.sequences)]), *self.held]
         self.steps.append(self.held)
@@ -157,9 +158,9 @@ class _History:
 
     def tables(self, length: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """``ages`` and ``owners`` of :class:`Recalls`."""
-        if all(step == (True, None) for step in self.taken):
+        if all(step == (True, ()) for step in self.taken):
             return _ages(length, device), None
-        swapped = any(step.swapped is not None for step in self.taken)
+        swapped = any(step.swapped for step in self.taken)
         ages = torch.full((length, length - 1), -1)
         owners = torch.arange(self.sequences).repeat(length, length - 1, 1)
         for t, held in enumerate(self.steps):
@@ -331,7 +332,9 @@ class Recurrence:
             latent = written.expand(*begun.batch_shape, -1)
             for observer in self.observers:
                 observer.observe_write(latent)
-            recalls.append(result.details.get("log_shares"))
+            recalls.append(
+                log_shares_of(self.memory, result.details) if self.memory.recall_length else None
+            )
         told = None
         if self.memory.recall_length:
             shares = torch.stack(torch.broadcast_tensors(*recalls))
@@ -527,7 +530,7 @@ def _run_block(
         written, *outputs = cell(context, *here)
         check_written(memory, written, context.shape[:-1])
         latent = written.expand(*context.shape[:-1], -1)
-        told = (details["log_shares"],) if "log_shares" in details else ()
+        told = (log_shares_of(memory, details),) if memory.recall_length else ()
         steps.append((context, *told, *outputs))
     return state, latent, _join(steps)
 

@@ -152,6 +152,16 @@ class _Slots(NamedTuple):
     """p_i: ``(*, S, P)``."""
 
 
+class _Scales(NamedTuple):
+    """Of the terms that measure distances, of each head."""
+
+    sharpness: Tensor
+    """κ: ``(R,)``, of either sign."""
+
+    nearness: Tensor
+    """exp(ω): ``(R,)``."""
+
+
 class _Attended(NamedTuple):
     """The attention of Q steps to S slots."""
 
@@ -244,6 +254,11 @@ class AssociativeMemory(MemoryModule):
         self.key_dim = key_dim
         self.positions = positions
         self.terms = frozenset(terms) - (frozenset() if control_dim else {"place"})
+        if not self.terms:
+            raise ValueError(
+                "AssociativeMemory: terms must be more than 'place' for control_dim=0, which knows "
+                "no place"
+            )
         self.place_dim = place_dim if control_dim else 0
         self.controller = LSTMController(latent_dim + control_dim, hidden_dim, horizon=slots)
         self.code = nn.Linear(latent_dim, latent_dim, bias=False)
@@ -313,6 +328,7 @@ class AssociativeMemory(MemoryModule):
         attended = self._attend(
             _Steps(*(part.unsqueeze(-2) for part in (code, place)), *_one(query)),
             _Slots(state.latents, state.before, state.keys, state.places),
+            self._scales(),
             lags=ages.unsqueeze(0),
             positions=positions.unsqueeze(-2),
         )
@@ -388,12 +404,16 @@ class AssociativeMemory(MemoryModule):
         batch = math.prod(slots.latents.shape[:-2])
         size = max(1, LOGITS_AT_ONCE // max(1, batch * self.heads * length))
 
+        # Weights are handed in: where a block is made again, random ones would be others.
+        scales = self._scales()
+
         def attend(start: int, stop: int, *parts: Tensor) -> tuple[Tensor, Tensor]:
-            count = len(_Steps._fields)
+            count, most = len(_Steps._fields), len(_Steps._fields) + len(_Slots._fields)
             lags = times[start:stop].unsqueeze(-1) - times  # (Q, T), below 0 for what is to come
             attended = self._attend(
                 _Steps(*parts[:count]),
-                _Slots(*parts[count:]),
+                _Slots(*parts[count:most]),
+                _Scales(*parts[most:]),
                 lags=lags.masked_fill(lags >= self.slots, -1),
                 # The first is the zeros before the first latent, at -1.
                 positions=(times - 1).expand(lags.shape),
@@ -401,13 +421,13 @@ class AssociativeMemory(MemoryModule):
             return attended.log_weights, attended.reads
 
         if size >= length:
-            return attend(0, length, *steps, *slots)
+            return attend(0, length, *steps, *slots, *scales)
         blocks = []
         for start in range(0, length, size):
             stop = min(length, start + size)
             parts = [part[..., start:stop, :] for part in steps[:2]]
             parts += [part[..., start:stop, :, :] for part in steps[2:]]
-            blocks.append(checkpointed(attend, start, stop, *parts, *slots))
+            blocks.append(checkpointed(attend, start, stop, *parts, *slots, *scales))
         log_weights, reads = zip(*blocks, strict=True)
         return torch.cat(log_weights, dim=-2), torch.cat(reads, dim=-3)
 
@@ -440,6 +460,11 @@ class AssociativeMemory(MemoryModule):
         """W c: ``(*, P)``."""
         return RATE * control @ self.move
 
+    def _scales(self) -> _Scales:
+        sharpness = RATE * self.sharpness
+        nearness = (RATE * self.nearness).exp() if self.place_dim else torch.ones_like(sharpness)
+        return _Scales(sharpness, nearness)
+
     def _query(self, latent: Tensor, hidden: Tensor) -> _Query:
         parts = self.query(torch.cat([hidden, latent], dim=-1)).unflatten(-1, (self.heads, -1))
         queries, lags, positions, gates = parts.split(
@@ -448,13 +473,14 @@ class AssociativeMemory(MemoryModule):
         return _Query(queries * self.key_dim**-0.5, lags, positions, gates.sigmoid())
 
     def _attend(
-        self, steps: _Steps, slots: _Slots, *, lags: Tensor, positions: Tensor
+        self, steps: _Steps, slots: _Slots, scales: _Scales, *, lags: Tensor, positions: Tensor
     ) -> _Attended:
         """The attention of Q steps to S slots.
 
         Args:
             steps: what they look for.
             slots: what there is.
+            scales: of the terms.
             lags: how long ago each slot was filled, below 0 where it is not: ``(Q, S)`` of int64.
             positions: of each slot from the start, below 0 where it holds none: ``(*, Q, S)``.
         """
@@ -462,7 +488,7 @@ class AssociativeMemory(MemoryModule):
         terms: dict[str, Tensor] = {}
         if "succession" in self.terms:
             apart = _squared_distances(steps.codes, slots.before).unsqueeze(-3)  # (*, 1, Q, S)
-            terms["succession"] = -RATE * self.sharpness[heads] * apart
+            terms["succession"] = -scales.sharpness[heads] * apart
         if "content" in self.terms:
             terms["content"] = steps.queries.movedim(-2, -3) @ slots.keys.movedim(-3, -1)
         if "lag" in self.terms:
@@ -473,7 +499,7 @@ class AssociativeMemory(MemoryModule):
             # The few numbers of a place may grow large, on a long walk, and cancel.
             moves = steps.places.unsqueeze(-2) - slots.places.unsqueeze(-3)  # (*, Q, S, P)
             apart = moves.square().sum(-1).unsqueeze(-3)
-            terms["place"] = -(RATE * self.nearness[heads]).exp() * apart
+            terms["place"] = -scales.nearness[heads] * apart
         logits = functools.reduce(torch.add, terms.values())  # (*, R, Q, S)
         filled = ((lags >= 0) & (positions >= 0)).unsqueeze(-3)  # (*, 1, Q, S)
         log_weights = logits.masked_fill(~filled, NEVER).log_softmax(-1).masked_fill(~filled, NEVER)

@@ -52,9 +52,9 @@ class MemoryStep(NamedTuple):
     @property
     def log_shares(self) -> Tensor | None:
         """What the reads are made of, the detail ``log_shares``: of what was written 1, 2, ..., K
-        writes ago, the logarithm of the share it has in each head's read, :data:`NEVER` for none:
-        ``(*batch, R, K)``.  None from a memory that does not tell
-        (:attr:`MemoryModule.recall_length`)."""
+        writes ago, the logarithm of the share it has in each head's read, ``(*batch, R, K)``;
+        :data:`NEVER` for none or, where slots are overwritten, log 1e-6.  None from a memory that
+        does not tell (:attr:`MemoryModule.recall_length`)."""
         return self.details.get("log_shares")
 
 

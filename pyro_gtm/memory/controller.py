@@ -78,7 +78,9 @@ class LSTMController(nn.Module):
         state = (hidden.unsqueeze(0).contiguous(), cell.unsqueeze(0).contiguous())
         # Its two biases are redundant: ours, and zeros.
         weights = (from_inputs.contiguous(), from_hidden.contiguous(), bias, torch.zeros_like(bias))
+        # As in training, whatever the mode: without dropout it is the same, but for what a GPU
+        # keeps for gradients.
         outputs, last_hidden, last_cell = torch.lstm(
-            inputs, state, weights, True, 1, 0.0, self.training, False, False
+            inputs, state, weights, True, 1, 0.0, True, False, False
         )
         return outputs, last_hidden.squeeze(0), last_cell.squeeze(0)

@@ -80,6 +80,7 @@ class LRUState(NamedTuple):
     origins: Tensor
     """How much of what was written 1..K writes ago is in each slot: ``(*batch, N, K)``, K = N with
     ``recall``, else 0."""
+
     time: Tensor
     """t, how many steps there were: ``(*batch,)``."""
 

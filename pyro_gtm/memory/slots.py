@@ -173,6 +173,7 @@ class AddressedMemory(MemoryModule):
     def step(
         self, state: Any, latent: Tensor, control: Tensor | None = None, *, write: bool = True
     ) -> MemoryStep:
+        """One step: the controller moves on, what it asks for is written and read."""
         check_control(type(self).__name__, control, self.control_dim)
         inputs = [latent, state.reads.flatten(-2)]
         if control is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,8 +13,8 @@ from torch import Tensor
 from torch.distributions import constraints, kl_divergence, register_kl
 
 from pyro_gtm.internals.memory_step import NEVER
-from pyro_gtm.internals.stored import Stored, StoredComponents
-from pyro_gtm.internals.unrolling import LazyMap, Recalls, Recurrence, Run, align
+from pyro_gtm.internals.stored import StoredComponents, StoredPosterior
+from pyro_gtm.internals.unrolling import LazyMap, Recalls, Recurrence, Run, Unrolling, align
 from pyro_gtm.model.mixture import MixturePrior, count_of, mix_heads
 from pyro_gtm.model.networks.gaussian import Parameters, residual_gaussian
 
@@ -99,6 +100,11 @@ class PosteriorTerms(NamedTuple):
     sees_context: bool = True
     """Whether the head wants the context."""
 
+    def written(self, location: Tensor, latent: Tensor, observed: Tensor | None) -> Tensor:
+        """What a memory of means is given: the latent itself where a frame is missing."""
+        location = location.expand(latent.shape)
+        return location if observed is None else torch.where(observed, location, latent)
+
     @property
     def needs_prior(self) -> bool:
         """Whether the posterior's parameters depend on the prior's."""
@@ -147,8 +153,8 @@ class MixtureTerms(NamedTuple):
     """The terms that make a mixture of a Gaussian prior."""
 
     gates: Callable[[Tensor], Tensor]
-    """The network from context to the logits of how far each head is trusted and, last, of
-    something new: ``(*batch, C)`` to ``(*batch, R + 1)``."""
+    """The network from context to the logits of how far each head is trusted, of each prototype
+    and, last, of something new: ``(*batch, context_dim)`` to ``(*batch, R + C + 1)``."""
 
     stored: PosteriorTerms
     """The posteriors that are its components."""
@@ -214,10 +220,9 @@ class Dynamics:
             written = align(known[0], len(batch_shape)).expand(steps.shape)
         else:
             terms, prior = self.means
-            features = terms.features
             return self.recurrence.run(
                 _WriteMeans(prior, terms),
-                [features, terms.observed, self.extra],
+                [steps, terms.features, terms.observed, self.extra],
                 controls=self.controls,
                 length=len(steps),
                 batch_shape=batch_shape,
@@ -229,7 +234,7 @@ class Dynamics:
 
 
 class LatentProcess(dist.TorchDistribution):
-    """z_1..z_T with z_t ~ N(location_t, scale_t), both functions of the memory of z_{<t}.
+    """z_1..z_T with z_t ~ N(location_t, scale_t), or a mixture of such, by the memory of z_{<t}.
 
     This is the site ``z`` of the stacked layout: one draw is a whole sequence.  Batch shape
     ``(*batch, B)``, event shape ``(T, Z)``.  The distribution is a value: it may be drawn from, and
@@ -313,7 +318,8 @@ class LatentProcess(dist.TorchDistribution):
     def rsample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008
         """A draw: ``(*sample_shape, *batch, B, T, Z)``."""
         shape = (*sample_shape, *self.batch_shape, self.event_shape[1])
-        # In the order of a loop that draws step by step, as the other layout does.
+        # In the order of a loop that draws step by step, as the other layout does (which draws
+        # components of a mixture in between).
         noise = torch.stack([self.like.new_empty(shape).normal_() for _ in range(self.num_steps)])
         dynamics, terms = self.dynamics, self.terms
         if self._draws_from_mixture:
@@ -324,9 +330,11 @@ class LatentProcess(dist.TorchDistribution):
             latents = torch.addcmul(location, scale, noise).movedim(0, -2)
             dynamics.along(latents, keep=True, known=known)
             return latents
-        features, observed = (None, None) if terms is None else (terms.features, terms.observed)
+        means = None if dynamics.means is None else dynamics.means[0]
+        seen = means if terms is None else terms
+        features, observed = (None, None) if seen is None else (seen.features, seen.observed)
         run = dynamics.recurrence.run(
-            _Sample(self.prior, terms, dynamics.means is not None),
+            _Sample(self.prior, terms, means),
             [noise, features, observed, dynamics.extra],
             controls=dynamics.controls,
             length=self.num_steps,
@@ -348,6 +356,13 @@ class LatentProcess(dist.TorchDistribution):
     def _draw_step_by_step(self, noise: Tensor) -> Tensor:
         """A draw in which a component may have to be chosen: ``(T, *batch, Z)`` of noise."""
         assert self.mixture is not None
+        if self.dynamics.recurrence.settings != Unrolling() and torch.is_grad_enabled():
+            warnings.warn(
+                "LatentProcess: steps are taken one by one, without checkpoint_every and "
+                "compile_steps, where frames are missing and the prior is a mixture",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         dynamics, mixture, terms = self.dynamics, self.mixture, self.terms
         stored = mixture.stored
         length, batch_shape = len(noise), noise.shape[1:-1]
@@ -362,20 +377,23 @@ class LatentProcess(dist.TorchDistribution):
             prior = self.prior(context)
             observed = None if stored.observed is None else stored.observed[t]
             posterior = stored.parameters(context, features[t], observed, prior)
-            recalled = history.recalled(result.details["log_shares"])
-            fn = MixturePrior(
-                prior,
-                (recalled.locations, recalled.scales),
-                mixture.log_weights(recalled.log_shares, context),
-                mixture.prototypes,
-            )
-            latent = fn.expand(batch_shape).sample()
+            with torch.no_grad():  # a draw from the mixture has no gradient
+                recalled = history.recalled(_shares_of(result.details))
+                fn = MixturePrior(
+                    prior,
+                    (recalled.locations, recalled.scales),
+                    mixture.log_weights(recalled.log_shares, context),
+                    mixture.prototypes,
+                )
+                latent = fn.expand(batch_shape).sample()
             if terms is not None:
                 drawn = torch.addcmul(*posterior, noise[t])
                 latent = drawn if observed is None else torch.where(observed, drawn, latent)
             there = None if observed is None else observed.squeeze(-1)
-            history.write(Stored(*posterior, there))
-            written = latent if dynamics.means is None else posterior[0].expand(latent.shape)
+            history.write(StoredPosterior(*posterior, there))
+            written = latent
+            if dynamics.means is not None:
+                written = stored.written(posterior[0], latent, observed)
             extra = None if dynamics.extra is None else dynamics.extra[t]
             latents.append(latent)
             contexts.append(context)
@@ -430,10 +448,7 @@ class LatentProcess(dist.TorchDistribution):
         mixture, recalls = self.mixture, rollout.recalls
         assert mixture is not None
         if recalls is None:
-            raise RuntimeError(
-                "LatentProcess: the memory in use does not tell what its reads are made of, and "
-                "the mixture prior needs one that does (recall_length > 0)"
-            )
+            raise RuntimeError(NO_SHARES)
         if "prior" not in rollout.parameters:
             rollout.parameters["prior"] = self.prior(rollout.contexts)
         stored = self._parameters_of(mixture.stored, rollout)
@@ -504,7 +519,8 @@ class _Sample:
 
     prior: PriorHead
     terms: PosteriorTerms | None
-    writes_mean: bool
+    means: PosteriorTerms | None
+    """Whose mean is written in the latent's place."""
 
     def __call__(
         self,
@@ -514,15 +530,21 @@ class _Sample:
         observed: Tensor | None,
         extra: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        if self.terms is None or features is None:
-            location, scale = self.prior(context)
-            base: tuple[Tensor, ...] = ()
+        terms = self.terms
+        base: tuple[Tensor, ...] = ()
+        if terms is None or features is None:
+            location, scale = prior = self.prior(context)
         else:
-            prior = self.prior(context) if self.terms.needs_prior else None
-            location, scale = self.terms.parameters(context, features, observed, prior)
-            base = () if prior is None else prior
+            known = self.prior(context) if terms.needs_prior else None
+            location, scale = prior = terms.parameters(context, features, observed, known)
+            base = () if known is None else known
         latent = torch.addcmul(location, scale, noise)
-        written = location if self.writes_mean else latent
+        written = latent
+        if self.means is not None and features is not None:
+            mean = location
+            if terms is None:  # drawn from the prior, of frames that are there
+                mean, _ = self.means.parameters(context, features, observed, prior)
+            written = self.means.written(mean, latent, observed)
         return _written(written, extra), latent, location, scale, *base
 
 
@@ -534,11 +556,28 @@ class _WriteMeans:
     terms: PosteriorTerms
 
     def __call__(
-        self, context: Tensor, features: Tensor, observed: Tensor | None, extra: Tensor | None
+        self,
+        context: Tensor,
+        latent: Tensor,
+        features: Tensor,
+        observed: Tensor | None,
+        extra: Tensor | None,
     ) -> tuple[Tensor, ...]:
         prior = self.prior(context) if self.terms.needs_prior else None
         location, _ = self.terms.parameters(context, features, observed, prior)
-        return (_written(location, extra),)
+        return (_written(self.terms.written(location, latent, observed), extra),)
+
+
+NO_SHARES = (
+    "LatentProcess: the memory in use does not tell what its reads are made of, and the mixture "
+    "prior needs one that does (recall_length > 0)"
+)
+
+
+def _shares_of(details: dict[str, Tensor]) -> Tensor:
+    if "log_shares" not in details:
+        raise RuntimeError(NO_SHARES)
+    return details["log_shares"]
 
 
 def _components(stored: Tensor, owners: Tensor | None) -> Tensor:

@@ -28,8 +28,9 @@ from torch import Tensor
 from torch.distributions import Independent, constraints, register_kl
 
 from pyro_gtm.internals.activation_checkpointing import checkpointed
+from pyro_gtm.internals.stored import gaussian_parameters
 from pyro_gtm.model.networks.gaussian import Parameters
-from pyro_gtm.ops import gaussian_parameters, recall
+from pyro_gtm.ops import recall
 
 __all__ = ["MixturePrior", "PartlyObserved", "mix_heads", "mixture_prior"]
 
@@ -41,6 +42,9 @@ NUMBERS_AT_ONCE = 2**22
 
 TINY = 1e-30
 """Least weight of new in a logarithm."""
+
+ROUNDING = 1e-6
+"""A part of a read that is nothing but the rounding of its sum."""
 
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
@@ -99,9 +103,13 @@ class MixturePrior(dist.TorchDistribution):
     def sample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008
         """A component is drawn, then a value: ``(*sample_shape, *batch, Z)``."""
         with torch.no_grad():
-            chosen = dist.Categorical(logits=self.log_weights).expand(self.batch_shape)
-            index = chosen.sample(torch.Size(sample_shape))
-            return torch.normal(*self._choose(index, self.new, self.prototypes))
+            # By the Gumbel trick, and without the samplers that look at their arguments: nothing
+            # is read back from the device.
+            shape = torch.Size([*sample_shape, *self.batch_shape, self.log_weights.shape[-1]])
+            gumbel = -self.log_weights.new_empty(shape).exponential_().log()
+            index = (self.log_weights + gumbel).argmax(-1)
+            location, scale = self._choose(index, self.new, self.prototypes)
+            return location + scale * torch.randn_like(location)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The exact log-density: ``(*batch)``, in nats."""
@@ -232,7 +240,8 @@ def mix_heads(log_shares: Tensor, gate_logits: Tensor, prototypes: int = 0) -> T
     log_gates = gate_logits.log_softmax(-1)
     of_heads, of_prototypes, of_new = log_gates.split([heads, prototypes, 1], dim=-1)
     of_slots = (of_heads.unsqueeze(-1) + log_shares).logsumexp(-2)  # (*, K)
-    left = (1 - log_shares.exp().sum(-1)).clamp(min=0)  # (*, R), read of nothing that is known
+    left = 1 - log_shares.exp().sum(-1)  # (*, R), read of nothing that is known
+    left = torch.where(left > ROUNDING, left, 0.0)
     new = of_new.exp() + (of_heads.exp() * left).sum(-1, keepdim=True)
     shape = new.shape[:-1]
     return torch.cat(

@@ -408,8 +408,9 @@ class GenerativeTemporalModel(nn.Module):
         """Hand the memory what it is to hold of a step."""
         written = latent
         if self.writes == "mean" and posterior is not None:
-            location: Tensor = cast(Any, posterior).base_dist.loc
-            written = location.expand(latent.shape)
+            written = cast(Any, posterior).base_dist.loc.expand(latent.shape)
+            if observed is not None:
+                written = torch.where(observed.unsqueeze(-1), written, latent)
         elif self.writes == "latent+frame" and frame is not None:
             written = _cat(latent, _features_of(self.encode(frame), observed))
         if not self.is_mixture or posterior is None:
@@ -515,12 +516,21 @@ class _Seen:
             encode = bind_weights(program, program.encode)
             self._terms = PosteriorTerms(
                 bind_weights(program, program._posterior_parameters),
-                LazyMap(encode, frames) if program._in_chunks else encode(frames),
+                self._features_of_chunks(encode, frames) if program._in_chunks else encode(frames),
                 program.residual,
                 None if observed is None else observed.unsqueeze(-1),
                 program.sees_context,
             )
         return self._terms
+
+    def _features_of_chunks(
+        self, encode: Callable[[Tensor], Tensor], frames: Tensor
+    ) -> Tensor | LazyMap:
+        """In the blocks of the recurrence, or where all are wanted at once, before it."""
+        program = self.program
+        if program.sees_context and not program.is_mixture:
+            return LazyMap(encode, frames)
+        return map_in_chunks(encode, program.checkpoint_every, frames)
 
     def of_sequence(self, prior: LatentProcess) -> LatentProcess:
         """q(z_{1:T} | x_{1:T}) for the prior of the stacked layout."""

@@ -125,3 +125,14 @@ def test_particles_are_refused(layout, make_model, make_frames):
     in_plate.get_traces = guide.get_traces
     with pytest.raises(ValueError, match=r"^addresses: the program must have one latent a frame"):
         gtm.infer.addresses(in_plate, make_frames(T, B))
+
+
+@pytest.mark.parametrize("prototypes", [1, 3])
+def test_prototypes_are_something_new(prototypes, make_model, make_frames, feed):
+    pair = make_model("associative", prior="mixture", prototypes=prototypes)
+    frames, latents = make_frames(T, B), torch.randn(T, B, 3)
+    with feed({"z": latents.movedim(0, 1)} | {f"z_{t}": z for t, z in enumerate(latents)}):
+        one, two = (found(pair.laid_out(name), frames) for name in ("stacked", "per_step"))
+    for part, other in zip(one, two, strict=True):
+        torch.testing.assert_close(part.exp(), other.exp(), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(part.logsumexp(-1), torch.zeros(T, B), rtol=0, atol=1e-10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pyro
 import pytest
 from pyro.infer import SVI, Trace_ELBO
 
@@ -84,3 +85,10 @@ def test_without_a_schedule_the_optimisers_own_stays(make_model, make_frames):
     svi = SVI(pair.model(), pair.filtering_guide(), optimizer, Trace_ELBO())
     list(training_steps(svi, lambda: (frames,), num_steps=2))
     assert optimizer.lr == 0.02
+
+
+def test_another_optimiser_is_refused():
+    """It would train at its own rate, and nobody would know."""
+    svi = SVI(lambda: None, lambda: None, pyro.optim.Adam({"lr": 0.1}), Trace_ELBO())
+    with pytest.raises(TypeError, match=r"learning_rate needs .*FusedAdam, got PyroOptim"):
+        next(training_steps(svi, lambda: (None, None), num_steps=1, learning_rate=lambda step: 1.0))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from pyro.nn import PyroModule, PyroSample
 
 import pyro_gtm as gtm
 from pyro_gtm.internals.unrolling import Recalls
@@ -371,3 +374,30 @@ def test_a_run_of_the_controller_is_its_steps(horizon, steps):
         losses[0] = losses[0] + (direction * one).sum()
         losses[1] = losses[1] + (direction * other).sum()
     assert_same_gradients(losses, [inputs, *start, *controller.parameters()])
+
+
+@pytest.mark.usefixtures("float64")
+def test_random_weights_have_their_gradients_in_blocks(monkeypatch):
+    """A block that is made again uses the weights that were drawn, not others."""
+    found = []
+    for at_once in (10**6, 20):
+        monkeypatch.setattr(associative, "LOGITS_AT_ONCE", at_once)
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        memory = PyroModule[gtm.AssociativeMemory](2, slots=6, heads=2, hidden_dim=3)
+        location = torch.ones(2, requires_grad=True)
+        memory.sharpness = PyroSample(
+            lambda _, location=location: dist.Normal(location, 0.1).to_event(1)
+        )
+        latents = torch.randn(6, 3, 2)
+        with gtm.use_memory(memory):
+            contexts = gtm.unroll(latents).contexts
+        (gradient,) = torch.autograd.grad(contexts.square().sum(), location)
+        found.append((contexts.detach(), gradient))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_place_alone_wants_controls():
+    with pytest.raises(ValueError, match=r"must be more than 'place' for control_dim=0"):
+        make(terms="place")

@@ -344,3 +344,50 @@ def test_partly_observed_counts_the_prior_where_nothing_is_seen():
     assert partly.log_prob(value)[0] == posterior.log_prob(value)[0]
     kl = kl_divergence(partly, prior)
     assert kl[1] == 0 and kl[0] == kl_divergence(posterior, prior)[0]
+
+
+@pytest.mark.parametrize("layout", ["stacked", "per_step"])
+@pytest.mark.parametrize("prior", ["gaussian", "mixture"])
+@pytest.mark.parametrize("posterior", ["residual", "direct", "frame"])
+def test_what_is_drawn_has_the_density_of_what_is_given(
+    layout, prior, posterior, make_model, make_frames, feed
+):
+    """The model as its own proposal: what was written on the way is the same either time."""
+    pair = make_model("associative", layout=layout, prior=prior, posterior=posterior, writes="mean")
+    frames = make_frames(T, B)
+    drawn = pyro.poutine.trace(pair.model()).get_trace(frames)
+    names = ["z"] if layout == "stacked" else [f"z_{t}" for t in range(T)]
+    with feed({name: drawn.nodes[name]["value"].clone() for name in names}):
+        given = pyro.poutine.trace(pair.model()).get_trace(frames)
+    torch.testing.assert_close(drawn.log_prob_sum(), given.log_prob_sum(), rtol=1e-10, atol=0)
+
+
+def test_two_swaps_in_one_step_are_both_followed(make_model, make_frames, feed):
+    """Contents and components alike: two swaps that undo each other are none."""
+    pair = make_model("associative", prior="mixture", posterior="frame", writes="mean")
+    frames, z = make_frames(T, 4), torch.randn(4, T, Z)
+    with feed({"z": z}):
+        untouched = gtm.evaluate(pair.filtering_guide(), frames).kl
+        with gtm.swap_contents(0, 2, at_step=3), gtm.swap_contents(2, 0, at_step=3):
+            undone = gtm.evaluate(pair.filtering_guide(), frames).kl
+        with gtm.swap_contents(0, 2, at_step=3), gtm.swap_contents(1, 3, at_step=3):
+            swapped = gtm.evaluate(pair.filtering_guide(), frames).kl
+    torch.testing.assert_close(undone, untouched, rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(swapped[-1], untouched[-1])
+
+
+def test_a_memory_that_breaks_its_promise_is_told():
+    class Promising(gtm.RecurrentMemory):
+        def __init__(self) -> None:
+            super().__init__(Z)
+            self.recall_length = 4
+
+    with gtm.use_memory(Promising()), pytest.raises(ValueError, match=r"log_shares of size"):
+        gtm.unroll(torch.zeros(T, B, Z))
+
+
+@pytest.mark.parametrize("layout", ["stacked", "per_step"])
+def test_a_memory_without_slots_is_refused_with_missing_frames_too(layout, make_model, make_frames):
+    pair, mask = make_model("vrnn", layout=layout, prior="mixture"), torch.rand(T, B) < 0.5
+    with pytest.raises(RuntimeError, match=r"does not tell what its reads are made of"):
+        Trace_ELBO().loss(pair.model(), pair.filtering_guide(), make_frames(T, B), mask=mask)

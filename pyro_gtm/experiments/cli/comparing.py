@@ -39,8 +39,8 @@ __all__ = ["compare"]
 ALL = "all"
 """Stands for every task there is."""
 
-RECALLING = {"prior": "mixture", "posterior": "frame", "writes": "mean"}
-"""What ``NAME+mixture`` stands for, unless the options give it another posterior, other writes."""
+RECALLING = {"prior": "mixture"}
+"""What ``NAME+mixture`` stands for; posterior and writes follow, unless the options give others."""
 
 SHARED = [setting for setting in SETTINGS.values() if setting.compare]
 """The settings that do not tell the runs of a comparison apart."""
