@@ -44,6 +44,7 @@ from pyro_gtm.experiments.config_fields import flat
 from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.metrics import assess, recall_gap
 from pyro_gtm.experiments.metrics_log import MetricsLog, Row
+from pyro_gtm.experiments.provenance import provenance
 from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 from pyro_gtm.internals.files import write_atomically
@@ -92,6 +93,8 @@ class Run:
         self.exact = True
         """Whether a resumed run goes on with the very random numbers it would have had."""
         self.metrics = MetricsLog(folder / "metrics.jsonl")
+        self.provenance = provenance(experiment.device)
+        """Of the steps that this process takes."""
         self._window_loss = 0.0
         self._window_steps = 0
 
@@ -407,7 +410,6 @@ class Run:
             "init_from": self.init_record,
             "parameters": experiment.num_parameters,
             "device": experiment.device.type,
-            "torch": torch.__version__,
         }
 
     def write_summary(self, seconds: float, steps_taken: int) -> Row:
@@ -418,14 +420,21 @@ class Run:
             steps_taken: in this process.
         """
         path = self.folder / "summary.json"
+        made = self.provenance
         if steps_taken:
             speed = steps_taken / seconds
-        elif path.exists():  # a finished run, resumed: keep the speed it was trained at
-            speed = json.loads(path.read_text())["steps_per_second"]
+        elif path.exists():  # a finished run, resumed: keep what is said of its training
+            before = json.loads(path.read_text())
+            speed, made = before["steps_per_second"], before.get("provenance", made)
         else:  # killed between its last checkpoint and its summary
             speed = None
         with pyro.validation_enabled(False):  # it costs more than the mathematics
-            summary = {**self.facts(), **assess(self.experiment), "steps_per_second": speed}
+            summary = {
+                **self.facts(),
+                **assess(self.experiment),
+                "steps_per_second": speed,
+                "provenance": made,
+            }
         write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())
         return summary
 

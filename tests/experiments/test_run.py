@@ -68,7 +68,7 @@ def tiny(kind="introspective", **overrides):
 def outcome(folder):
     """All that a run leaves that must not depend on how it was stopped."""
     summary = json.loads((folder / "summary.json").read_text())
-    del summary["steps_per_second"]
+    del summary["steps_per_second"], summary["provenance"]
     newest = sorted((folder / "checkpoints").iterdir())[-1]
     return {
         "metrics": (folder / "metrics.jsonl").read_bytes(),
