@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyro
-import torch
 
 from pyro_gtm.experiments.build import build_experiment
 from pyro_gtm.experiments.checkpoint_file import (
