@@ -133,9 +133,10 @@ def _build_program(
     config: Config, likelihood: Likelihood, memory: MemoryModule
 ) -> GenerativeTemporalModel:
     if config.prior == "mixture" and not memory.recall_length:
+        without = config.memory_options.get("recall") is False
+        why = "without recall=true" if without else "which has no slots to recall from"
         raise ValueError(
-            f"prior: got 'mixture', must be 'gaussian' for memory {config.memory!r}, which has no "
-            "slots to recall from"
+            f"prior: got 'mixture', must be 'gaussian' for memory {config.memory!r}, {why}"
         )
     context_dim = memory.context_dim
     from_context = context_dim if config.decoder_input == "latent+context" else 0
@@ -163,8 +164,9 @@ def _build_program(
         )
     except (RuntimeError, OverflowError, TypeError) as error:  # larger than any machine
         raise ValueError(
-            f"hidden_dim, latent_dim: got {config.hidden_dim} and {config.latent_dim}, must be "
-            f"such that the machine can hold the networks ({str(error).splitlines()[0]})"
+            f"hidden_dim, latent_dim, prototypes: got {config.hidden_dim}, {config.latent_dim} and "
+            f"{config.prototypes}, must be such that the machine can hold the networks "
+            f"({str(error).splitlines()[0]})"
         ) from error
 
 

@@ -9,93 +9,40 @@
 
 A contestant is a memory or, with the mixture prior, ``ntm+mixture``.
 
-Every run has a process of its own.  A comparison that was interrupted is continued by asking for it
-again: finished runs are taken as they are, begun ones go on where they were saved.
+Every run has a process of its own, and is continued where it was interrupted: see
+:class:`~pyro_gtm.experiments.run_set.RunSet`.
 """
 
 from __future__ import annotations
 
 import csv
-import importlib
 import io
-import json
-import os
-import signal
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import asdict, fields
-from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from matplotlib.figure import Figure
 
 from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.build import build_experiment
-from pyro_gtm.experiments.checkpoint_file import CheckpointError, saved_step_in
 from pyro_gtm.experiments.comparison_table import (
-    FACTS,
-    METRICS,
-    REFERENCES,
     Result,
     contestant,
     markdown_report,
     over_seeds,
 )
-from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
-from pyro_gtm.experiments.config_fields import flat
-from pyro_gtm.experiments.data import MissingDataError
-from pyro_gtm.experiments.metrics_log import MetricsLog, Row
-from pyro_gtm.experiments.published import published_results
-from pyro_gtm.experiments.report import draw_figures
-from pyro_gtm.experiments.run import Interrupted, Run, RunError
-from pyro_gtm.experiments.signals import stop_signals
-from pyro_gtm.infer.training import NonFiniteLossError
-from pyro_gtm.internals.compiling import CannotCompileError
+from pyro_gtm.experiments.config import Config
+from pyro_gtm.experiments.metrics_log import Row
+from pyro_gtm.experiments.published import Published, published_results
+from pyro_gtm.experiments.run_set import RunSet
 from pyro_gtm.internals.files import write_atomically
 from pyro_gtm.tasks import Task
 
-__all__ = ["Comparison", "FailedRunsError", "Stopped"]
-
-Progress = Callable[[str, str, Row], None]
-
-PROCESSES: Any = get_context("spawn")  # a fork would inherit PyTorch's threads, or a GPU
-POLL = 0.5
-"""Seconds between looks at what has happened."""
-
-REPORT_EVERY = 60.0
-"""Seconds between two reports of where the runs are."""
+__all__ = ["Comparison"]
 
 
-class Stopped(Exception):
-    """A comparison was asked to stop, and its begun runs have saved their state.
-
-    Attributes:
-        signal: the signal's number.
-    """
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__("the comparison was stopped")
-        self.signal = signal_number
-
-
-class FailedRunsError(RuntimeError):
-    """Some runs could not be trained; the others are finished.
-
-    Attributes:
-        reasons: a sentence for each run that failed, by its name.
-    """
-
-    def __init__(self, reasons: Mapping[str, str], runs: int) -> None:
-        each = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        super().__init__(f"{len(reasons)} of {runs} runs failed: {each}")
-        self.reasons = dict(reasons)
-
-
-class Comparison:
+class Comparison(RunSet):
     """Runs to be compared, in one folder.
 
     To make one builds an experiment of each task and contestant in this process: Pyro's parameter
@@ -116,162 +63,30 @@ class Comparison:
     def __init__(self, folder: Path, configs: Sequence[Config]) -> None:
         if not configs:
             raise ValueError("a comparison needs at least one task, memory and seed")
-        self.folder = folder
-        self.configs = {_name(config): config for config in configs}
-        if len(self.configs) < len(configs):
+        named = {_name(config): config for config in configs}
+        if len(named) < len(configs):
             raise ValueError("a comparison cannot have a task, memory, prior and seed twice")
-        for name in self.configs:
-            self._check_fits(name)
+        super().__init__(folder, named)
         self.tasks: dict[str, Task] = {}
         """The tasks, over held-out data."""
         # What is impossible is said before anything starts; a seed makes no difference to that.
         for config in {(c.task, _contestant(c)): c for c in configs}.values():
             self.tasks[config.task] = build_experiment(config).test_task
 
-    def _check_fits(self, name: str) -> None:
-        folder, config = self.folder / name, self.configs[name]
-        elsewhere = "choose another output folder"
-        if not (folder / "config.json").is_file():
-            if folder.is_file() or any(path.is_file() for path in folder.rglob("*")):
-                raise RunError(f"{folder} holds something that is no run: {elsewhere}")
-            return
-        try:
-            there, wanted = (flat(asdict(c)) for c in (read_config(folder / "config.json"), config))
-        except ValueError as error:
-            raise RunError(str(error)) from error
-        for setting in [*there, *wanted]:
-            had, asked = (values.get(setting, "its default") for values in (there, wanted))
-            if had != asked and setting not in MAY_CHANGE:
-                raise RunError(
-                    f"{setting}: got {asked!r}, must be {had!r} as in {folder}; or {elsewhere}"
-                )
-        taken = self.steps_taken(name)
-        if taken > config.num_steps:
-            raise RunError(
-                f"num_steps: got {config.num_steps}, must be at least {taken} as in {folder}; or "
-                f"{elsewhere}"
-            )
-
-    def steps_taken(self, name: str) -> int:
-        """The steps of a run that its summary or its newest checkpoint tells of."""
-        summary = self._summary(name)
-        return max(saved_step_in(self.folder / name) or 0, summary["num_steps"] if summary else 0)
-
-    def _summary(self, name: str) -> Row | None:
-        return _read_summary(self.folder / name)
-
-    def _final(self, name: str) -> Row | None:
-        """The summary of a run that has as many steps as asked for; None of any other."""
-        summary = self._summary(name)
-        if summary is None or summary["num_steps"] < self.configs[name].num_steps:
-            return None
-        return summary
-
-    def finished(self, name: str) -> bool:
-        """Whether a run has its summary, with as many steps as asked for."""
-        return self._final(name) is not None
-
-    def train(
-        self,
-        jobs: int = 1,
-        progress: Progress = lambda name, event, row: None,
-        on_signal: Callable[[], None] = lambda: None,
-        modules: Sequence[str] = (),
-    ) -> None:
-        """Train what is not finished, ``jobs`` runs at a time, each on one CPU thread.
-
-        The processes import the script that was started, as all of Python's do that are not forked:
-        what it does belongs under ``if __name__ == "__main__"``.
-
-        Args:
-            jobs: how many processes.
-            progress: is given a run's name, an event and what belongs to it: ``"begins"`` and
-                ``{"step": n}``; ``"is at"``, about once a minute, and its last row of metrics, or
-                nothing before the first; ``"finished"`` and its summary; ``"failed"`` and
-                ``{"reason": sentence}``.
-            on_signal: is called at once when a signal asks to stop.
-            modules: imported in each process, as they may register memories, tasks and the like.
-
-        Raises:
-            ValueError: jobs is less than one.
-            FailedRunsError: some runs failed; the others have been trained.
-            Stopped: on SIGINT or SIGTERM, when every run has saved its state.
-            KeyboardInterrupt: on a SIGINT after that, at once.
-        """
-        if jobs < 1:
-            raise ValueError(f"jobs: got {jobs}, must be a positive integer")
-        waiting = [name for name in self.configs if not self.finished(name)]
-        running: dict[Any, tuple[str, Any]] = {}  # by the end of the pipe that tells of it
-        reasons: dict[str, str] = {}
-        reported, told_to_stop, cut_short = time.monotonic(), False, False
-        with stop_signals(on_signal) as stop:
-            try:
-                while running or (waiting and not stop):
-                    while waiting and len(running) < jobs and not stop:
-                        name = waiting.pop(0)
-                        progress(name, "begins", {"step": self.steps_taken(name)})
-                        pipe, process = self._start(name, modules)
-                        running[pipe] = name, process
-                    if stop and not told_to_stop:
-                        # Not SIGINT, which a terminal has sent them too: two would end them at
-                        # once. A run in training saves; one before or after that has saved.
-                        for _, process in running.values():
-                            process.terminate()
-                        told_to_stop = True
-                    for pipe in connection.wait(list(running), POLL):
-                        name, process = running.pop(pipe)
-                        event, row = _outcome(cast(Any, pipe), process)
-                        if stop and event != "finished":
-                            cut_short = True
-                            continue
-                        if event == "failed":
-                            reasons[name] = row["reason"]
-                        progress(name, event, row)
-                    if time.monotonic() - reported > REPORT_EVERY and not stop:
-                        reported = time.monotonic()
-                        for name, _ in running.values():
-                            progress(name, "is at", self._last_row(name))
-            finally:  # nothing is left of them but for an exception
-                for _, process in running.values():
-                    process.kill()
-                    process.join()
-        if stop and (waiting or cut_short):
-            raise Stopped(stop[0])
-        if reasons:
-            raise FailedRunsError(reasons, len(self.configs))
-
-    def _start(self, name: str, modules: Sequence[str]) -> tuple[Any, Any]:
-        """A process that trains a run, and the end of a pipe on which it will tell how it went."""
-        ours, its = PROCESSES.Pipe(duplex=False)
-        arguments = (self.folder / name, self.configs[name], tuple(modules), its)
-        process = PROCESSES.Process(target=_train, args=arguments, name=name)
-        with _sigint_ignored():
-            process.start()
-        its.close()  # so that the pipe ends with the process
-        return ours, process
-
-    def _last_row(self, name: str) -> Row:
-        rows = self._metrics(name).rows
-        return rows[-1] if rows else {}
-
-    def _metrics(self, name: str) -> MetricsLog:
-        metrics = MetricsLog(self.folder / name / "metrics.jsonl")
-        metrics.read()
-        return metrics
-
     def results(self) -> list[Result]:
         """One for each task and contestant that has a finished run, in the order of the runs."""
         groups: dict[tuple[str, str], list[Row]] = {}
         for name, config in self.configs.items():
-            summary = self._final(name)
+            summary = self.final(name)
             if summary is not None:
                 groups.setdefault((config.task, _contestant(config)), []).append(summary)
         return [
-            over_seeds(
-                summaries, published_results(self.tasks[task], summaries[0]["data"]).get(name)
-            )
+            over_seeds(summaries, self._published(task, summaries[0]["data"]).get(name))
             for (task, name), summaries in groups.items()
         ]
+
+    def _published(self, task: str, data: str) -> dict[str, Published]:
+        return published_results(task, self.tasks[task].published_as, data)
 
     def write(self) -> list[Path]:
         """Write the tables and the figures of what is finished; their paths."""
@@ -297,10 +112,10 @@ class Comparison:
         bounds = set()
         oracle_kl = []
         for run, config in self.configs.items():
-            summary = self._final(run) if config.task == name else None
+            summary = self.final(run) if config.task == name else None
             if summary is not None:
                 label = _contestant(config)
-                curves.setdefault(label, []).append(self._metrics(run).split("test"))
+                curves.setdefault(label, []).append(self.metrics(run).split("test"))
                 if config.prior == "mixture":
                     bounds.add(label)
                 if summary["oracle_kl_per_frame"] is not None:
@@ -308,7 +123,7 @@ class Comparison:
                 predictable, data = summary["predictable_by_frame"], config.data
         if 0 < len(bounds) < len(curves):
             oracle_kl = []  # of new frames that cost a KL here and a bound there, no mean is any
-        published = published_results(self.tasks[name], data)
+        published = self._published(name, data)
         return plotting.memories_compared(
             curves,
             torch.tensor(predictable),  # the same for all, as they are judged on the same sequences
@@ -324,104 +139,3 @@ def _contestant(config: Config) -> str:
 
 def _name(config: Config) -> str:
     return f"{config.task}-{_contestant(config)}-{config.seed}"
-
-
-def _read_summary(folder: Path) -> Row | None:
-    """The summary of a run; None where there is none, or a damaged one."""
-    try:
-        summary = json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError):
-        return None
-    needed = {"oracle_kl_per_frame", "predictable_by_frame", *FACTS, *METRICS, *REFERENCES}
-    known = isinstance(summary, dict) and needed <= summary.keys()
-    return summary if known else None
-
-
-@contextmanager
-def _sigint_ignored() -> Iterator[None]:
-    """A process begun within it ignores SIGINT: a Ctrl-C while it still imports would print a
-    traceback of that.  In training it heeds the signal again, see :meth:`Run.train`."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _outcome(pipe: Any, process: Any) -> tuple[str, Row]:
-    """The event that ended a run: as its process told, or that it ended without a word."""
-    try:
-        outcome = cast(tuple[str, Row], pipe.recv())
-    except (EOFError, OSError):
-        outcome = None
-    pipe.close()
-    process.join()
-    if outcome is not None:
-        return outcome
-    if process.exitcode < 0:
-        how = f"by signal {-process.exitcode}, perhaps for want of memory"
-    else:
-        how = f"with exit code {process.exitcode}"
-    return "failed", {"reason": f"its process was ended {how}"}
-
-
-def _train(folder: Path, config: Config, modules: Sequence[str], pipe: Any) -> None:
-    """Train one run in a process of its own, and say on the pipe how it went."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork would have the comparison's own
-    torch.set_num_threads(1)  # since there are other processes
-    event, row = "failed", {}
-    try:
-        for module in modules:
-            importlib.import_module(module)
-        event, row = "finished", _trained(folder, config)
-    except (Interrupted, KeyboardInterrupt) as error:
-        row = {"reason": str(error) or "interrupted"}
-    except KNOWN_FAILURES as error:
-        row = {"reason": str(error)}
-    except Exception as error:  # a mistake, perhaps in a memory of the user's own: it is shown
-        traceback.print_exc()
-        row = {"reason": f"{type(error).__name__}: {error}".splitlines()[0]}
-    with suppress(OSError):  # a comparison that was killed does not listen
-        pipe.send((event, row))
-
-
-KNOWN_FAILURES = (
-    ValueError,
-    ImportError,
-    MissingDataError,
-    RunError,
-    CheckpointError,
-    NonFiniteLossError,
-    CannotCompileError,
-    OSError,
-)
-"""Failures that are told in a sentence, without a traceback."""
-
-
-def _trained(folder: Path, config: Config) -> Row:
-    """Train a run, or go on training it; its summary."""
-    if _read_summary(folder) is None:
-        (folder / "summary.json").unlink(missing_ok=True)  # damaged, it cannot be written anew
-    if (folder / "config.json").is_file():
-        run = Run.resume(folder, **{name: getattr(config, name) for name in MAY_CHANGE})
-    else:
-        for begun in ("checkpoints", "figures"):  # left by one that was killed before its config
-            with suppress(OSError):
-                (folder / begun).rmdir()
-        run = Run.start(folder, config)
-    parent = parent_process()
-
-    def follow(row: Row) -> None:
-        if parent is not None and not parent.is_alive():
-            os.kill(os.getpid(), signal.SIGTERM)  # the comparison was killed: save and stop, too
-
-    begun_at, begun_when = run.step, time.monotonic()
-    run.train(follow)
-    seconds = time.monotonic() - begun_when
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the seconds to the end are worth waiting for
-    draw_figures(run)
-    return run.write_summary(seconds, run.step - begun_at)  # last: it says that all is there

@@ -178,8 +178,9 @@ class Config:
     )
     curriculum: str = setting(
         "none",
-        help="Smaller sizes of the task first: each for its share of the first half of the steps, "
-        "or until its recall costs half of what new frames do.",
+        help="Smaller sizes of the task first: each for its share of the first half of the steps "
+        "(another course where a resumed run is given another --num-steps), or until its recall "
+        "costs half of what new frames do.",
         choices=("none", *ADVANCES),
     )
     likelihood: str = setting(
@@ -305,6 +306,10 @@ class Config:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.warmup >= self.num_steps:
+            raise ValueError(
+                f"warmup: got {self.warmup}, must be less than num_steps={self.num_steps}"
+            )
         if self.likelihood == "bernoulli" and self.binarise == "none":
             raise ValueError(
                 "binarise: got 'none', must be another for likelihood='bernoulli', which explains "

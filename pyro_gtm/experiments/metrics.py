@@ -21,7 +21,15 @@ from pyro_gtm.infer.generation import continue_frames
 from pyro_gtm.infer.importance import importance_weighted_bound
 from pyro_gtm.tasks import ImageTask, NewFrameKL, Sequences, Task
 
-__all__ = ["PARTICLES", "assess", "generate", "kl_name", "new_frame_kl", "recall_gap"]
+__all__ = [
+    "LEAST_LOG_WEIGHT",
+    "PARTICLES",
+    "assess",
+    "generate",
+    "kl_name",
+    "new_frame_kl",
+    "recall_gap",
+]
 
 PARTICLES = 10
 """K of the negative IWAE bound by default."""

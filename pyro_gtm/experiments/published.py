@@ -8,10 +8,9 @@ curves cannot be told apart (parity recall), all memories have the same value.
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import NamedTuple
-
-from pyro_gtm.tasks import Task
 
 __all__ = ["Published", "published_results"]
 
@@ -40,23 +39,24 @@ class Published(NamedTuple):
     """In nats; None where it cannot be compared with any other."""
 
 
-def published_results(task: Task, data: str) -> dict[str, Published]:
-    """Results that the paper plots for this very task on such data, by memory; empty without any.
+def published_results(task: str, size: Mapping[str, int] | None, data: str) -> dict[str, Published]:
+    """Results that the paper plots for a task of a size on such data, by memory; empty without any.
 
     Args:
-        task: at its size.
+        task: its name.
+        size: columns of the table and their values, as :attr:`~pyro_gtm.tasks.Task.published_as`
+            says; None for a size that the paper does not have.
         data: the name of the source it is made of.
     """
-    setting = task.published_as
-    if setting is None or data not in MEASURED_ON.get(task.name, ("digits", "mnist")):
+    if size is None or data not in MEASURED_ON.get(task, ("digits", "mnist")):
         return {}
     results: dict[str, Published] = {}
     text = (files("pyro_gtm.experiments") / "published.csv").read_text()
     for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#")):
-        fits = all(row[column] == str(value) for column, value in setting.items())
-        if row["task"] != task.name or not fits:
+        fits = all(row[column] == str(value) for column, value in size.items())
+        if row["task"] != task or not fits:
             continue
-        bound = None if task.name in DENSITIES else float(row["negative_elbo_per_frame"])
+        bound = None if task in DENSITIES else float(row["negative_elbo_per_frame"])
         for memory in MEMORIES if row["memory"] == ALL else (row["memory"],):
             results[memory] = Published(int(row["updates"]), float(row["last_frame_kl"]), bound)
     return results

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.experiment import Experiment, eval_mode
-from pyro_gtm.experiments.metrics import generate, kl_name, new_frame_kl
+from pyro_gtm.experiments.metrics import LEAST_LOG_WEIGHT, generate, kl_name, new_frame_kl
 from pyro_gtm.experiments.run import Run
 from pyro_gtm.handlers import record_memory
 from pyro_gtm.infer.addressing import addresses
@@ -89,6 +89,7 @@ def draw_evaluation(experiment: Experiment, batch: Sequences) -> dict[str, Figur
             found.log_responsibilities.exp(),
             batch.predictable,
             batch.repeats,
+            rest="new or a prototype" if experiment.config.prototypes else "new",
         )
     if any(name.startswith("logits_") for name in tape):
         # What is recalled is in another slot in each sequence.
@@ -170,8 +171,9 @@ def summary_table(summary: dict[str, Any]) -> str:
             _beside_oracle(summary, "last_frame_kl", "last_frame_oracle_kl", "nats"),
         ),
     ]
-    if is_mixture:
-        rows.append(("log w of the right slot", _nats(summary["right_slot_log_weight"], "nats")))
+    if is_mixture and (log_weight := summary["right_slot_log_weight"]) is not None:
+        least = " (the least that is told: in no slot)" * (log_weight <= LEAST_LOG_WEIGHT)
+        rows.append(("log w of the right slot", _nats(log_weight, "nats") + least))
     rows += [
         ("recall accuracy", _recall_accuracy(summary)),
         ("parameters", f"{summary['parameters']:,}"),

@@ -152,7 +152,8 @@ class use_memory(Messenger):
         if self._shares is None:
             raise RuntimeError(
                 f"gtm.recall: {type(self.memory).__name__} does not tell what its reads are made "
-                "of; a memory with recall_length > 0 is needed"
+                "of; a memory that does is needed (recall_length > 0; NTM, LRU and DNC memory: "
+                "recall=True)"
             )
         return self._components.recalled(self._shares)
 

@@ -570,7 +570,7 @@ class _WriteMeans:
 
 NO_SHARES = (
     "LatentProcess: the memory in use does not tell what its reads are made of, and the mixture "
-    "prior needs one that does (recall_length > 0)"
+    "prior needs one that does (recall_length > 0; NTM, LRU and DNC memory: recall=True)"
 )
 
 

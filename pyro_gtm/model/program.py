@@ -140,6 +140,11 @@ class GenerativeTemporalModel(nn.Module):
         check_choice(OWNER, "prior", prior, get_args(Prior))
         check_choice(OWNER, "layout", layout, get_args(Layout))
         check_not_negative(OWNER, prototypes=prototypes)
+        if prior == "mixture" and recall_heads == 0:
+            raise ValueError(
+                f"{OWNER}: recall_heads=0 given, for prior='mixture' the number of the memory's "
+                "heads is needed, memory.read_shape[0]"
+            )
         if prior == "mixture":
             check_positive(OWNER, recall_heads=recall_heads)
         elif prototypes:

@@ -146,8 +146,8 @@ def test_memory_has_a_slot_for_every_frame_unless_told():
             "append_hidden: got 'maybe', must be true or false",
         ),
         ({"latent_dim": 10**12}, r"got latent_dim=10{12}, .* can be built here"),
-        ({"hidden_dim": 10**12}, r"got 10{12} and 8, must .* machine can hold"),
-        ({"hidden_dim": 10**23}, r"got 10{23} and 8, must .* machine can hold"),
+        ({"hidden_dim": 10**12}, r"got 10{12}, 8 and 0, must .* machine can hold"),
+        ({"hidden_dim": 10**23}, r"got 10{23}, 8 and 0, must .* machine can hold"),
         (
             {"memory_options": {"hidden_dim": 10**12}},
             r"memory_options: got .*hidden_dim=10{12}, .* can be built here",

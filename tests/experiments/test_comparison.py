@@ -22,8 +22,8 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from pyro_gtm.experiments import comparison as comparison_module
-from pyro_gtm.experiments.comparison import Comparison, FailedRunsError, Stopped
+from pyro_gtm.experiments import plotting, run_set
+from pyro_gtm.experiments.comparison import Comparison
 from pyro_gtm.experiments.comparison_table import (
     FACTS,
     METRICS,
@@ -35,6 +35,7 @@ from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.published import Published
 from pyro_gtm.experiments.run import Run, RunError
+from pyro_gtm.experiments.run_set import FailedRunsError, Stopped
 from pyro_gtm.memory.registry import MEMORIES
 
 pytestmark = [
@@ -48,9 +49,9 @@ draw = Experiment.draw
 
 
 def make_quick(monkeypatch):
-    monkeypatch.setattr(comparison_module, "PROCESSES", multiprocessing.get_context("fork"))
-    monkeypatch.setattr(comparison_module, "POLL", 0.02)
-    monkeypatch.setattr(comparison_module, "draw_figures", lambda run: [])
+    monkeypatch.setattr(run_set, "PROCESSES", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(run_set, "POLL", 0.02)
+    monkeypatch.setattr(run_set, "draw_figures", lambda run: [])
     monkeypatch.setattr("pyro_gtm.internals.files.os.fsync", lambda descriptor: None)
 
 
@@ -199,7 +200,7 @@ def test_a_memory_with_either_prior_is_in_one_table_which_says_what_its_kl_is(
     assert "≤" not in markdown_report([gaussian])
     drawn = []
     monkeypatch.setattr(
-        comparison_module.plotting,
+        plotting,
         "memories_compared",
         lambda curves, *_, **more: drawn.append((set(curves), more)) or Figure(),
     )
@@ -257,7 +258,7 @@ def test_a_begun_run_goes_on_exactly(stopped_after, trained, tmp_path):
     if stopped_after:
         try:
             run.train(stop)
-        except comparison_module.Interrupted as stopped:
+        except run_set.Interrupted as stopped:
             assert stopped.step == stopped_after
     begun = []
     Comparison(tmp_path, [tiny()]).train(progress=lambda *event: begun.append(event))
@@ -479,7 +480,7 @@ def test_no_more_runs_at_a_time_than_jobs(tmp_path):
 
 def test_where_the_runs_are_is_reported(tmp_path, monkeypatch):
     """The run waits in its sixth step until a report with a row has come."""
-    monkeypatch.setattr(comparison_module, "REPORT_EVERY", 0.0)
+    monkeypatch.setattr(run_set, "REPORT_EVERY", 0.0)
     reported, drawn, rows = multiprocessing.get_context("fork").Event(), [], []
 
     def waiting(self):
@@ -507,7 +508,7 @@ LONG = 100_000
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_it_has_saved_and_begins_no_other(number, tmp_path, monkeypatch):
     """The signal reaches the comparison alone, which passes it on."""
-    monkeypatch.setattr(comparison_module, "REPORT_EVERY", 0.0)
+    monkeypatch.setattr(run_set, "REPORT_EVERY", 0.0)
     told, answers, sent = Told(), [], []
 
     def stop(name, event, row):
@@ -534,7 +535,7 @@ def test_stopped_it_has_saved_and_begins_no_other(number, tmp_path, monkeypatch)
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison_module, "REPORT_EVERY", 0.0)
+    monkeypatch.setattr(run_set, "REPORT_EVERY", 0.0)
 
     def stop(name, event, row):
         if event == "is at" and row:

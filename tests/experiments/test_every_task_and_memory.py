@@ -63,4 +63,5 @@ def test_a_run_from_its_first_step_to_its_figures(task, memory_name, tmp_path):
     if hasattr(run.experiment.memory, "slots"):
         expected.add("attention")
     assert figures == expected
-    assert not published_results(run.experiment.test_task, config.data), "the paper is not tiny"
+    task = run.experiment.test_task
+    assert not published_results(task.name, task.published_as, config.data), "it is not tiny"

@@ -24,17 +24,18 @@ from pyro_gtm.experiments.cli.options import (
     refusing_bad_input,
     setting_options,
 )
-from pyro_gtm.experiments.comparison import Comparison, FailedRunsError, Stopped
+from pyro_gtm.experiments.comparison import Comparison
 from pyro_gtm.experiments.comparison_table import markdown_report
 from pyro_gtm.experiments.config import SETTINGS, Config, make_config
 from pyro_gtm.experiments.data import SOURCES, load_data, usable_sources
 from pyro_gtm.experiments.metrics import kl_name
+from pyro_gtm.experiments.run_set import FailedRunsError, Stopped
 from pyro_gtm.memory import memory_names
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.tasks import Task, task_class, task_names
 from pyro_gtm.tasks.base import TASKS
 
-__all__ = ["compare"]
+__all__ = ["compare", "say_that_it_stops", "tell"]
 
 ALL = "all"
 """Stands for every task there is."""
@@ -139,8 +140,8 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
     waiting = sum(not comparison.finished(name) for name in comparison.configs)
     click.echo(f"{_runs(len(configs))}, {waiting} of them to be trained, in {output}")
     try:
-        tell = functools.partial(_tell, comparison.configs)
-        comparison.train(flags["jobs"], tell, _say_that_it_stops, ctx.meta[MODULES])
+        follow = functools.partial(tell, comparison.configs)
+        comparison.train(flags["jobs"], follow, say_that_it_stops, ctx.meta[MODULES])
     except FailedRunsError as error:
         failed = error
     with refusing_bad_input():
@@ -219,13 +220,13 @@ def _runs(count: int) -> str:
     return f"{count} run{'s' if count > 1 else ''}"
 
 
-def _say_that_it_stops() -> None:
+def say_that_it_stops() -> None:
     """Answer Ctrl-C; called from a signal handler, perhaps while a line is being written."""
     with suppress(RuntimeError):  # Python refuses to write within a write
         click.echo("Stopping after these steps; press Ctrl-C again to stop at once.", err=True)
 
 
-def _tell(configs: Mapping[str, Config], name: str, event: str, row: dict[str, Any]) -> None:
+def tell(configs: Mapping[str, Config], name: str, event: str, row: dict[str, Any]) -> None:
     """A line for what happens to a run of a comparison, of which there are these."""
     config = configs[name]
     if event == "begins":

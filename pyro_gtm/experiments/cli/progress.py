@@ -46,7 +46,8 @@ class ProgressDisplay:
         negative_elbo = row["negative_elbo_per_frame"]
         if row["split"] == "train":
             self.shown["negative ELBO"] = f"{negative_elbo:.1f}"
-            self._say(row["step"], f"negative ELBO {negative_elbo:7.2f}  (training)")
+            size = f", {row['frames']} frames" if "frames" in row else ""  # of a curriculum
+            self._say(row["step"], f"negative ELBO {negative_elbo:7.2f}  (training{size})")
         else:
             recall = "none" if row["recall_kl"] is None else f"{row['recall_kl']:.2f}"
             last = f"{row['last_frame_kl']:.2f}"

@@ -143,8 +143,10 @@ def _announce(run: Run) -> None:
             "random numbers than it would have had."
         )
     click.echo(
-        f"{config.task}, {config.memory} memory, {run.experiment.num_parameters:,} parameters, "
-        f"on {device}; run folder {run.folder}"
+        f"{config.task}, {config.memory} memory, {config.prior} prior"
+        f"{f' with {config.prototypes:,} prototypes' if config.prototypes else ''}, posterior "
+        f"{config.posterior}, writes {config.writes}, {run.experiment.num_parameters:,} "
+        f"parameters, on {device}; run folder {run.folder}"
     )
     if run.init_record is not None and run.step == 0:
         _tell_of_weights(run.init_record)

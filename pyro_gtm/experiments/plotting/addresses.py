@@ -32,7 +32,11 @@ GAP = 1
 
 
 def addresses_over_time(
-    weights: ArrayLike, responsibilities: ArrayLike, predictable: ArrayLike, repeats: ArrayLike
+    weights: ArrayLike,
+    responsibilities: ArrayLike,
+    predictable: ArrayLike,
+    repeats: ArrayLike,
+    rest: str = "new",
 ) -> Figure:
     """Weights of a mixture prior over what was written before, and who turned out responsible.
 
@@ -49,6 +53,7 @@ def addresses_over_time(
         predictable: the recall phase, ``(T, B)`` of bool.
         repeats: the earlier step whose frame is shown again, -1 for a new one: ``(T, B)`` of
             integers.
+        rest: what the last column is called.
 
     Raises:
         ValueError: a shape does not fit, or a step that is not earlier.
@@ -78,7 +83,7 @@ def addresses_over_time(
         for column, (name, values) in enumerate(shown.items()):
             axes = figure.add_subplot(grid[0, column])
             maps.append(axes)
-            _map(axes, values[:, 0], as_share(recalled[:, 0]), same[:, 0])
+            _map(axes, values[:, 0], as_share(recalled[:, 0]), same[:, 0], rest)
             axes.set_title(name, pad=22)
             below = figure.add_subplot(grid[1, column], sharex=axes)
             mean = (values * right).sum(2).mean(1)  # (T,)
@@ -105,7 +110,7 @@ def addresses_over_time(
     return figure
 
 
-def _map(axes: Axes, values: Array, share: Array, same: Array) -> None:
+def _map(axes: Axes, values: Array, share: Array, same: Array, rest: str) -> None:
     """Shares ``(T, T + 1)`` of the first sequence, the writes upwards, something new above them."""
     num_frames = len(values)
     gap = np.full((num_frames, GAP), np.nan)
@@ -126,7 +131,7 @@ def _map(axes: Axes, values: Array, share: Array, same: Array) -> None:
     axes.set_ylim(-0.5, new + 0.5)
     step = 1 if num_frames <= 6 else 5 if num_frames <= 30 else 10
     ticks = [*range(0, num_frames, step)]
-    axes.set_yticks([*ticks, new], [*map(str, ticks), "new"])
+    axes.set_yticks([*ticks, new], [*map(str, ticks), rest])
     axes.tick_params(**TICKS)
 
 

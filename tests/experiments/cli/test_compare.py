@@ -12,10 +12,10 @@ import time
 
 import pytest
 
-from pyro_gtm.experiments import comparison
+from pyro_gtm.experiments import run_set
 from pyro_gtm.experiments.cli import comparing
-from pyro_gtm.experiments.comparison import Stopped
 from pyro_gtm.experiments.config import make_config, read_config
+from pyro_gtm.experiments.run_set import Stopped
 from pyro_gtm.tasks import task_names
 
 may_fork = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -25,9 +25,9 @@ COMPARE = "compare --preset debug --list-length 2 --recall-length 1 -n 2 --devic
 @pytest.fixture
 def forked(monkeypatch):
     """Processes take along what a test has patched, and import nothing."""
-    monkeypatch.setattr(comparison, "PROCESSES", multiprocessing.get_context("fork"))
-    monkeypatch.setattr(comparison, "POLL", 0.02)
-    monkeypatch.setattr(comparison, "draw_figures", lambda run: [])
+    monkeypatch.setattr(run_set, "PROCESSES", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(run_set, "POLL", 0.02)
+    monkeypatch.setattr(run_set, "draw_figures", lambda run: [])
 
 
 @may_fork
@@ -237,8 +237,8 @@ def test_it_says_where_the_runs_are(capsys):
         ("is at", row | {"recall_kl": 2.345}),
         ("finished", row | {"recall_kl": None}),
     ]:
-        comparing._tell(configs, "run", event, content)
-    comparing._tell(configs, "run+mixture", "is at", row | {"recall_kl": 2.345})
+        comparing.tell(configs, "run", event, content)
+    comparing.tell(configs, "run+mixture", "is at", row | {"recall_kl": 2.345})
     assert capsys.readouterr().out.splitlines() == [
         "run begins, to step 2,500",
         "run goes on from step 1,200, to step 2,500",
@@ -262,7 +262,7 @@ def test_stopped_it_is_one_sentence(stop, code, sentence, command_line, monkeypa
     def train(self, jobs, *callbacks):
         raise stop
 
-    monkeypatch.setattr(comparison.Comparison, "train", train)
+    monkeypatch.setattr(run_set.RunSet, "train", train)
     result = command_line(f"{COMPARE} --memory vrnn")
     assert result.exit_code == code
     assert result.output.splitlines()[-1].startswith(sentence)

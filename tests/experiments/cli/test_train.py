@@ -70,7 +70,7 @@ def test_options_reach_the_configuration(folder, command_line, monkeypatch):
     before = torch.get_float32_matmul_precision()
     try:
         command_line.succeeds(
-            "train --preset debug --memory introspective --task perfect_recall -n 1 -b 3 -lr 0.01 "
+            "train --preset debug --memory introspective --task perfect_recall -n 3 -b 3 -lr 0.01 "
             "--list-length 5 --recall-length 1 --memory-option slots=4 "
             "--memory-option append_hidden=true --elbo mean-field --kl-annealing 2 --network mlp "
             "--likelihood gaussian --writes latent+frame --decoder-input latent --posterior direct "
@@ -83,7 +83,7 @@ def test_options_reach_the_configuration(folder, command_line, monkeypatch):
         torch.set_float32_matmul_precision(before)
     assert read_config(folder / "run" / "config.json") == make_config(
         "debug",
-        num_steps=1,
+        num_steps=3,
         batch_size=3,
         learning_rate=0.01,
         task_options={"list_length": 5, "recall_length": 1},

@@ -1,0 +1,181 @@
+"""``pyro-gtm reproduce``: the page of results, or a row of it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from pyro_gtm.experiments.cli.comparing import say_that_it_stops, tell
+from pyro_gtm.experiments.cli.options import (
+    COMMAND,
+    NamedPath,
+    device_option,
+    refusing_bad_input,
+)
+from pyro_gtm.experiments.config import Config
+from pyro_gtm.experiments.data import load_data
+from pyro_gtm.experiments.metrics_log import Row
+from pyro_gtm.experiments.reproduction.manifest import BUDGETS, ReproducedRow, select
+from pyro_gtm.experiments.reproduction.page import draw_experiments, fill
+from pyro_gtm.experiments.reproduction.records import (
+    keep_figures,
+    outcomes,
+    write_record,
+    write_table,
+)
+from pyro_gtm.experiments.run_set import FailedRunsError, RunSet, Stopped
+from pyro_gtm.internals.files import write_atomically
+
+__all__ = ["reproduce"]
+
+PAGES = ("README.md", "docs/results.md", "docs/learning.md")
+"""Beside the folder of results, those whose tables are made anew."""
+
+
+@click.command(context_settings=COMMAND)
+@click.option(
+    "--budget",
+    type=click.Choice(list(BUDGETS)),
+    default="minutes",
+    help="Updates and data: 1,000 on digits that come with the package; 5,000 or 50,000 on those "
+    "of the paper.",
+)
+@click.option(
+    "--row",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="A row, or those that match, such as 'mnist_map-*'; repeatable. [default: all]",
+)
+@click.option("--list", "list_only", is_flag=True, help="Show the rows and how far they are.")
+@click.option(
+    "--write", "write_only", is_flag=True, help="Train nothing; write what is finished already."
+)
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Runs at a time.")
+@device_option
+@click.option("--mnist", type=NamedPath(file_okay=False), help="Folder of MNIST.")
+@click.option("--omniglot", type=NamedPath(file_okay=False), help="Folder of Omniglot.")
+@click.option("--download", is_flag=True, help="Fetch what these lack; needs pooch.")
+@click.option(
+    "-o",
+    "--output",
+    type=NamedPath(path_type=Path, file_okay=False),
+    default=Path("runs/reproduce"),
+    help="Folder of the runs; given again, finished ones are kept and begun ones go on.",
+)
+@click.option(
+    "--results",
+    type=NamedPath(path_type=Path, file_okay=False),
+    default=Path("results"),
+    help="Folder of the records, tables and figures. Pages beside it, README.md and docs/, get "
+    "their tables from them.",
+)
+def reproduce(
+    budget: str,
+    patterns: tuple[str, ...],
+    list_only: bool,
+    write_only: bool,
+    jobs: int,
+    device: str,
+    mnist: str | None,
+    omniglot: str | None,
+    download: bool,
+    output: Path,
+    results: Path,
+) -> None:
+    """Train what the page of results is made of, or some rows of it, and write the page.
+
+    Stopped at any moment, with Ctrl-C, the same command goes on.
+    """
+    given = {"mnist": mnist, "omniglot": omniglot}
+    folders = {name: folder for name, folder in given.items() if folder is not None}
+    with refusing_bad_input():
+        chosen = select(budget, patterns)
+        if list_only:
+            _list(chosen, results)
+            return
+        if write_only:
+            _write(results, budget)
+            return
+        rows: dict[str, tuple[ReproducedRow, int]] = {
+            row.run_name(seed): (row, seed) for row in chosen for seed in row.seeds
+        }
+        configs = {name: row.config(seed, folders, device) for name, (row, seed) in rows.items()}
+        _check_data(configs, download)
+        runs = RunSet(output / budget, configs)
+        output.mkdir(parents=True, exist_ok=True)
+
+    def follow(name: str, event: str, told: Row) -> None:
+        tell(configs, name, event, told)
+        if event == "finished":
+            _keep(runs, name, *rows[name], results)
+
+    for name in configs:
+        if runs.finished(name):
+            _keep(runs, name, *rows[name], results)
+    waiting = sum(not runs.finished(name) for name in configs)
+    click.echo(
+        f"{len(chosen)} row{'s' * (len(chosen) > 1)}, {len(configs)} run"
+        f"{'s' * (len(configs) > 1)}, {waiting} of them to be trained, in {runs.folder}"
+    )
+    failed = None
+    try:
+        runs.train(jobs, follow, say_that_it_stops)
+    except Stopped as stopped:
+        _write(results, budget)
+        click.echo("Stopped; begun runs are saved. The same command continues.")
+        raise SystemExit(128 + stopped.signal) from None
+    except KeyboardInterrupt:
+        click.echo("Stopped at once; runs are as saved last. The same command continues.")
+        raise SystemExit(128 + signal.SIGINT) from None
+    except FailedRunsError as error:
+        failed = error
+    _write(results, budget)
+    if failed is not None:
+        raise click.ClickException(str(failed)) from failed
+
+
+def _check_data(configs: Mapping[str, Config], download: bool) -> None:
+    """Load each source once, so that what is missing is said before anything starts."""
+    for config in {config.data: config for config in configs.values()}.values():
+        fetched = download and config.data_dir is not None
+        load_data(config.data, config.data_dir, download=fetched, binarise=config.binarise)
+
+
+def _keep(runs: RunSet, name: str, row: ReproducedRow, seed: int, results: Path) -> None:
+    """Write the record of a finished run, and the figures of a row's first."""
+    summary = runs.final(name)
+    if summary is None:  # it cannot be read, and will be made again
+        return
+    config = runs.configs[name]
+    write_record(results, row, config, summary, runs.metrics(name).split("test"))
+    if seed == row.seeds[0]:
+        keep_figures(results, row, runs.folder / name)
+
+
+def _list(chosen: list[ReproducedRow], results: Path) -> None:
+    done = {o.row: len(o.records) for o in outcomes(results, chosen[0].budget)}
+    width = max(len(row.name) for row in chosen)
+    for row in chosen:
+        click.echo(f"{row.name:<{width}}  {done.get(row, 0)} of {len(row.seeds)} seeds recorded")
+
+
+def _write(results: Path, budget: str) -> None:
+    """Make the table and the figures of a budget, and the pages that show them."""
+    if not outcomes(results, budget):
+        click.echo(f"No run of the budget {budget} is finished: nothing is written")
+        return
+    paths = [write_table(results, budget), *draw_experiments(results, budget)]
+    for page in (results.parent / name for name in PAGES):
+        if page.exists():
+            text = page.read_text()
+            filled = fill(text, results, page)
+            if filled != text:
+                write_atomically(page, filled.encode())
+                paths.append(page)
+    click.echo("Written:")
+    for path in paths:
+        click.echo(f"  {path}")

@@ -1,0 +1,334 @@
+"""Tables and figures of the results, put into pages between markers.
+
+A page says where a table belongs and which, and everything between the markers is made anew::
+
+    <!-- results: experiment hours mnist_map -->
+    ...
+    <!-- end of results -->
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyro_gtm.experiments import plotting
+from pyro_gtm.experiments.reproduction.manifest import (
+    BUDGETS,
+    EXPERIMENTS,
+    PUBLISHED_FIVE,
+    rows,
+)
+from pyro_gtm.experiments.reproduction.records import Outcome, made_with, outcomes, published_of
+
+__all__ = ["draw_experiments", "fill"]
+
+BLOCK = re.compile(
+    r"(?P<begin><!-- results: (?P<what>[a-z0-9_ ]+) -->\n).*?(?P<end><!-- end of results -->)",
+    re.DOTALL,
+)
+
+NONE = "–"
+
+ONE_NAT = 1.0
+
+
+def fill(text: str, results: Path, page: Path) -> str:
+    """A page whose blocks are made anew.
+
+    Args:
+        text: of the page.
+        results: the folder of the results.
+        page: where the page is, for its links.
+
+    Raises:
+        ValueError: a block of an unknown kind, budget or experiment.
+    """
+
+    def made_anew(block: re.Match[str]) -> str:
+        kind, *arguments = block["what"].split()
+        if kind not in BLOCKS or not arguments or arguments[0] not in BUDGETS:
+            raise ValueError(f"{page}: got the block {block['what']!r}, must be KIND BUDGET ...")
+        budget, *rest = arguments
+        if any(name not in EXPERIMENTS for name in rest):
+            raise ValueError(f"{page}: got {rest[0]!r}, must be one of {', '.join(EXPERIMENTS)}")
+        body = BLOCKS[kind](_Results(results, page, budget), *rest)
+        return f"{block['begin']}\n{body}\n\n{block['end']}"
+
+    return BLOCK.sub(made_anew, text)
+
+
+class _Results:
+    """The outcomes of a budget, for a page."""
+
+    def __init__(self, folder: Path, page: Path, budget: str) -> None:
+        self.folder, self.page, self.budget = folder, page, budget
+        self.all = outcomes(folder, budget)
+
+    def of(self, experiment: str) -> list[Outcome]:
+        return [outcome for outcome in self.all if outcome.row.experiment == experiment]
+
+    def one(self, experiment: str, contestant: str) -> Outcome | None:
+        return next((o for o in self.of(experiment) if o.row.contestant == contestant), None)
+
+    def image(self, name: str, words: str) -> list[str]:
+        """Markdown of a figure, if there is one."""
+        path = self.folder / "figures" / f"{self.budget}-{name}.png"
+        if not path.exists():
+            return []
+        up = len(self.page.resolve().parent.relative_to(self.folder.resolve().parent).parts)
+        return [f"![{words}]({'../' * up}{self.folder.name}/figures/{path.name})"]
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    cells = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return NONE if value is None else f"{value:,.{digits}f}"
+
+
+def _spread(value: float | None, spread: float | None, digits: int = 2, scale: float = 1) -> str:
+    if value is None:
+        return NONE
+    text = f"{value * scale:,.{digits}f}"
+    return text if spread is None else f"{text} ± {spread * scale:,.{digits}f}"
+
+
+def _accuracy(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return NONE
+    return _spread(outcome.result.recall_accuracy, outcome.result.recall_accuracy_spread, 1, 100)
+
+
+def _chance(outcome: Outcome) -> str:
+    chance = outcome.result.recall_accuracy_chance
+    return NONE if chance is None else f"{100 * chance:.1f}"
+
+
+def _experiment(results: _Results, name: str) -> str:
+    """The table of an experiment, a row a contestant, and its figures."""
+    found = results.of(name)
+    if not found:
+        return "*Not run yet.*"
+    lines = []
+    for outcome in found:
+        result, published = outcome.result, outcome.published
+        bound = "≤ " if result.prior == "mixture" else ""
+        lines.append(
+            [
+                outcome.row.contestant,
+                f"{_accuracy(outcome)} ({_chance(outcome)})",
+                bound + _spread(result.recall_kl, result.recall_kl_spread),
+                bound + _spread(result.last_frame_kl, result.last_frame_kl_spread),
+                _number(published and published.last_frame_kl),
+                _number(result.last_frame_oracle_kl),
+                bound + _number(result.new_frame_kl, 1),
+                _spread(result.negative_elbo_per_frame, result.negative_elbo_per_frame_spread, 1),
+                _number(published and published.negative_elbo_per_frame, 1),
+                _spread(
+                    result.negative_iwae_bound_per_frame,
+                    result.negative_iwae_bound_per_frame_spread,
+                    1,
+                ),
+                _number(outcome.minutes, 0),
+                str(result.seeds),
+            ]
+        )
+    head = (
+        "memory",
+        "recall accuracy, % (chance)",
+        "recall KL",
+        "last-frame KL",
+        "paper",
+        "oracle",
+        "new frame",
+        "negative ELBO",
+        "paper",
+        "negative IWAE bound",
+        "minutes",
+        "seeds",
+    )
+    left = [row.contestant for row in rows(results.budget) if row.experiment == name]
+    left = [contestant for contestant in left if results.one(name, contestant) is None]
+    parts = [_table(head, lines)]
+    steps, data = found[0].result.num_steps, found[0].result.data
+    said = f"*{steps:,} updates on {data}; held-out sequences, in nats (a frame)."
+    if best := _best_published(found[0]):
+        said += f" The paper's best: {best}."
+    if left:
+        said += f" Not run: {', '.join(left)}."
+    parts.append(f"{said}*")
+    parts.append(f"```bash\npyro-gtm reproduce --budget {results.budget} --row '{name}-*'\n```")
+    parts += results.image(name, f"{name}: KL of each frame, last-frame KL and negative ELBO")
+    parts += results.image(f"{name}-mixture", f"{name}: the same with mixture priors, a bound")
+    return "\n\n".join(parts)
+
+
+def _best_published(outcome: Outcome) -> str:
+    """The lowest that the paper plots for this experiment, in words."""
+    published = published_of(next(iter(outcome.records.values()))["summary"])
+    if not published:
+        return ""
+    memory, best = min(published.items(), key=lambda item: item[1].last_frame_kl)
+    alike = len({result.last_frame_kl for result in published.values()}) == 1
+    parts = [f"last-frame KL {best.last_frame_kl:g} ({'all alike' if alike else memory})"]
+    bounds = {m: p.negative_elbo_per_frame for m, p in published.items()}
+    known = {m: bound for m, bound in bounds.items() if bound is not None}
+    if known:
+        memory = min(known, key=lambda m: known[m])
+        of = "all alike" if len(set(known.values())) == 1 else memory
+        parts.append(f"negative ELBO {known[memory]:g} ({of})")
+    return ", ".join(parts) + f", after {best.updates:,} updates"
+
+
+def _pictures(results: _Results, name: str) -> str:
+    """What each memory generates, and what it attends to."""
+    parts = []
+    for outcome in results.of(name):
+        contestant = outcome.row.contestant
+        images = [
+            *results.image(f"{name}-{contestant}-samples", f"{name}: what {contestant} generates"),
+            *results.image(f"{name}-{contestant}-attention", f"{name}: where {contestant} reads"),
+        ]
+        if images:
+            parts += [f"**{contestant}**", *images]
+    return "\n\n".join(parts) or "*Not run yet.*"
+
+
+def _cells(results: _Results) -> str:
+    """Experiments by the paper's memories: our last-frame KL beside the paper's."""
+    lines, at_or_under, both = [], 0, 0
+    for name in EXPERIMENTS:
+        cells = [f"`{name}`"]
+        for memory in PUBLISHED_FIVE:
+            outcome = results.one(name, memory)
+            if outcome is None or outcome.published is None:
+                cells.append(NONE)
+                continue
+            ours, paper = outcome.result.last_frame_kl, outcome.published.last_frame_kl
+            reached = round(ours, 2) <= paper
+            both, at_or_under = both + 1, at_or_under + reached
+            mark = "**" if reached else ""
+            cells.append(f"{mark}{ours:.2f}{mark} / {paper:g}")
+        lines.append(cells)
+    steps = BUDGETS[results.budget].num_steps
+    return (
+        _table(["last-frame KL, ours / paper's", *PUBLISHED_FIVE], lines)
+        + f"\n\n*Bold: at or under the paper's, **{at_or_under} of {both}** cells, after "
+        f"{steps:,} updates where the paper has 350,000 to a million. –: not run.*"
+    )
+
+
+def _one_nat(results: _Results) -> str:
+    """Updates, and minutes, until the recall KL is below one nat."""
+    lines = []
+    for outcome in results.all:
+        reached = outcome.updates_to(ONE_NAT)
+        known = [updates for updates in reached if updates is not None]
+        minutes = outcome.minutes
+        lines.append(
+            [
+                f"`{outcome.row.experiment}`",
+                outcome.row.contestant,
+                ", ".join("not reached" if u is None else f"{u:,}" for u in reached),
+                NONE
+                if not known or minutes is None
+                else f"{minutes * sum(known) / len(known) / outcome.result.num_steps:.1f}",
+            ]
+        )
+    lines = [line for line in lines if line[2].replace("not reached", "").strip(", ")]
+    told = len(results.all) - len(lines)
+    return (
+        _table(["experiment", "memory", "updates, by seed", "minutes"], lines)
+        + "\n\n*The first evaluation from which on the recall KL is less than one nat above the "
+        f"oracle's; a mixture's is a bound. The other {told} rows did not get there.*"
+    )
+
+
+def _short(results: _Results) -> str:
+    """Accuracy of the best of the five and of the associative memory, a line an experiment."""
+    lines = []
+    for name in EXPERIMENTS:
+        ours = results.one(name, "associative+mixture")
+        if ours is None:
+            continue
+        five = [o for o in results.of(name) if o.row.contestant in PUBLISHED_FIVE]
+        best = max(five, key=lambda o: o.result.recall_accuracy or 0.0, default=None)
+        lines.append(
+            [
+                f"`{name}`",
+                f"{_chance(ours)} %",
+                NONE if best is None else f"{_accuracy(best)} % ({best.row.contestant})",
+                f"{_accuracy(results.one(name, 'associative'))} %".replace(f"{NONE} %", NONE),
+                f"**{_accuracy(ours)} %**",
+            ]
+        )
+    head = [
+        "experiment",
+        "a guess",
+        "best of the paper's five",
+        "associative memory",
+        "the same with the mixture prior",
+    ]
+    steps = BUDGETS[results.budget].num_steps
+    return f"{_table(head, lines)}\n\n*{steps:,} updates of 16 sequences. {_provenance(results)}*"
+
+
+def _provenance(results: _Results) -> str:
+    """Seeds, dates, commits and machines of all records, in a sentence."""
+    records = [record for outcome in results.all for record in outcome.records.values()]
+    if not records:
+        return "Not run yet."
+    said = {what: made_with(records, what) for what in ("machine", "date", "commit", "torch")}
+    return (
+        f"{len(records)} runs, one to three seeds a row; {', '.join(said['machine'])}; one thread "
+        f"each, beside other work; PyTorch {', '.join(said['torch'])}; "
+        f"{', '.join(said['date'])}; commit {', '.join(said['commit'])}."
+    )
+
+
+BLOCKS: dict[str, Callable[..., str]] = {
+    "experiment": _experiment,
+    "pictures": _pictures,
+    "cells": _cells,
+    "one_nat": _one_nat,
+    "short": _short,
+    "provenance": _provenance,
+}
+
+
+def draw_experiments(results: Path, budget: str) -> list[Path]:
+    """Draw the paper's three panels for each experiment of a budget, of its records: one for the
+    Gaussian priors and one for the mixtures, whose KL is another.  The paths."""
+    paths = []
+    found = outcomes(results, budget)
+    for name in dict.fromkeys(outcome.row.experiment for outcome in found):
+        here = [outcome for outcome in found if outcome.row.experiment == name]
+        for suffix, prior in (("", "gaussian"), ("-mixture", "mixture")):
+            those = [outcome for outcome in here if outcome.result.prior == prior]
+            if not those:
+                continue
+            path = results / "figures" / f"{budget}-{name}{suffix}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            plotting.save(_panels(those, prior), path)
+            paths.append(path)
+    return paths
+
+
+def _panels(found: Sequence[Outcome], prior: str) -> Any:
+    records = {o.row.contestant: list(o.records.values()) for o in found}
+    summaries = [record["summary"] for of_seed in records.values() for record in of_seed]
+    oracles = [s["oracle_kl_per_frame"] for s in summaries if s["oracle_kl_per_frame"] is not None]
+    return plotting.memories_compared(
+        {name: [record["evaluations"] for record in of_seed] for name, of_seed in records.items()},
+        torch.tensor(summaries[0]["predictable_by_frame"]),
+        oracle_kl=torch.tensor(oracles).mean(0) if oracles else None,
+        published={o.row.contestant: o.published._asdict() for o in found if o.published},
+        bounds=set(records) if prior == "mixture" else (),
+    )

@@ -1,0 +1,299 @@
+"""The page of results: from the manifest, by way of records, to tables that agree with them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from pyro_gtm.experiments import run_set
+from pyro_gtm.experiments.cli import main
+from pyro_gtm.experiments.reproduction import manifest
+from pyro_gtm.experiments.reproduction.manifest import BUDGETS, EXPERIMENTS, Budget, rows, select
+from pyro_gtm.experiments.reproduction.page import draw_experiments, fill
+from pyro_gtm.experiments.reproduction.records import (
+    keep_figures,
+    outcomes,
+    read_record,
+    write_record,
+    write_table,
+)
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results"
+MADE_OF_THEM = [ROOT / "README.md", ROOT / "docs" / "results.md"]
+FOLDERS = {"mnist": "digits there", "omniglot": "characters there"}
+
+
+def summary(recall_kl=0.5, **more):
+    return {
+        "memory": "dnc",
+        "prior": "gaussian",
+        "posterior": "residual",
+        "writes": "latent",
+        "task": "perfect_recall",
+        "data": "digits",
+        "seed": 0,
+        "num_steps": 1000,
+        "parameters": 1234567,
+        "device": "cpu",
+        "kl_per_frame": [20.0] * 10 + [recall_kl] * 5,
+        "predictable_by_frame": [0.0] * 10 + [1.0] * 5,
+        "oracle_kl_per_frame": [20.0] * 10 + [0.0] * 5,
+        "recall_kl": recall_kl,
+        "last_frame_kl": 0.25,
+        "negative_elbo_per_frame": 80.123456,
+        "negative_iwae_bound_per_frame": 79.0,
+        "recall_accuracy": 0.875,
+        "new_frame_kl": 20.0,
+        "recall_oracle_kl": 0.0,
+        "last_frame_oracle_kl": 0.0,
+        "recall_accuracy_chance": 0.1,
+        "classifier_accuracy": None,
+        "steps_per_second": 10.0,
+        "provenance": {
+            "commit": "abcdef0",
+            "date": "2026-01-02",
+            "machine": "a machine, 2 cores",
+            "torch": "2.13.0",
+        },
+        **more,
+    }
+
+
+def evaluation(step, recall_kl):
+    return {
+        "split": "test",
+        "step": step,
+        "recall_kl": recall_kl,
+        "last_frame_kl": recall_kl,
+        "negative_elbo_per_frame": 80.0,
+        "kl_per_frame": [20.0] * 10 + [recall_kl] * 5,
+        "reconstruction_per_frame": 60.0,
+    }
+
+
+COURSE = [evaluation(s, kl) for s, kl in ((250, 0.4), (500, 5.0), (750, 0.9), (1000, 0.5))]
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Three seeds of the DNC in perfect recall, and one of the associative memory's mixture."""
+    folder = tmp_path / "results"
+    dnc, mixture = select("minutes", ["perfect_recall_10-dnc", "perfect_recall_10-assoc*"])[::-1]
+    for seed in dnc.seeds:
+        write_record(folder, dnc, dnc.config(seed, {}), summary(0.5 + seed / 10), COURSE)
+    bounds = summary(memory="associative", prior="mixture", recall_accuracy=0.99)
+    write_record(folder, mixture, mixture.config(0, {}), bounds, COURSE)
+    return folder
+
+
+def test_rows_are_the_seven_tasks_at_the_papers_sizes_and_every_memory():
+    names = {row.name for row in rows("hours")}
+    assert {f"{e}-{m}" for e in EXPERIMENTS for m in manifest.PUBLISHED_FIVE} <= names
+    assert {f"{e}-associative" for e in EXPERIMENTS} <= names
+    assert {f"{e}-{m}+mixture" for e in EXPERIMENTS for m in manifest.WITH_SLOTS} <= names
+    assert len(names) == len(rows("hours")) == 11 * len(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_every_row_can_be_configured_and_all_of_an_experiment_are_trained_alike(budget):
+    alike = {}
+    for row in rows(budget):
+        configs = [row.config(seed, FOLDERS) for seed in row.seeds]
+        assert [config.seed for config in configs] == list(row.seeds)
+        config = configs[0]
+        shared = (config.task, config.data, config.num_steps, config.batch_size, config.schedule)
+        assert alike.setdefault(row.experiment, shared) == shared
+        assert (config.prior == "mixture") == row.contestant.endswith("+mixture")
+        assert config.data in (
+            {"digits"} if budget == "minutes" else {"mnist", "omniglot", "rooms"}
+        )
+
+
+def test_data_from_a_folder_is_asked_for_by_name():
+    (row,) = select("hours", ["one_shot_recall-dnc"])
+    assert row.config(0, FOLDERS).data_dir == "characters there"
+    with pytest.raises(ValueError, match=r"--omniglot: got none, must be .* one_shot_recall-dnc"):
+        row.config(0, {"mnist": "there"})
+
+
+def test_rows_are_chosen_by_patterns():
+    chosen = select("hours", ["mnist_map-*", "*-vrnn"])
+    assert {row.experiment for row in chosen if row.contestant != "vrnn"} == {"mnist_map"}
+    assert {row.contestant for row in chosen if row.experiment != "mnist_map"} == {"vrnn"}
+    with pytest.raises(ValueError, match=r"--row: got 'chess-.', must match a row of .*'hours'"):
+        select("hours", ["mnist_map-dnc", "chess-*"])
+
+
+def test_a_record_has_no_path_of_a_machine_and_what_a_page_needs(tmp_path):
+    (row,) = select("hours", ["mnist_map-dnc"])
+    config = row.config(0, {"mnist": "/home/somebody/digits"})
+    path = write_record(tmp_path, row, config, summary(), COURSE)
+    assert path == tmp_path / "hours" / "mnist_map-dnc-0.json"
+    text = path.read_text()
+    assert "somebody" not in text and '"device"' not in text
+    record = read_record(path)
+    assert record["config"]["num_steps"] == 5_000
+    assert record["summary"]["negative_elbo_per_frame"] == 80.1235
+    assert [e["step"] for e in record["evaluations"]] == [250, 500, 750, 1000]
+    assert "reconstruction_per_frame" not in record["evaluations"][0]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"summary": {}}', '{"summary": '])
+def test_a_damaged_record_is_named(content, results):
+    path = results / "minutes" / "perfect_recall_10-dnc-0.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"perfect_recall_10-dnc-0.json is damaged"):
+        outcomes(results, "minutes")
+
+
+def test_outcomes_are_over_the_seeds(results):
+    mixture, dnc = outcomes(results, "minutes")
+    assert dnc.result.seeds == 3
+    assert dnc.result.recall_kl == pytest.approx(0.6)
+    assert dnc.result.recall_kl_spread == pytest.approx(0.1)
+    assert dnc.published.last_frame_kl == 1.5
+    assert mixture.published is None, "the paper has no mixtures"
+    assert dnc.minutes == pytest.approx(1000 / 10 / 60)
+    assert dnc.updates_to(1.0) == [750] * 3, "not 250, where it went up again"
+    assert dnc.updates_to(0.1) == [None] * 3
+
+
+def test_the_table_has_a_line_a_row(results):
+    with write_table(results, "minutes").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["contestant"] for line in lines] == ["associative+mixture", "dnc"]
+    assert lines[1]["recall_kl"] == "0.6" and lines[1]["commits"] == "abcdef0"
+
+
+def test_blocks_of_a_page_are_made_anew_and_the_rest_stays(results, tmp_path):
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    kinds = (
+        "experiment minutes perfect_recall_10",
+        "pictures minutes perfect_recall_10",
+        "cells minutes",
+        "one_nat minutes",
+        "short minutes",
+        "provenance minutes",
+    )
+    text = "# Mine\n" + "".join(
+        f"\nwords\n<!-- results: {kind} -->\nthe one before\n<!-- end of results -->\nmore\n"
+        for kind in kinds
+    )
+    draw_experiments(results, "minutes")
+    filled = fill(text, results, page)
+    assert fill(filled, results, page) == filled
+    assert "the one before" not in filled
+    assert filled.count("words\n") == filled.count("more\n") == len(kinds)
+    table = filled.split("words\n")[1]
+    assert "| dnc | 87.5 ± 0.0 (10.0) | 0.60 ± 0.10 | 0.25 ± 0.00 | 1.50 | 0.00 |" in table
+    assert "| associative+mixture | 99.0 (10.0) | ≤ 0.50 | ≤ 0.25 | – |" in table
+    assert "The paper's best: last-frame KL 0 (introspective), negative ELBO 76.2" in table
+    assert "Not run: introspective." in table
+    assert "](../results/figures/minutes-perfect_recall_10.png)" in table
+    assert "](../results/figures/minutes-perfect_recall_10-mixture.png)" in table
+    assert "**0.25** / 1.5" in filled and "1 of 1" in filled
+    assert "| `perfect_recall_10` | dnc | 750, 750, 750 | 1.2 |" in filled
+    assert "4 runs, one to three seeds a row; a machine, 2 cores" in filled
+
+    at_the_top = fill(text, results, tmp_path / "README.md")
+    assert "](results/figures/minutes-perfect_recall_10.png)" in at_the_top
+
+
+@pytest.mark.parametrize(
+    "what", ["chess minutes", "cells", "cells years", "experiment minutes chess", "short chess"]
+)
+def test_an_unknown_block_is_named(what, results, tmp_path):
+    text = f"<!-- results: {what} -->\n<!-- end of results -->"
+    with pytest.raises(ValueError, match=r"page.md: got '?(the block)?"):
+        fill(text, results, tmp_path / "page.md")
+
+
+def test_figures_are_kept_in_few_colours(tmp_path):
+    (row,) = select("minutes", ["mnist_map-dnc"])
+    drawn = tmp_path / "run" / "figures"
+    drawn.mkdir(parents=True)
+    for name, colour in (("map", "red"), ("frames", "blue"), ("attention", "white")):
+        Image.new("RGB", (40, 30), colour).save(drawn / f"{name}.png")
+    samples, attention = keep_figures(tmp_path / "results", row, tmp_path / "run")
+    assert samples.name == "minutes-mnist_map-dnc-samples.png"
+    assert attention.name == "minutes-mnist_map-dnc-attention.png"
+    with Image.open(samples) as image:
+        assert image.mode == "P" and image.convert("RGB").getpixel((5, 5)) == (255, 0, 0)
+
+
+@pytest.fixture
+def tiny_budget(monkeypatch):
+    monkeypatch.setitem(
+        BUDGETS,
+        "minutes",
+        Budget(2, experiments=("perfect_recall_10",), contestants=("vrnn", "dnc+mixture")),
+    )
+    small = {"preset": "debug", "warmup": 0, "eval_sequences": 2}
+    monkeypatch.setattr(manifest, "SETTINGS", small)
+    monkeypatch.setattr(run_set, "PROCESSES", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(run_set, "POLL", 0.02)
+    monkeypatch.setattr("pyro_gtm.internals.files.os.fsync", lambda descriptor: None)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_the_command_trains_records_and_writes_and_the_next_only_writes(
+    tiny_budget, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "README.md"
+    page.write_text("<!-- results: short minutes -->\n<!-- end of results -->\n")
+
+    def said(*arguments):
+        result = CliRunner().invoke(main, ["reproduce", *arguments])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "perfect_recall_10-vrnn         0 of 3 seeds recorded" in said("--list")
+    assert "nothing is written" in said("--write")
+    first = said("--row", "*-dnc+mixture", "--jobs", "2")
+    assert "1 row, 3 runs, 3 of them to be trained, in runs/reproduce/minutes" in first
+    records = sorted(path.name for path in (tmp_path / "results" / "minutes").iterdir())
+    assert records == [f"perfect_recall_10-dnc+mixture-{seed}.json" for seed in range(3)]
+    figures = {path.name for path in (tmp_path / "results" / "figures").iterdir()}
+    assert figures == {
+        "minutes-perfect_recall_10-mixture.png",
+        "minutes-perfect_recall_10-dnc+mixture-samples.png",
+        "minutes-perfect_recall_10-dnc+mixture-attention.png",
+    }
+    before = (tmp_path / "results" / "minutes" / records[0]).read_bytes()
+    assert "0 of them to be trained" in said("--row", "*-dnc+mixture")
+    assert (tmp_path / "results" / "minutes" / records[0]).read_bytes() == before
+    assert "3 of 3 seeds recorded" in said("--list")
+
+
+@pytest.mark.parametrize("page", MADE_OF_THEM, ids=lambda path: path.name)
+def test_the_pages_of_this_repository_agree_with_its_records(page):
+    text = page.read_text()
+    assert fill(text, RESULTS, page) == text, "run: pyro-gtm reproduce --write --budget ..."
+
+
+def test_every_record_of_this_repository_is_small_whole_and_of_the_manifest():
+    kept = [path for path in RESULTS.rglob("*") if path.is_file()]
+    assert all(path.stat().st_size < 1_000_000 for path in kept)
+    for budget in BUDGETS:
+        names = {row.run_name(seed): row for row in rows(budget) for seed in row.seeds}
+        for path in sorted((RESULTS / budget).glob("*.json")):
+            record = read_record(path)
+            row = names[path.stem]
+            asked = row.config(record["config"]["seed"], FOLDERS)
+            for setting in ("num_steps", "batch_size", "prior", "memory", "data", "task_options"):
+                assert record["config"][setting] == getattr(asked, setting), path.name
+            assert not record["summary"]["provenance"]["commit"].endswith("+"), path.name
+            assert json.loads(path.read_text()) == record
+    assert not any(
+        re.search(r"/(home|work|tmp)/", path.read_text()) for path in kept if path.suffix != ".png"
+    )
