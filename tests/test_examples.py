@@ -25,7 +25,9 @@ SMOKE_RUNS = {
         "new/test.npz",
     ),
     "examples/what_does_it_remember.py": ("run", "run/figures/what_it_remembers.png"),
+    "examples/generate.py": ("run -o picture.png", "2 generated: picture.png"),
     "examples/own_rules.py": ("", "|"),
+    "examples/reproduce.py": ("--list", "0 of 1 seeds recorded"),
     "examples/compose_your_own.py": ("--memory vrnn -n 1", "nats a step: "),
     "benchmarks/copy_task.py": ("--memory vrnn -n 2 -b 2 --eval-every 1", "no"),
     "benchmarks/memory_growth.py": (

@@ -125,7 +125,8 @@ class Experiment:
         """
         self.program.load_state_dict(state["program"])
         self.memory.load_state_dict(state["memory"])
-        self.optimizer.set_state(state["optimizer"])
+        if "optimizer" in state:  # an exported model has none
+            self.optimizer.set_state(state["optimizer"])
         if self.curriculum:
             self.curriculum.stage = state["stage"]
 

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from pyro_gtm.experiments import plotting
+from pyro_gtm.experiments.comparison_table import contestant
 from pyro_gtm.experiments.experiment import Experiment, eval_mode
 from pyro_gtm.experiments.metrics import LEAST_LOG_WEIGHT, generate, kl_name, new_frame_kl
 from pyro_gtm.experiments.run import Run
@@ -69,7 +70,8 @@ def draw_evaluation(experiment: Experiment, batch: Sequences) -> dict[str, Figur
     recalled = batch.predictable.float().mean(1)  # (T,)
     with record_memory() as tape:
         evaluation = experiment.evaluate(batch)
-    kl, name = evaluation.kl, experiment.config.memory  # (T, B)
+    kl = evaluation.kl  # (T, B)
+    name = contestant(experiment.config.memory, experiment.config.prior)
     new_frame = new_frame_kl(experiment.test_task, evaluation, batch)
     figures = {
         "kl_per_frame": plotting.kl_per_frame(
@@ -200,7 +202,7 @@ def _beside_oracle(summary: dict[str, Any], metric: str, oracle: str, unit: str)
 
 
 def _nats(value: float | None, unit: str) -> str:
-    return "none" if value is None else f"{value:.2f} {unit}"
+    return "none" if value is None else f"{round(value, 2) + 0.0:.2f} {unit}"  # not -0.00
 
 
 def _recall_accuracy(summary: dict[str, Any]) -> str:

@@ -159,6 +159,11 @@ class Run:
         config = replace(config, **allowed)
         run = cls(folder, build_experiment(config))
         state = run._restore()
+        if state is not None and "optimizer" not in state:
+            raise RunError(
+                f"{folder} holds weights without the state of training, as exported: --init-from "
+                "takes them, nothing goes on from them"
+            )
         if state is not None:
             run.exact = run.experiment.set_rng_state(state, config.seed + run.step)
         if run.step > config.num_steps:
@@ -411,6 +416,12 @@ class Run:
             "device": experiment.device.type,
         }
 
+    @property
+    def trained_with(self) -> Row | None:
+        """The provenance in the summary; None without any."""
+        path = self.folder / "summary.json"
+        return json.loads(path.read_text()).get("provenance") if path.exists() else None
+
     def write_summary(self, seconds: float, steps_taken: int) -> Row:
         """Write and return ``summary.json``: the metrics of the model and what it was made with.
 
@@ -423,8 +434,8 @@ class Run:
         if steps_taken:
             speed = steps_taken / seconds
         elif path.exists():  # a finished run, resumed: keep what is said of its training
-            before = json.loads(path.read_text())
-            speed, made = before["steps_per_second"], before.get("provenance", made)
+            speed = json.loads(path.read_text())["steps_per_second"]
+            made = self.trained_with
         else:  # killed between its last checkpoint and its summary
             speed = None
         with pyro.validation_enabled(False):  # it costs more than the mathematics

@@ -149,7 +149,7 @@ class GenerativeTemporalModel(nn.Module):
             check_positive(OWNER, recall_heads=recall_heads)
         elif prototypes:
             raise ValueError(
-                f"{OWNER}: prototypes={prototypes} given, 0 allowed but for prior='mixture'"
+                f"{OWNER}: prototypes={prototypes} given, must be 0 unless prior='mixture'"
             )
         check_not_negative(OWNER, checkpoint_every=checkpoint_every)
         if not isinstance(likelihood, Likelihood):

@@ -1,5 +1,5 @@
-"""The command line: ``pyro-gtm train``, ``evaluate``, ``generate``, ``compare`` and
-``reproduce``.
+"""The command line: ``pyro-gtm train``, ``evaluate``, ``generate``, ``compare``,
+``reproduce`` and ``export``.
 
 Also ``python -m pyro_gtm``; ``examples/train.py`` is ``train``.  One file a command; ``options`` is
 shared, ``progress`` shows how training goes.
@@ -12,12 +12,22 @@ import click
 from pyro_gtm import __version__
 from pyro_gtm.experiments.cli.comparing import compare
 from pyro_gtm.experiments.cli.evaluating import evaluate
+from pyro_gtm.experiments.cli.exporting import export
 from pyro_gtm.experiments.cli.generating import generate
 from pyro_gtm.experiments.cli.options import import_option
 from pyro_gtm.experiments.cli.reproducing import reproduce
 from pyro_gtm.experiments.cli.training import train
 
-__all__ = ["compare", "evaluate", "generate", "import_option", "main", "reproduce", "train"]
+__all__ = [
+    "compare",
+    "evaluate",
+    "export",
+    "generate",
+    "import_option",
+    "main",
+    "reproduce",
+    "train",
+]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,5 +36,5 @@ def main() -> None:
     """Generative temporal models with memory, in Pyro."""
 
 
-for command in (train, evaluate, generate, compare, reproduce):
+for command in (train, evaluate, generate, compare, reproduce, export):
     main.add_command(command)

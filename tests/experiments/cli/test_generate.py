@@ -59,7 +59,6 @@ def test_a_tasks_own_picture_is_generated_too(task, own, folder, command_line):
         ("run --output missing/picture.png", ["missing/picture.png", "missing is not a folder"]),
         ("run --output run", ["--output", "'run' is a directory"]),
         ("''", ["RUN_FOLDER", "the name is empty"]),
-        ("", ["RUN_FOLDER"]),
     ],
 )
 @pytest.mark.usefixtures("run")
