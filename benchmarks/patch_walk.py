@@ -1,0 +1,170 @@
+"""A walk over patches of an image, ours beside models of other papers, in one run.
+
+    python benchmarks/patch_walk.py
+    python benchmarks/patch_walk.py --contestant associative --contestant gtm-sm --seeds 2
+    python benchmarks/patch_walk.py --observe 64 --predict 32 -n 300
+
+A walker sees 8x8 pixels of a view of a room at a time, and is told its moves.  After the frames
+that it is given, it says what it will see.  All contestants have the same encoder, decoder,
+likelihood, latent, optimiser and batches.  The error is the mean squared one of a predicted pixel
+(times 1,000), by how long ago the place was seen; beside it that of always the mean of the training
+patches, and that of whoever remembers every patch, which is none.  Minutes are of the processor,
+one thread.  Source of the task: Fraccaro et al. 2018 (arXiv 1804.09401).
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import matplotlib as mpl
+import pyro
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from common.command_line import command, names_option, size_option
+from peers import gtm_sm, ours, rssm  # noqa: F401 (they register themselves)
+from peers.contestants import CONTESTANTS
+from peers.walks import PatchWalk, Walks
+from pyro_gtm.experiments.plotting import save
+from pyro_gtm.experiments.plotting.style import STYLE
+
+TRAINING_SEED, HELD_OUT_SEED = 1, 2  # of the rooms
+BINS = ((1, 8), (9, 32), (33, 128), (129, 10_000), (0, 0))
+"""Steps since a place was seen last; the last bin is of those never seen."""
+
+
+class Outcome(NamedTuple):
+    """What a contestant came to with one seed."""
+
+    contestant: str
+    seed: int
+    parameters: int
+    negative_elbo: float
+    """Of the last tenth of training, nats a frame."""
+    minutes: float
+    errors: list[float]
+    """Mean squared error of each bin, times 1,000; NaN where there was nothing."""
+    overall: float
+
+
+def errors_by_bin(predicted: Tensor, walks: Walks, num_given: int) -> tuple[list[float], float]:
+    """Mean squared errors, times 1,000, of each bin and of all frames."""
+    squared = (predicted - walks.frames[num_given:]).square().flatten(2).mean(-1)  # (T - given, B)
+    since = walks.since[num_given:]
+    binned = [squared[(since >= least) & (since <= most)].mean().item() for least, most in BINS]
+    return [1e3 * error for error in binned], 1e3 * squared.mean().item()
+
+
+def train(
+    name: str, seed: int, task: PatchWalk, held_out: Walks, steps: int, batch: int, given: int
+) -> Outcome:
+    """Train and judge one contestant."""
+    pyro.clear_param_store()
+    pyro.set_rng_seed(seed)
+    contestant = CONTESTANTS[name](len(held_out.frames), given)
+    draws = torch.Generator().manual_seed(seed)
+    losses, begun = [], time.process_time()
+    for step in range(1, steps + 1):
+        losses.append(contestant.step(task.sample(batch, draws)))
+        if step % max(1, steps // 10) == 0:
+            click.echo(f"  {name} seed {seed} step {step:,}: negative ELBO {losses[-1]:.1f}")
+    minutes = (time.process_time() - begun) / 60
+    errors, overall = errors_by_bin(contestant.predict(held_out, given), held_out, given)
+    last = losses[-max(1, steps // 10) :]
+    return Outcome(
+        name, seed, contestant.num_parameters, sum(last) / len(last), minutes, errors, overall
+    )
+
+
+def title(bin: tuple[int, int]) -> str:
+    least, most = bin
+    return "never" if most == 0 else f"{least}-{most}" if most < BINS[-2][1] else f"{least}-"
+
+
+def draw(outcomes: Sequence[Outcome], mean_error: Sequence[float]) -> Figure:
+    """Error against steps since the place was seen last, a line a contestant."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 4), layout="constrained")
+        axes = figure.subplots()
+        for name in dict.fromkeys(outcome.contestant for outcome in outcomes):
+            errors = torch.tensor([o.errors for o in outcomes if o.contestant == name])
+            axes.plot(errors.mean(0), marker="o", label=name)
+        axes.plot(mean_error, linestyle=":", color="grey", label="always the mean patch")
+        axes.set_xticks(range(len(BINS)), [title(bin) for bin in BINS])
+        axes.set_xlabel("steps since the place was seen last")
+        axes.set_ylabel("squared error of a pixel, times 1,000")
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+    return figure
+
+
+@command()
+@names_option("--contestant", "names", sorted(CONTESTANTS), sorted(CONTESTANTS))
+@size_option("--observe", default=256, help="Frames given.")
+@size_option("--predict", default=32, help="Frames predicted after them.")
+@size_option("-n", "--num-steps", default=1_000, help="Gradient steps of each.")
+@size_option("-b", "--batch-size", default=8)
+@size_option("--seeds", default=2, help="Runs of each, seeds 0, 1, ...")
+@size_option("--images", default=3_000, help="Views of rooms to train on.")
+@size_option("--walks", default=64, help="Held-out walks, over rooms never seen.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Where to draw the errors.")
+@click.option("--table", type=click.Path(path_type=Path), help="Where to write them, as CSV.")
+def main(
+    names: list[str],
+    observe: int,
+    predict: int,
+    num_steps: int,
+    batch_size: int,
+    seeds: int,
+    images: int,
+    walks: int,
+    figure: Path | None,
+    table: Path | None,
+) -> None:
+    """Train the contestants on one task and compare what they predict."""
+    torch.set_num_threads(1)
+    task = PatchWalk(images, observe + predict, TRAINING_SEED)
+    held_out = PatchWalk(walks, observe + predict, HELD_OUT_SEED).sample(
+        walks, torch.Generator().manual_seed(HELD_OUT_SEED)
+    )
+    mean = task.patches.mean((0, 1)).expand_as(held_out.frames[observe:])
+    of_the_mean, _ = errors_by_bin(mean, held_out, observe)
+    outcomes = [
+        train(name, seed, task, held_out, num_steps, batch_size, observe)
+        for name in names
+        for seed in range(seeds)
+    ]
+    heads = [title(bin) for bin in BINS]
+    click.echo(
+        f"{'contestant':<12}{'seed':>5}{'parameters':>12}{'-ELBO':>9}{'minutes':>9}{'all':>8}"
+        + "".join(f"{head:>9}" for head in heads)
+    )
+    for o in outcomes:
+        click.echo(
+            f"{o.contestant:<12}{o.seed:5}{o.parameters:12,}{o.negative_elbo:9.1f}{o.minutes:9.1f}"
+            f"{o.overall:8.2f}" + "".join(f"{error:9.2f}" for error in o.errors)
+        )
+    click.echo(f"{'mean patch':<55}" + "".join(f"{error:9.2f}" for error in of_the_mean))
+    if table is not None:
+        table.parent.mkdir(parents=True, exist_ok=True)
+        with table.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            fields = [name for name in Outcome._fields if name != "errors"]
+            writer.writerow([*fields, *heads])
+            for o in outcomes:
+                writer.writerow([*(getattr(o, name) for name in fields), *o.errors])
+        click.echo(f"Written: {table}")
+    if figure is not None:
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        save(draw(outcomes, of_the_mean), figure)
+        click.echo(f"Written: {figure}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Models of other papers on one task, beside ours: see ``patch_walk.py``."""
