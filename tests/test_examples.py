@@ -37,6 +37,10 @@ SMOKE_RUNS = {
     "benchmarks/guard.py": ("--memory vrnn --turns 1 --worse 9", "ok"),
     "benchmarks/network_time.py": ("--task perfect_recall -b 2 --turns 1", "small_conv"),
     "benchmarks/parallel_path.py": ("-T 3 -b 2 --turns 1", ""),
+    "benchmarks/patch_walk.py": (
+        "--observe 4 --predict 2 -n 1 -b 2 --seeds 1 --images 3 --walks 2 --figure new/walk.png",
+        "new/walk.png",
+    ),
     "benchmarks/sequence_time.py": ("--task mnist_map -b 2 --turns 1", "%"),
     "benchmarks/step_time.py": (
         "--turns 1 -T 3 -b 2 --width 8",

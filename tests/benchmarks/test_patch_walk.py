@@ -1,0 +1,153 @@
+"""The walk over patches, and the contestants of other papers, against plain loops."""
+
+from __future__ import annotations
+
+import math
+
+import pyro
+import pytest
+import torch
+
+from patch_walk import errors_by_bin
+from peers import gtm_sm, ours, rssm
+from peers.contestants import CONTESTANTS
+from peers.walks import PATCH, PLACES, STRIDE, PatchWalk, Walks, steps_since
+
+T, GIVEN, B = 14, 9, 3
+
+
+@pytest.fixture(scope="module")
+def task():
+    return PatchWalk(7, T, seed=0)
+
+
+@pytest.fixture
+def walks(task):
+    return task.sample(B, torch.Generator().manual_seed(3))
+
+
+def test_steps_since_a_place_was_seen():
+    place = torch.tensor([[4], [2], [4], [4], [1], [2]])
+    assert steps_since(place).flatten().tolist() == [0, 0, 2, 1, 0, 4]
+
+
+def test_the_same_place_shows_the_same_patch_and_moves_lead_there(walks):
+    moves = torch.tensor([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)])
+    place = moves[walks.controls.argmax(-1)].cumsum(0)  # (T, B, 2), from where the walk began
+    for b in range(B):
+        seen = {}
+        for t in range(T):
+            here = tuple(place[t, b].tolist())
+            last = seen.get(here)
+            assert walks.since[t, b] == (0 if last is None else t - last)
+            if last is not None:
+                assert walks.frames[t, b].equal(walks.frames[last, b])
+            seen[here] = t
+
+
+def test_neighbouring_patches_share_half_of_their_pixels(task):
+    left, right = task.patches[0, 0], task.patches[0, 1]
+    assert left[:, :, STRIDE:].equal(right[:, :, : PATCH - STRIDE])
+    below = task.patches[0, PLACES]
+    assert left[:, STRIDE:].equal(below[:, : PATCH - STRIDE])
+
+
+@pytest.mark.parametrize("name", CONTESTANTS)
+def test_every_contestant_learns_and_predicts_without_a_look_at_what_comes(name, task, walks):
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    contestant = CONTESTANTS[name](T, GIVEN)
+    draws = torch.Generator().manual_seed(0)
+    losses = [contestant.step(task.sample(8, draws)) for _ in range(12)]
+    assert all(map(math.isfinite, losses))
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+    assert contestant.num_parameters > 0
+
+    later = walks.frames.clone()
+    later[GIVEN:] = math.nan
+    predictions = []
+    for frames in (walks.frames, later):
+        torch.manual_seed(1)
+        predictions.append(contestant.predict(walks._replace(frames=frames), GIVEN))
+    assert predictions[0].shape == (T - GIVEN, B, 3, PATCH, PATCH)
+    assert predictions[0].isfinite().all()
+    assert predictions[0].equal(predictions[1])
+
+
+def test_spatial_memory_is_the_mixture_of_its_equations(walks):
+    """Against loops over steps, sequences and neighbours."""
+    torch.manual_seed(0)
+    model = gtm_sm.SpatialMemory(T, GIVEN).double()
+    walks = Walks(walks.frames.double(), walks.controls.double(), walks.since)
+    torch.manual_seed(5)
+    loss = model.negative_elbo(walks)
+
+    torch.manual_seed(5)
+    posterior = model.posterior(model.encoder(walks.frames))
+    z = posterior.rsample()
+    positions = model.positions(walks.controls)
+    total = 0.0
+    for b in range(B):
+        for t in range(T):
+            q = torch.distributions.Normal(posterior.loc[t, b], posterior.scale[t, b])
+            fit = model.likelihood(model.decoder(z[t, b])).log_prob(walks.frames[t, b])
+            if t < GIVEN:
+                standard = torch.distributions.Normal(torch.zeros_like(q.loc), 1.0)
+                kl = torch.distributions.kl_divergence(q, standard).sum()
+            else:
+                distances = [
+                    ((positions[t, b] - positions[k, b]) ** 2).sum().item() for k in range(GIVEN)
+                ]
+                nearest = sorted(range(GIVEN), key=distances.__getitem__)[: gtm_sm.NEAREST]
+                weights = [1 / (distances[k] + gtm_sm.DELTA) for k in nearest]
+                density = sum(
+                    w
+                    / sum(weights)
+                    * torch.distributions.Normal(posterior.loc[k, b], posterior.scale[k, b])
+                    .log_prob(z[t, b])
+                    .sum()
+                    .exp()
+                    for w, k in zip(weights, nearest, strict=True)
+                )
+                kl = q.log_prob(z[t, b]).sum() - density.log()
+            total += kl - fit
+    assert loss.item() == pytest.approx((total / (T * B)).item(), rel=1e-10)
+
+
+def test_recurrent_state_space_is_its_equations(walks):
+    torch.manual_seed(0)
+    model = rssm.RecurrentStateSpace(T, GIVEN)
+    torch.manual_seed(5)
+    loss = model.negative_elbo(walks)
+    torch.manual_seed(5)
+    h, z, total = torch.zeros(B, rssm.STATE_DIM), torch.zeros(B, 16), torch.zeros(B)
+    for t in range(T):
+        h = model.recurrence(torch.cat([z, walks.controls[t]], 1), h)
+        p = model.prior(h)
+        q = model.posterior(torch.cat([h, model.encoder(walks.frames[t])], 1))
+        z = q.rsample()
+        parameters = model.decoder(torch.cat([h, z], 1))
+        total += torch.distributions.kl_divergence(q, p).sum(1)
+        total -= model.likelihood(parameters).log_prob(walks.frames[t])
+    assert loss.item() == pytest.approx((total / T).mean().item(), rel=1e-5)
+
+
+def test_recurrent_contestants_are_of_like_size():
+    sizes = [
+        CONTESTANTS["rssm"](T, GIVEN).num_parameters,
+        ours.recurrent(T, GIVEN).num_parameters,
+    ]
+    assert max(sizes) < 1.15 * min(sizes)
+
+
+def test_errors_are_counted_by_how_long_ago_the_place_was_seen(walks):
+    since = torch.zeros(T, B, dtype=torch.int64)
+    since[GIVEN] = torch.tensor([1, 8, 9])
+    since[GIVEN + 1] = torch.tensor([200, 0, 40])
+    walks = walks._replace(since=since)
+    predicted = walks.frames[GIVEN:].clone()
+    predicted[0, 0] += 0.1  # seen a step ago
+    predicted[1, 0] += 0.2  # 200 steps ago
+    errors, overall = errors_by_bin(predicted, walks, GIVEN)
+    assert errors == pytest.approx([5.0, 0.0, 0.0, 40.0, 0.0], abs=1e-4)
+    assert overall == pytest.approx((10 + 40) / ((T - GIVEN) * B), rel=1e-4)
