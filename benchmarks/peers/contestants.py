@@ -15,7 +15,7 @@ from pyro_gtm.model.networks import MLPDecoder, MLPEncoder
 
 LATENT_DIM = 16
 HIDDEN_DIM = 128
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 2e-3
 CLIP_NORM = 10.0
 LEAST_SCALE = 1e-3
 
@@ -42,7 +42,7 @@ class Contestant(ABC):
 
 
 CONTESTANTS: dict[str, Callable[[int, int], Contestant]] = {}
-"""By name, made with the number of frames and of those given."""
+"""By name, made with the greatest number of frames, and of those given in training."""
 
 
 class HandWritten(Contestant, nn.Module):

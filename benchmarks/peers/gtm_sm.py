@@ -33,8 +33,8 @@ class SpatialMemory(HandWritten):
     """GTM-SM.
 
     Args:
-        num_frames: of a walk.
-        num_given: the frames that are stored; of the others the prior is told by position.
+        num_frames: unused: whatever is given is stored.
+        num_given: frames that are given in training.
     """
 
     name = "gtm-sm"

@@ -25,8 +25,8 @@ class RecurrentStateSpace(HandWritten):
     """RSSM.
 
     Args:
-        num_frames: of a walk.
-        num_given: unused: all steps are alike.
+        num_frames: unused: all steps are alike.
+        num_given: unused.
     """
 
     name = "rssm"
