@@ -5,11 +5,11 @@
     python benchmarks/patch_walk.py --observe 64 --train-observe 32 -n 300
 
 A walker sees 8x8 pixels of a view of a room at a time, and is told its moves.  After the frames
-that it is given, it says what it will see; it has been trained on shorter walks.  All contestants have the same encoder, decoder,
-likelihood, latent, optimiser and batches.  The error is the mean squared one of a predicted pixel
-(times 1,000), by how long ago the place was seen; beside it that of always the mean of the training
-patches, and that of whoever remembers every patch, which is none.  Minutes are of the processor,
-one thread.  Source of the task: Fraccaro et al. 2018 (arXiv 1804.09401).
+that it is given, it says what it will see; it has been trained on shorter walks.  All contestants
+have the same encoder, decoder, likelihood, latent, optimiser and batches.  The error is the mean
+squared one of a predicted pixel (times 1,000), by how long ago the place was seen; beside it that
+of always the mean of the training patches.  Minutes are of the processor, one thread.  Source of
+the task: Fraccaro et al. 2018 (arXiv 1804.09401).
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ SMOKE_RUNS = {
     "benchmarks/network_time.py": ("--task perfect_recall -b 2 --turns 1", "small_conv"),
     "benchmarks/parallel_path.py": ("-T 3 -b 2 --turns 1", ""),
     "benchmarks/patch_walk.py": (
-        "--observe 4 --train-observe 3 --predict 2 -n 1 -b 2 --seeds 1 --images 3 --walks 2 --figure new/walk.png",
+        "--observe 4 --train-observe 3 --predict 2 -n 1 -b 2 --seeds 1 --images 3 --walks 2 "
+        "--figure new/walk.png",
         "new/walk.png",
     ),
     "benchmarks/sequence_time.py": ("--task mnist_map -b 2 --turns 1", "%"),
