@@ -182,6 +182,7 @@ def test_blocks_of_a_page_are_made_anew_and_the_rest_stays(results, tmp_path):
         "cells minutes",
         "one_nat minutes",
         "short minutes",
+        "bounds minutes",
         "provenance minutes",
     )
     text = "# Mine\n" + "".join(
@@ -202,6 +203,7 @@ def test_blocks_of_a_page_are_made_anew_and_the_rest_stays(results, tmp_path):
     assert "](../results/figures/minutes-perfect_recall_10-mixture.png)" in table
     assert "**0.25** / 1.5" in filled and "1 of 1" in filled
     assert "| `perfect_recall_10` | dnc | 750, 750, 750 | 1.2 |" in filled
+    assert "| `perfect_recall_10` | 80.1 | 1,000 | 1 | 76.2 (introspective) | 1,000,000 |" in filled
     assert "4 runs, one to three seeds a row; a machine, 2 cores" in filled
 
     at_the_top = fill(text, results, tmp_path / "README.md")
