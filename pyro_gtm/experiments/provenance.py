@@ -21,6 +21,10 @@ PACKAGES = ("pyro-ppl", "torch", "numpy")
 """Those whose versions a figure may depend on."""
 
 
+CODE = ("pyro_gtm", "tasks")
+"""Folders of a clone whose files a figure depends on; results and pages it does not."""
+
+
 def provenance(device: torch.device) -> dict[str, Any]:
     """What to know of a figure that is made now.
 
@@ -29,7 +33,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
     Returns:
         ``version`` of this package; ``commit``, where it stands in a clone, with a ``+`` where
-        files in it differ from those of the commit, and None elsewhere; ``date``; ``machine``, its
+        its code differs from that of the commit, and None elsewhere; ``date``; ``machine``, its
         kind and never its name; ``threads``; ``python`` and the versions of :data:`PACKAGES`.
     """
     return {
@@ -50,7 +54,7 @@ def _commit() -> str | None:
         return None
     try:
         commit = _git(clone, "rev-parse", "--short=7", "HEAD")
-        changed = _git(clone, "status", "--porcelain", "--untracked-files=no")
+        changed = _git(clone, "status", "--porcelain", "--untracked-files=no", "--", *CODE)
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + "+" * bool(changed)

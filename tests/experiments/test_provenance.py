@@ -50,6 +50,11 @@ def test_it_names_the_commit_and_whether_files_differ_from_it(tmp_path, monkeypa
     assert len(committed) >= 7 and not committed.endswith("+")
 
     provenance_module._commit.cache_clear()
+    (tmp_path / "results.csv").write_text("another,figure\n")
+    git("add", ".", at=tmp_path)
+    assert provenance(torch.device("cpu"))["commit"] == committed
+
+    provenance_module._commit.cache_clear()
     source.write_text("# changed\n")
     assert provenance(torch.device("cpu"))["commit"] == committed + "+"
 
