@@ -54,7 +54,7 @@ def export_run(run: Run, folder: Path) -> list[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"output: got {folder}, must be empty or new")
     experiment = run.experiment
-    state = {"step": run.step, "window": [0.0, 0]}
+    state: dict[str, Any] = {"step": run.step, "window": [0.0, 0]}
     for name, module in (("program", experiment.program), ("memory", experiment.memory)):
         state[name] = _rounded(module)
         module.load_state_dict(state[name])

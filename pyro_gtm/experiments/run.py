@@ -435,7 +435,7 @@ class Run:
             speed = steps_taken / seconds
         elif path.exists():  # a finished run, resumed: keep what is said of its training
             speed = json.loads(path.read_text())["steps_per_second"]
-            made = self.trained_with
+            made = self.trained_with or made
         else:  # killed between its last checkpoint and its summary
             speed = None
         with pyro.validation_enabled(False):  # it costs more than the mathematics
