@@ -158,13 +158,16 @@ def _experiment(results: _Results, name: str) -> str:
     left = [contestant for contestant in left if results.one(name, contestant) is None]
     parts = [_table(head, lines)]
     steps, data = found[0].result.num_steps, found[0].result.data
+    folder = f" --{data} DIR" if data in BUDGETS[results.budget].data.values() else ""
     said = f"*{steps:,} updates on {data}; held-out sequences, in nats (a frame)."
     if best := _best_published(found[0]):
         said += f" The paper's best: {best}."
     if left:
         said += f" Not run: {', '.join(left)}."
     parts.append(f"{said}*")
-    parts.append(f"```bash\npyro-gtm reproduce --budget {results.budget} --row '{name}-*'\n```")
+    parts.append(
+        f"```bash\npyro-gtm reproduce --budget {results.budget} --row '{name}-*'{folder}\n```"
+    )
     parts += results.image(name, f"{name}: KL of each frame, last-frame KL and negative ELBO")
     parts += results.image(f"{name}-mixture", f"{name}: the same with mixture priors, a bound")
     return "\n\n".join(parts)
