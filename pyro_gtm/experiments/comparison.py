@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from pyro_gtm.experiments.run_set import RunSet
 from pyro_gtm.internals.files import write_atomically
 from pyro_gtm.tasks import Task
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "compared"]
 
 
 class Comparison(RunSet):
@@ -105,32 +105,47 @@ class Comparison(RunSet):
             plotting.save(self._figure(task), paths[-1])
         return paths
 
-    def _figure(self, name: str) -> Figure:
-        """The paper's three panels for one task, with the mean oracle KL of these runs, if all have
-        one kind of prior."""
-        curves: dict[str, list[list[Row]]] = {}
-        bounds = set()
-        oracle_kl = []
-        for run, config in self.configs.items():
-            summary = self.final(run) if config.task == name else None
-            if summary is not None:
-                label = _contestant(config)
-                curves.setdefault(label, []).append(self.metrics(run).split("test"))
-                if config.prior == "mixture":
-                    bounds.add(label)
-                if summary["oracle_kl_per_frame"] is not None:
-                    oracle_kl.append(summary["oracle_kl_per_frame"])
-                predictable, data = summary["predictable_by_frame"], config.data
-        if 0 < len(bounds) < len(curves):
-            oracle_kl = []  # of new frames that cost a KL here and a bound there, no mean is any
-        published = self._published(name, data)
-        return plotting.memories_compared(
-            curves,
-            torch.tensor(predictable),  # the same for all, as they are judged on the same sequences
-            oracle_kl=torch.tensor(oracle_kl).mean(0) if oracle_kl else None,
-            published={m: result._asdict() for m, result in published.items() if m in curves},
-            bounds=bounds,
+    def _figure(self, task: str) -> Figure:
+        runs = [name for name, config in self.configs.items() if config.task == task]
+        finished = {name: summary for name in runs if (summary := self.final(name)) is not None}
+        return compared(
+            [(summary, self.metrics(name).split("test")) for name, summary in finished.items()],
+            self._published(task, next(iter(finished.values()))["data"]),
         )
+
+
+def compared(
+    runs: Sequence[tuple[Row, Sequence[Row]]], published: Mapping[str, Published]
+) -> Figure:
+    """The paper's three panels for one task, with the mean oracle KL of these runs, if all have one
+    kind of prior.
+
+    Args:
+        runs: of each its summary, and the rows of its evaluations.
+        published: the paper's results, by memory; those of other memories are left out.
+    """
+    curves: dict[str, list[Sequence[Row]]] = {}
+    for summary, evaluations in runs:
+        curves.setdefault(contestant(summary["memory"], summary["prior"]), []).append(evaluations)
+    summaries = [summary for summary, _ in runs]
+    bounds = {
+        contestant(summary["memory"], summary["prior"])
+        for summary in summaries
+        if summary["prior"] == "mixture"
+    }
+    oracle_kl = [
+        s["oracle_kl_per_frame"] for s in summaries if s["oracle_kl_per_frame"] is not None
+    ]
+    if 0 < len(bounds) < len(curves):
+        oracle_kl = []  # of new frames that cost a KL here and a bound there, no mean is any
+    return plotting.memories_compared(
+        curves,
+        # The same for all, as they are judged on the same sequences.
+        torch.tensor(summaries[0]["predictable_by_frame"]),
+        oracle_kl=torch.tensor(oracle_kl).mean(0) if oracle_kl else None,
+        published={m: result._asdict() for m, result in published.items() if m in curves},
+        bounds=bounds,
+    )
 
 
 def _contestant(config: Config) -> str:

@@ -12,11 +12,14 @@ from pyro_gtm.experiments.published import Published
 __all__ = [
     "FACTS",
     "METRICS",
+    "NONE",
     "REFERENCES",
     "Result",
     "contestant",
     "markdown_report",
+    "markdown_table",
     "over_seeds",
+    "with_spread",
 ]
 
 Row = dict[str, Any]
@@ -90,6 +93,9 @@ class Result:
     published_updates: int | None
 
 
+NONE = "–"
+"""In a cell of which there is nothing to say."""
+
 COLUMNS = (
     "task",
     "memory",
@@ -114,37 +120,43 @@ def markdown_report(results: Sequence[Result]) -> str:
         "one of which the past tells nothing. *Oracle KL*: of a perfect memory to which new frames "
         "cost as much." + _of_mixtures(results) + _of_the_paper(results),
         "",
-        f"| {' | '.join(COLUMNS)} |",
-        "|---" * len(COLUMNS) + "|",
     ]
+    rows = []
     for result in results:
         bound = "≤ " if result.prior == "mixture" else ""
         cells = [
             f"{result.task} ({result.data})",
             contestant(result.memory, result.prior),
-            _with_spread(result.new_frame_kl, prefix=bound),
+            with_spread(result.new_frame_kl, prefix=bound),
             _beside(
-                _with_spread(result.recall_kl, result.recall_kl_spread, bound),
+                with_spread(result.recall_kl, result.recall_kl_spread, bound),
                 result.recall_oracle_kl,
             ),
             _beside(
-                _with_spread(result.last_frame_kl, result.last_frame_kl_spread, bound),
+                with_spread(result.last_frame_kl, result.last_frame_kl_spread, bound),
                 result.last_frame_oracle_kl,
             ),
             _as_published(result.published_last_frame_kl),
-            _with_spread(result.negative_elbo_per_frame, result.negative_elbo_per_frame_spread),
-            _with_spread(
+            with_spread(result.negative_elbo_per_frame, result.negative_elbo_per_frame_spread),
+            with_spread(
                 result.negative_iwae_bound_per_frame, result.negative_iwae_bound_per_frame_spread
             ),
             _as_published(result.published_negative_elbo_per_frame),
             _beside(
-                _with_spread(result.recall_accuracy, result.recall_accuracy_spread),
+                with_spread(result.recall_accuracy, result.recall_accuracy_spread),
                 result.recall_accuracy_chance,
             ),
             str(result.seeds),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return "\n".join([*lines, markdown_table(COLUMNS, rows)])
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells."""
+    lines = [columns, *rows]
+    head, *rest = [f"| {' | '.join(cells)} |" for cells in lines]
+    return "\n".join([head, "|---" * len(columns) + "|", *rest])
 
 
 def _of_mixtures(results: Sequence[Result]) -> str:
@@ -180,10 +192,13 @@ def _of_the_paper(results: Sequence[Result]) -> str:
     return f"{sentence}."
 
 
-def _with_spread(mean: float | None, spread: float | None = None, prefix: str = "") -> str:
+def with_spread(
+    mean: float | None, spread: float | None = None, prefix: str = "", digits: int = 2
+) -> str:
+    """A mean and, of several seeds, its standard deviation; a dash for none."""
     if mean is None:
-        return "–"
-    return f"{prefix}{mean:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
+        return NONE
+    return f"{prefix}{mean:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
 
 
 def _beside(figure: str, other: float | None) -> str:
@@ -191,7 +206,7 @@ def _beside(figure: str, other: float | None) -> str:
 
 
 def _as_published(value: float | None) -> str:
-    return "–" if value is None else f"{value:g}"
+    return NONE if value is None else f"{value:g}"
 
 
 def over_seeds(summaries: Sequence[Row], published: Published | None) -> Result:

@@ -59,8 +59,13 @@ def export_run(run: Run, folder: Path) -> list[Path]:
         state[name] = _rounded(module)
         module.load_state_dict(state[name])
     config = replace(experiment.config, data_dir=None, init_from=None, device="auto")
-    summary = {**_without_paths(run.facts()), **assess(experiment)}
-    summary |= {"steps_per_second": None, "provenance": run.trained_with}
+    summary = {
+        **run.facts(),
+        "init_from": None,  # a path
+        **assess(experiment),
+        "steps_per_second": None,
+        "provenance": run.trained_with,
+    }
     checkpoint = checkpoint_path(folder, run.step)
     try:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -82,10 +87,6 @@ def _rounded(module: nn.Module) -> dict[str, Tensor]:
         name: value.detach().cpu().half() if value.is_floating_point() else value.cpu()
         for name, value in module.state_dict().items()
     }
-
-
-def _without_paths(facts: dict[str, Any]) -> dict[str, Any]:
-    return {**facts, "init_from": None}
 
 
 def _card(summary: dict[str, Any]) -> str:

@@ -92,8 +92,7 @@ class Run:
         self.exact = True
         """Whether a resumed run goes on with the very random numbers it would have had."""
         self.metrics = MetricsLog(folder / "metrics.jsonl")
-        self.provenance = provenance(experiment.device)
-        """Of the steps that this process takes."""
+        self._provenance: Row | None = None  # of the steps that this process takes
         self._window_loss = 0.0
         self._window_steps = 0
 
@@ -255,6 +254,7 @@ class Run:
                 sequences; the last checkpoint stays.
         """
         config, experiment = self.experiment.config, self.experiment
+        self._provenance = provenance(experiment.device)  # of the code before it can change
         rate = experiment.learning_rate
         with (
             stop_signals(on_signal) as stop,
@@ -419,8 +419,12 @@ class Run:
     @property
     def trained_with(self) -> Row | None:
         """The provenance in the summary; None without any."""
+        summary = self._written_summary()
+        return None if summary is None else summary.get("provenance")
+
+    def _written_summary(self) -> Row | None:
         path = self.folder / "summary.json"
-        return json.loads(path.read_text()).get("provenance") if path.exists() else None
+        return json.loads(path.read_text()) if path.exists() else None
 
     def write_summary(self, seconds: float, steps_taken: int) -> Row:
         """Write and return ``summary.json``: the metrics of the model and what it was made with.
@@ -429,23 +433,22 @@ class Run:
             seconds: how long training took in this process, evaluations included.
             steps_taken: in this process.
         """
-        path = self.folder / "summary.json"
-        made = self.provenance
+        speed, made, before = None, self._provenance, self._written_summary()
         if steps_taken:
             speed = steps_taken / seconds
-        elif path.exists():  # a finished run, resumed: keep what is said of its training
-            speed = json.loads(path.read_text())["steps_per_second"]
-            made = self.trained_with or made
-        else:  # killed between its last checkpoint and its summary
-            speed = None
+        elif before is not None:  # a finished run, resumed: keep what is said of its training
+            speed, made = before["steps_per_second"], before.get("provenance", made)
+        # Otherwise it was killed between its last checkpoint and its summary.
         with pyro.validation_enabled(False):  # it costs more than the mathematics
             summary = {
                 **self.facts(),
                 **assess(self.experiment),
                 "steps_per_second": speed,
-                "provenance": made,
+                "provenance": made or provenance(self.experiment.device),
             }
-        write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())
+        write_atomically(
+            self.folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode()
+        )
         return summary
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import signal
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +22,23 @@ from pyro_gtm.experiments.cli.options import (
     refusing_bad_input,
     setting_options,
 )
+from pyro_gtm.experiments.cli.run_sets import (
+    counted,
+    say_that_it_stops,
+    saying_how_it_stopped,
+    tell,
+)
 from pyro_gtm.experiments.comparison import Comparison
 from pyro_gtm.experiments.comparison_table import markdown_report
-from pyro_gtm.experiments.config import SETTINGS, Config, make_config
+from pyro_gtm.experiments.config import SETTINGS, make_config
 from pyro_gtm.experiments.data import SOURCES, load_data, usable_sources
-from pyro_gtm.experiments.metrics import kl_name
-from pyro_gtm.experiments.run_set import FailedRunsError, Stopped
+from pyro_gtm.experiments.run_set import FailedRunsError
 from pyro_gtm.memory import memory_names
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.tasks import Task, task_class, task_names
 from pyro_gtm.tasks.base import TASKS
 
-__all__ = ["compare", "say_that_it_stops", "tell"]
+__all__ = ["compare"]
 
 ALL = "all"
 """Stands for every task there is."""
@@ -104,14 +107,8 @@ def compare(ctx: click.Context, /, **flags: Any) -> None:
     second Ctrl-C stops at once; the same command continues.  Other options are those of train that
     hold for all its runs.
     """
-    try:
+    with saying_how_it_stopped():
         _compare(ctx, flags)
-    except Stopped as stopped:
-        click.echo("Stopped; begun runs are saved. The same command continues.")
-        raise SystemExit(128 + stopped.signal) from None
-    except KeyboardInterrupt:
-        click.echo("Stopped at once; runs are as saved last. The same command continues.")
-        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
@@ -138,7 +135,7 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
         comparison = Comparison(output, configs)
         output.mkdir(parents=True, exist_ok=True)
     waiting = sum(not comparison.finished(name) for name in comparison.configs)
-    click.echo(f"{_runs(len(configs))}, {waiting} of them to be trained, in {output}")
+    click.echo(f"{counted(len(configs), 'run')}, {waiting} of them to be trained, in {output}")
     try:
         follow = functools.partial(tell, comparison.configs)
         comparison.train(flags["jobs"], follow, say_that_it_stops, ctx.meta[MODULES])
@@ -214,31 +211,3 @@ def _told_of_what_is_left_out(name: str, tasks: list[str], of: int) -> list[str]
         return []
     click.echo(f"--{name.replace('_', '-')} is left out for {', '.join(tasks)}")
     return tasks
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'s' if count > 1 else ''}"
-
-
-def say_that_it_stops() -> None:
-    """Answer Ctrl-C; called from a signal handler, perhaps while a line is being written."""
-    with suppress(RuntimeError):  # Python refuses to write within a write
-        click.echo("Stopping after these steps; press Ctrl-C again to stop at once.", err=True)
-
-
-def tell(configs: Mapping[str, Config], name: str, event: str, row: dict[str, Any]) -> None:
-    """A line for what happens to a run of a comparison, of which there are these."""
-    config = configs[name]
-    if event == "begins":
-        what = f"goes on from step {row['step']:,}" if row["step"] else "begins"
-        click.echo(f"{name} {what}, to step {config.num_steps:,}")
-    elif event == "failed":
-        click.echo(f"{name} failed: {row['reason']}", err=True)
-    elif not row:
-        click.echo(f"{name} has logged nothing yet")
-    else:
-        where = "is finished" if event == "finished" else f"is at step {row['step']:,}"
-        parts = [f"negative ELBO {row['negative_elbo_per_frame']:.2f}"]
-        if row.get("recall_kl") is not None:
-            parts.insert(0, f"recall {kl_name(config.prior)} {row['recall_kl']:.2f}")
-        click.echo(f"{name} {where}: {', '.join(parts)} nats a frame")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from pyro_gtm.experiments.cli.comparing import say_that_it_stops, tell
 from pyro_gtm.experiments.cli.options import (
     COMMAND,
     NamedPath,
     device_option,
     refusing_bad_input,
+)
+from pyro_gtm.experiments.cli.run_sets import (
+    counted,
+    say_that_it_stops,
+    saying_how_it_stopped,
+    tell,
 )
 from pyro_gtm.experiments.config import Config
 from pyro_gtm.experiments.data import load_data
@@ -31,7 +35,7 @@ from pyro_gtm.internals.files import write_atomically
 
 __all__ = ["reproduce"]
 
-PAGES = ("README.md", "docs/results.md", "docs/learning.md")
+PAGES = ("README.md", "docs/results.md")
 """Beside the folder of results, those whose tables are made anew."""
 
 
@@ -118,21 +122,18 @@ def reproduce(
             _keep(runs, name, *rows[name], results)
     waiting = sum(not runs.finished(name) for name in configs)
     click.echo(
-        f"{len(chosen)} row{'s' * (len(chosen) > 1)}, {len(configs)} run"
-        f"{'s' * (len(configs) > 1)}, {waiting} of them to be trained, in {runs.folder}"
+        f"{counted(len(chosen), 'row')}, {counted(len(configs), 'run')}, {waiting} of them to be "
+        f"trained, in {runs.folder}"
     )
     failed = None
-    try:
-        runs.train(jobs, follow, say_that_it_stops)
-    except Stopped as stopped:
-        _write(results, budget)
-        click.echo("Stopped; begun runs are saved. The same command continues.")
-        raise SystemExit(128 + stopped.signal) from None
-    except KeyboardInterrupt:
-        click.echo("Stopped at once; runs are as saved last. The same command continues.")
-        raise SystemExit(128 + signal.SIGINT) from None
-    except FailedRunsError as error:
-        failed = error
+    with saying_how_it_stopped():
+        try:
+            runs.train(jobs, follow, say_that_it_stops)
+        except Stopped:
+            _write(results, budget)
+            raise
+        except FailedRunsError as error:
+            failed = error
     _write(results, budget)
     if failed is not None:
         raise click.ClickException(str(failed)) from failed

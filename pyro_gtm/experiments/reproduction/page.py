@@ -9,14 +9,17 @@ A page says where a table belongs and which, and everything between the markers 
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import NamedTuple
 
 from pyro_gtm.experiments import plotting
+from pyro_gtm.experiments.comparison import compared
+from pyro_gtm.experiments.comparison_table import NONE, Result, markdown_table, with_spread
+from pyro_gtm.experiments.published import Published
 from pyro_gtm.experiments.reproduction.manifest import (
     BUDGETS,
     EXPERIMENTS,
@@ -32,9 +35,9 @@ BLOCK = re.compile(
     re.DOTALL,
 )
 
-NONE = "–"
-
 ONE_NAT = 1.0
+
+BOUND = "negative_elbo_per_frame"
 
 
 def fill(text: str, results: Path, page: Path) -> str:
@@ -49,6 +52,8 @@ def fill(text: str, results: Path, page: Path) -> str:
         ValueError: a block of an unknown kind, budget or experiment.
     """
 
+    read = functools.cache(functools.partial(_Results, results, page))
+
     def made_anew(block: re.Match[str]) -> str:
         kind, *arguments = block["what"].split()
         if kind not in BLOCKS or not arguments or arguments[0] not in BUDGETS:
@@ -56,7 +61,7 @@ def fill(text: str, results: Path, page: Path) -> str:
         budget, *rest = arguments
         if any(name not in EXPERIMENTS for name in rest):
             raise ValueError(f"{page}: got {rest[0]!r}, must be one of {', '.join(EXPERIMENTS)}")
-        body = BLOCKS[kind](_Results(results, page, budget), *rest)
+        body = BLOCKS[kind](read(budget), *rest)
         return f"{block['begin']}\n{body}\n\n{block['end']}"
 
     return BLOCK.sub(made_anew, text)
@@ -84,26 +89,16 @@ class _Results:
         return [f"![{words}]({'../' * up}{self.folder.name}/figures/{path.name})"]
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    cells = [head, ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return NONE if value is None else f"{value:,.{digits}f}"
-
-
-def _spread(value: float | None, spread: float | None, digits: int = 2, scale: float = 1) -> str:
-    if value is None:
-        return NONE
-    text = f"{value * scale:,.{digits}f}"
-    return text if spread is None else f"{text} ± {spread * scale:,.{digits}f}"
-
-
 def _accuracy(outcome: Outcome | None) -> str:
     if outcome is None:
         return NONE
-    return _spread(outcome.result.recall_accuracy, outcome.result.recall_accuracy_spread, 1, 100)
+    accuracy, spread = outcome.result.recall_accuracy, outcome.result.recall_accuracy_spread
+    return with_spread(accuracy and 100 * accuracy, spread and 100 * spread, digits=1)
+
+
+def _bound(result: Result) -> str:
+    bound, spread = result.negative_elbo_per_frame, result.negative_elbo_per_frame_spread
+    return with_spread(bound, spread, digits=1)
 
 
 def _chance(outcome: Outcome) -> str:
@@ -124,19 +119,19 @@ def _experiment(results: _Results, name: str) -> str:
             [
                 outcome.row.contestant,
                 f"{_accuracy(outcome)} ({_chance(outcome)})",
-                bound + _spread(result.recall_kl, result.recall_kl_spread),
-                bound + _spread(result.last_frame_kl, result.last_frame_kl_spread),
-                _number(published and published.last_frame_kl),
-                _number(result.last_frame_oracle_kl),
-                bound + _number(result.new_frame_kl, 1),
-                _spread(result.negative_elbo_per_frame, result.negative_elbo_per_frame_spread, 1),
-                _number(published and published.negative_elbo_per_frame, 1),
-                _spread(
+                with_spread(result.recall_kl, result.recall_kl_spread, bound),
+                with_spread(result.last_frame_kl, result.last_frame_kl_spread, bound),
+                with_spread(published and published.last_frame_kl),
+                with_spread(result.last_frame_oracle_kl),
+                with_spread(result.new_frame_kl, prefix=bound, digits=1),
+                _bound(result),
+                with_spread(published and published.negative_elbo_per_frame, digits=1),
+                with_spread(
                     result.negative_iwae_bound_per_frame,
                     result.negative_iwae_bound_per_frame_spread,
-                    1,
+                    digits=1,
                 ),
-                _number(outcome.minutes, 0),
+                with_spread(outcome.minutes, digits=0),
                 str(result.seeds),
             ]
         )
@@ -156,7 +151,7 @@ def _experiment(results: _Results, name: str) -> str:
     )
     left = [row.contestant for row in rows(results.budget) if row.experiment == name]
     left = [contestant for contestant in left if results.one(name, contestant) is None]
-    parts = [_table(head, lines)]
+    parts = [markdown_table(head, lines)]
     steps, data = found[0].result.num_steps, found[0].result.data
     folder = f" --{data} DIR" if data in BUDGETS[results.budget].data.values() else ""
     said = f"*{steps:,} updates on {data}; held-out sequences, in nats (a frame)."
@@ -176,18 +171,31 @@ def _experiment(results: _Results, name: str) -> str:
 def _best_published(outcome: Outcome) -> str:
     """The lowest that the paper plots for this experiment, in words."""
     published = published_of(next(iter(outcome.records.values()))["summary"])
-    if not published:
+    kl, bound = (_least(published, figure) for figure in ("last_frame_kl", BOUND))
+    if kl is None:
         return ""
-    memory, best = min(published.items(), key=lambda item: item[1].last_frame_kl)
-    alike = len({result.last_frame_kl for result in published.values()}) == 1
-    parts = [f"last-frame KL {best.last_frame_kl:g} ({'all alike' if alike else memory})"]
-    bounds = {m: p.negative_elbo_per_frame for m, p in published.items()}
-    known = {m: bound for m, bound in bounds.items() if bound is not None}
-    if known:
-        memory = min(known, key=lambda m: known[m])
-        of = "all alike" if len(set(known.values())) == 1 else memory
-        parts.append(f"negative ELBO {known[memory]:g} ({of})")
-    return ", ".join(parts) + f", after {best.updates:,} updates"
+    said = [f"last-frame KL {kl.value:g} ({kl.memory})"]
+    if bound is not None:
+        said.append(f"negative ELBO {bound.value:g} ({bound.memory})")
+    return ", ".join(said) + f", after {kl.updates:,} updates"
+
+
+class _Least(NamedTuple):
+    """The lowest of the paper's values, and whose it is: a memory's, or of ``all alike``."""
+
+    value: float
+    memory: str
+    updates: int
+
+
+def _least(published: Mapping[str, Published], figure: str) -> _Least | None:
+    """The lowest value of a figure; None where there is none."""
+    values = {m: v for m, p in published.items() if (v := getattr(p, figure)) is not None}
+    if not values:
+        return None
+    memory = min(values, key=values.__getitem__)
+    of = "all alike" if len(set(values.values())) == 1 else memory
+    return _Least(values[memory], of, published[memory].updates)
 
 
 def _pictures(results: _Results, name: str) -> str:
@@ -222,7 +230,7 @@ def _cells(results: _Results) -> str:
         lines.append(cells)
     steps = BUDGETS[results.budget].num_steps
     return (
-        _table(["last-frame KL, ours / paper's", *PUBLISHED_FIVE], lines)
+        markdown_table(["last-frame KL, ours / paper's", *PUBLISHED_FIVE], lines)
         + f"\n\n*Bold: at or under the paper's, **{at_or_under} of {both}** cells, after "
         f"{steps:,} updates where the paper has 350,000 to a million. –: not run.*"
     )
@@ -234,23 +242,22 @@ def _one_nat(results: _Results) -> str:
     for outcome in results.all:
         reached = outcome.updates_to(ONE_NAT)
         known = [updates for updates in reached if updates is not None]
-        minutes = outcome.minutes
+        if not known:
+            continue
+        share = statistics.fmean(known) / outcome.result.num_steps
         lines.append(
             [
                 f"`{outcome.row.experiment}`",
                 outcome.row.contestant,
                 ", ".join("not reached" if u is None else f"{u:,}" for u in reached),
-                NONE
-                if not known or minutes is None
-                else f"{minutes * sum(known) / len(known) / outcome.result.num_steps:.1f}",
+                with_spread(outcome.minutes and share * outcome.minutes, digits=1),
             ]
         )
-    lines = [line for line in lines if line[2].replace("not reached", "").strip(", ")]
-    told = len(results.all) - len(lines)
     return (
-        _table(["experiment", "memory", "updates, by seed", "minutes"], lines)
+        markdown_table(["experiment", "memory", "updates, by seed", "minutes"], lines)
         + "\n\n*The first evaluation from which on the recall KL is less than one nat above the "
-        f"oracle's; a mixture's is a bound. The other {told} rows did not get there.*"
+        f"oracle's; a mixture's is a bound. The other {len(results.all) - len(lines)} rows did not "
+        "get there.*"
     )
 
 
@@ -280,7 +287,8 @@ def _short(results: _Results) -> str:
         "the same with the mixture prior",
     ]
     steps = BUDGETS[results.budget].num_steps
-    return f"{_table(head, lines)}\n\n*{steps:,} updates of 16 sequences. {_provenance(results)}*"
+    said = f"*{steps:,} updates of 16 sequences. {_provenance(results)}*"
+    return f"{markdown_table(head, lines)}\n\n{said}"
 
 
 def _bounds(results: _Results) -> str:
@@ -289,27 +297,22 @@ def _bounds(results: _Results) -> str:
     lines = []
     for outcome in results.all:
         published = published_of(next(iter(outcome.records.values()))["summary"])
-        known = {
-            p.negative_elbo_per_frame: (memory, p.updates)
-            for memory, p in published.items()
-            if p.negative_elbo_per_frame is not None
-        }
-        if outcome.row.contestant != "associative+mixture" or not known:
+        best = _least(published, BOUND)
+        if outcome.row.contestant != "associative+mixture" or best is None:
             continue
-        result, best = outcome.result, min(known)
-        memory, updates = known[best]
         lines.append(
             [
                 f"`{outcome.row.experiment}`",
-                _spread(result.negative_elbo_per_frame, result.negative_elbo_per_frame_spread, 1),
-                f"{result.num_steps:,}",
-                str(result.seeds),
-                f"{best:g}" + (f" ({memory})" if len(known) > 1 else ""),
-                f"{updates:,}",
+                _bound(outcome.result),
+                f"{outcome.result.num_steps:,}",
+                str(outcome.result.seeds),
+                f"{best.value:g} ({best.memory})",
+                f"{best.updates:,}",
             ]
         )
     head = ["experiment", "negative ELBO", "updates", "seeds", "best of the paper", "its updates"]
-    return f"{_table(head, lines)}\n\n*Held-out sequences, nats a frame. {_provenance(results)}*"
+    said = f"*Held-out sequences, nats a frame. {_provenance(results)}*"
+    return f"{markdown_table(head, lines)}\n\n{said}"
 
 
 def _provenance(results: _Results) -> str:
@@ -349,19 +352,8 @@ def draw_experiments(results: Path, budget: str) -> list[Path]:
                 continue
             path = results / "figures" / f"{budget}-{name}{suffix}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            plotting.save(_panels(those, prior), path)
+            records = [record for outcome in those for record in outcome.records.values()]
+            runs = [(record["summary"], record["evaluations"]) for record in records]
+            plotting.save(compared(runs, published_of(runs[0][0])), path)
             paths.append(path)
     return paths
-
-
-def _panels(found: Sequence[Outcome], prior: str) -> Any:
-    records = {o.row.contestant: list(o.records.values()) for o in found}
-    summaries = [record["summary"] for of_seed in records.values() for record in of_seed]
-    oracles = [s["oracle_kl_per_frame"] for s in summaries if s["oracle_kl_per_frame"] is not None]
-    return plotting.memories_compared(
-        {name: [record["evaluations"] for record in of_seed] for name, of_seed in records.items()},
-        torch.tensor(summaries[0]["predictable_by_frame"]),
-        oracle_kl=torch.tensor(oracles).mean(0) if oracles else None,
-        published={o.row.contestant: o.published._asdict() for o in found if o.published},
-        bounds=set(records) if prior == "mixture" else (),
-    )

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from pyro_gtm.experiments import run_set
-from pyro_gtm.experiments.cli import comparing
+from pyro_gtm.experiments.cli import comparing, run_sets
 from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.run_set import Stopped
 from pyro_gtm.tasks import task_names
@@ -237,8 +237,8 @@ def test_it_says_where_the_runs_are(capsys):
         ("is at", row | {"recall_kl": 2.345}),
         ("finished", row | {"recall_kl": None}),
     ]:
-        comparing.tell(configs, "run", event, content)
-    comparing.tell(configs, "run+mixture", "is at", row | {"recall_kl": 2.345})
+        run_sets.tell(configs, "run", event, content)
+    run_sets.tell(configs, "run+mixture", "is at", row | {"recall_kl": 2.345})
     assert capsys.readouterr().out.splitlines() == [
         "run begins, to step 2,500",
         "run goes on from step 1,200, to step 2,500",
