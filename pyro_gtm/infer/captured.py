@@ -276,7 +276,11 @@ class CapturedSteps:
         try:
             # Gradients are made and dropped inside, in the graph's own pool of memory.
             # The outer context takes the stream back even where the end of the capture fails.
-            with torch.cuda.stream(self._stream), torch.cuda.graph(graph, stream=self._stream):
+            # Other threads may use the device meanwhile, as those of another library do.
+            capture = torch.cuda.graph(
+                graph, stream=self._stream, capture_error_mode="thread_local"
+            )
+            with torch.cuda.stream(self._stream), capture:
                 self._step()
         except RuntimeError as error:
             for generator, state in zip(self._generators, states, strict=True):

@@ -74,10 +74,13 @@ class LSTMController(nn.Module):
             h_1..h_T ``(T, B, hidden_dim)``, h_T and the last cell state.
         """
         weight, bias = self.gates.weight, self.gates.bias
-        from_inputs, from_hidden = weight.split([inputs.shape[-1], self.hidden_dim], dim=1)
         state = (hidden.unsqueeze(0).contiguous(), cell.unsqueeze(0).contiguous())
-        # Its two biases are redundant: ours, and zeros.
-        weights = (from_inputs.contiguous(), from_hidden.contiguous(), bias, torch.zeros_like(bias))
+        # Its two biases are redundant: ours, and zeros.  One piece of memory, as cuDNN wants it.
+        from_inputs, from_hidden = weight.split([inputs.shape[-1], self.hidden_dim], dim=1)
+        parts = from_inputs, from_hidden, bias, torch.zeros_like(bias)
+        packed = torch.cat([part.reshape(-1) for part in parts])
+        pieces = packed.split([part.numel() for part in parts])
+        weights = [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)]
         # As in training, whatever the mode: without dropout it is the same, but for what a GPU
         # keeps for gradients.
         outputs, last_hidden, last_cell = torch.lstm(

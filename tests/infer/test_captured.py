@@ -408,7 +408,8 @@ class StandIn:
         self.events.append("register")
 
     @contextmanager
-    def capturing(self, graph, stream):
+    def capturing(self, graph, stream, capture_error_mode):
+        assert capture_error_mode == "thread_local"
         self.events.append("capture")
         before = [(tensor, tensor.detach().clone()) for tensor in all_tensors()]
         states = [generator.get_state() for generator in self.generators]
