@@ -190,9 +190,10 @@ def test_captured_training_is_the_same_training(memory_name, layout, elbo):
 def test_replays_follow_the_learning_rate():
     """It falls to next to nothing when replays have begun."""
     moving = WARM_UP + 3
-    shorter, longer = Learner(True), Learner(True)
-    start = longer.weights()
+    shorter = Learner(True)
+    start = shorter.weights()
     shorter.train(moving)
+    longer = Learner(True)
     longer.train(moving + 6, learning_rate=lambda step: 1e-3 if step <= moving else STILL)
     moved = (shorter.weights() - start).norm()
     assert moved > 0
