@@ -2,14 +2,16 @@
 
     python benchmarks/patch_walk.py
     python benchmarks/patch_walk.py --contestant associative --contestant gtm-sm --seeds 2
+    python benchmarks/patch_walk.py --minutes 5
     python benchmarks/patch_walk.py --observe 64 --train-observe 32 -n 300
 
 A walker sees 8x8 pixels of a view of a room at a time, and is told its moves.  After the frames
 that it is given, it says what it will see; it has been trained on shorter walks.  All contestants
 have the same encoder, decoder, likelihood, latent, optimiser and batches.  The error is the mean
 squared one of a predicted pixel (times 1,000), by how long ago the place was seen; beside it that
-of always the mean of the training patches.  Minutes are of the processor, one thread.  Source of
-the task: Fraccaro et al. 2018 (arXiv 1804.09401).
+of always the mean of the training patches.  Minutes are of the processor, one thread: with
+``--minutes`` all have the same, and as many steps as they can take in them.  Source of the task:
+Fraccaro et al. 2018 (arXiv 1804.09401).
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ class Outcome(NamedTuple):
     contestant: str
     seed: int
     parameters: int
+    steps: int
     negative_elbo: float
     """Of the last tenth of training, nats a frame."""
     minutes: float
@@ -61,8 +64,20 @@ def errors_by_bin(predicted: Tensor, walks: Walks, num_given: int) -> tuple[list
     return [1e3 * error for error in binned], 1e3 * squared.mean().item()
 
 
+class Budget(NamedTuple):
+    """How long a contestant may learn."""
+
+    steps: int
+    minutes: float | None
+    """Of the processor; where there is a number, it counts and not the steps."""
+
+    def used(self, steps: int, minutes: float) -> float:
+        """The share of it that is used up, of one."""
+        return steps / self.steps if self.minutes is None else minutes / self.minutes
+
+
 def train(
-    name: str, seed: int, task: PatchWalk, held_out: Walks, steps: int, batch: int, predict: int
+    name: str, seed: int, task: PatchWalk, held_out: Walks, budget: Budget, batch: int, predict: int
 ) -> Outcome:
     """Train and judge one contestant, which has to predict the last frames."""
     pyro.clear_param_store()
@@ -70,17 +85,19 @@ def train(
     given = len(held_out.frames) - predict
     contestant = CONTESTANTS[name](len(held_out.frames), task.grid.num_steps - predict)
     draws = torch.Generator().manual_seed(seed)
-    losses, begun = [], time.process_time()
-    for step in range(1, steps + 1):
+    losses: list[float] = []
+    minutes, tenths, begun = 0.0, 0, time.process_time()
+    while (used := budget.used(len(losses), minutes)) < 1:
         losses.append(contestant.step(task.sample(batch, draws)))
-        if step % max(1, steps // 10) == 0:
-            click.echo(f"  {name} seed {seed} step {step:,}: negative ELBO {losses[-1]:.1f}")
-    minutes = (time.process_time() - begun) / 60
+        minutes = (time.process_time() - begun) / 60
+        if 10 * used >= tenths:
+            tenths += 1
+            click.echo(f"  {name} seed {seed} step {len(losses):,}: -ELBO {losses[-1]:.1f}")
     errors, overall = errors_by_bin(contestant.predict(held_out, given), held_out, given)
-    last = losses[-max(1, steps // 10) :]
-    return Outcome(
-        name, seed, contestant.num_parameters, sum(last) / len(last), minutes, errors, overall
-    )
+    last = losses[-max(1, len(losses) // 10) :]
+    elbo = sum(last) / len(last)
+    size = contestant.num_parameters
+    return Outcome(name, seed, size, len(losses), elbo, minutes, errors, overall)
 
 
 def title(bin: tuple[int, int]) -> str:
@@ -111,6 +128,11 @@ def draw(outcomes: Sequence[Outcome], mean_error: Sequence[float]) -> Figure:
 @size_option("--predict", default=32, help="Frames predicted after them.")
 @size_option("--train-observe", default=64, help="Frames given in training.")
 @size_option("-n", "--num-steps", default=3_000, help="Gradient steps of each.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of the processor, in the place of --num-steps.",
+)
 @size_option("-b", "--batch-size", default=8)
 @size_option("--seeds", default=2, help="Runs of each, seeds 0, 1, ...")
 @size_option("--images", default=3_000, help="Views of rooms to train on.")
@@ -123,6 +145,7 @@ def main(
     predict: int,
     train_observe: int,
     num_steps: int,
+    minutes: float | None,
     batch_size: int,
     seeds: int,
     images: int,
@@ -139,21 +162,21 @@ def main(
     mean = task.patches.mean((0, 1)).expand_as(held_out.frames[observe:])
     of_the_mean, _ = errors_by_bin(mean, held_out, observe)
     outcomes = [
-        train(name, seed, task, held_out, num_steps, batch_size, predict)
+        train(name, seed, task, held_out, Budget(num_steps, minutes), batch_size, predict)
         for name in names
         for seed in range(seeds)
     ]
     heads = [title(bin) for bin in BINS]
     click.echo(
-        f"{'contestant':<12}{'seed':>5}{'parameters':>12}{'-ELBO':>9}{'minutes':>9}{'all':>8}"
+        f"{'contestant':<12}{'seed':>5}{'parameters':>12}{'steps':>8}{'-ELBO':>9}{'minutes':>9}{'all':>8}"
         + "".join(f"{head:>9}" for head in heads)
     )
     for o in outcomes:
         click.echo(
-            f"{o.contestant:<12}{o.seed:5}{o.parameters:12,}{o.negative_elbo:9.1f}{o.minutes:9.1f}"
-            f"{o.overall:8.2f}" + "".join(f"{error:9.2f}" for error in o.errors)
+            f"{o.contestant:<12}{o.seed:5}{o.parameters:12,}{o.steps:8,}{o.negative_elbo:9.1f}"
+            f"{o.minutes:9.1f}{o.overall:8.2f}" + "".join(f"{error:9.2f}" for error in o.errors)
         )
-    click.echo(f"{'mean patch':<55}" + "".join(f"{error:9.2f}" for error in of_the_mean))
+    click.echo(f"{'mean patch':<63}" + "".join(f"{error:9.2f}" for error in of_the_mean))
     if table is not None:
         table.parent.mkdir(parents=True, exist_ok=True)
         with table.open("w", newline="") as file:

@@ -21,8 +21,8 @@ from peers.walks import EVENT, PatchWalk, Walks
 from pyro_gtm.infer import DeviceTrace_ELBO, FusedAdam, continue_frames
 from pyro_gtm.model.networks import MLPDecoder, MLPEncoder
 
-STATE_DIM = 256
-"""Of the VRNN's LSTM, as large as the RSSM's GRU."""
+STATE_DIM = 192
+"""Of the LSTM: as many parameters as the associative memory has for walks of 288 frames."""
 
 
 class Ours(Contestant):

@@ -18,7 +18,8 @@ from torch.distributions import kl_divergence
 from peers.contestants import CONTESTANTS, LATENT_DIM, GaussianHead, HandWritten
 from peers.walks import PatchWalk, Walks
 
-STATE_DIM = 256
+STATE_DIM = 208
+"""Of the GRU: as many parameters as the associative memory has for walks of 288 frames."""
 
 
 class RecurrentStateSpace(HandWritten):
