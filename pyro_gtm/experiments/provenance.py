@@ -15,11 +15,13 @@ import torch
 
 import pyro_gtm
 
-__all__ = ["PACKAGES", "provenance"]
+__all__ = ["PACKAGES", "is_cpu", "provenance"]
 
 PACKAGES = ("pyro-ppl", "torch", "numpy")
 """Those whose versions a figure may depend on."""
 
+
+CORES = "cores"
 
 CODE = ("pyro_gtm", "tasks")
 """Folders of a clone whose files a figure depends on; results and pages it does not."""
@@ -71,4 +73,9 @@ def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     instructions = torch.backends.cpu.get_cpu_capability()
-    return f"{platform.machine()} ({instructions}), {os.cpu_count()} cores"
+    return f"{platform.machine()} ({instructions}), {os.cpu_count()} {CORES}"
+
+
+def is_cpu(machine: str) -> bool:
+    """Whether the ``machine`` of a figure's provenance is a CPU, and not a GPU by its name."""
+    return machine.endswith(CORES)

@@ -161,9 +161,28 @@ def test_outcomes_are_over_the_seeds(results):
     assert dnc.result.recall_kl_spread == pytest.approx(0.1)
     assert dnc.published.last_frame_kl == 1.5
     assert mixture.published is None, "the paper has no mixtures"
-    assert dnc.minutes == pytest.approx(1000 / 10 / 60)
+    assert dnc.minutes(cpu=True) == pytest.approx(1000 / 10 / 60)
+    assert dnc.minutes(cpu=False) is None
     assert dnc.updates_to(1.0) == [750] * 3, "not 250, where it went up again"
     assert dnc.updates_to(0.1) == [None] * 3
+
+
+def test_minutes_of_a_gpu_are_not_those_of_a_cpu(results, tmp_path):
+    (row,) = select("minutes", ["perfect_recall_10-dnc"])
+    faster = summary(0.5, steps_per_second=100.0)
+    faster["provenance"]["machine"] = "Some GPU 80GB"
+    write_record(results, row, row.config(2, {}), faster, COURSE)
+    dnc = outcomes(results, "minutes")[1]
+    assert dnc.minutes(cpu=True) == pytest.approx(1000 / 10 / 60)
+    assert dnc.minutes(cpu=False) == pytest.approx(1000 / 100 / 60)
+    block = "<!-- results: {} minutes{} -->\n<!-- end of results -->\n"
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    said = fill(block.format("experiment", " perfect_recall_10"), results, page)
+    assert "| 2, 0.2 (GPU) | 3 |" in said
+    assert "3 on a machine, 2 cores, 1 on Some GPU 80GB" in fill(
+        block.format("provenance", ""), results, page
+    )
 
 
 def test_the_table_has_a_line_a_row(results):
@@ -204,7 +223,7 @@ def test_blocks_of_a_page_are_made_anew_and_the_rest_stays(results, tmp_path):
     assert "**0.25** / 1.5" in filled and "1 of 1" in filled
     assert "| `perfect_recall_10` | dnc | 750, 750, 750 | 1.2 |" in filled
     assert "| `perfect_recall_10` | 80.1 | 1,000 | 1 | 76.2 (introspective) | 1,000,000 |" in filled
-    assert "4 runs, one to three seeds a row; a machine, 2 cores" in filled
+    assert "4 runs, one to three seeds a row: 4 on a machine, 2 cores" in filled
 
     at_the_top = fill(text, results, tmp_path / "README.md")
     assert "](results/figures/minutes-perfect_recall_10.png)" in at_the_top

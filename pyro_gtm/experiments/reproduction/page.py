@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -101,6 +102,20 @@ def _bound(result: Result) -> str:
     return with_spread(bound, spread, digits=1)
 
 
+def _minutes(outcome: Outcome, share: float = 1.0, digits: int = 0) -> str:
+    """Those of a share of a run, on each kind of machine that it was trained on."""
+    cpu, gpu = (outcome.minutes(cpu=cpu) for cpu in (True, False))
+    said = [] if cpu is None else [_at_least(share * cpu, digits)]
+    said += [] if gpu is None else [f"{_at_least(share * gpu, 1)} (GPU)"]
+    return ", ".join(said) or NONE
+
+
+def _at_least(number: float, digits: int) -> str:
+    """Rounded, and never to nothing."""
+    least = 10**-digits
+    return f"{number:.{digits}f}" if number >= least else f"< {least:g}"
+
+
 def _chance(outcome: Outcome) -> str:
     chance = outcome.result.recall_accuracy_chance
     return NONE if chance is None else f"{100 * chance:.1f}"
@@ -131,7 +146,7 @@ def _experiment(results: _Results, name: str) -> str:
                     result.negative_iwae_bound_per_frame_spread,
                     digits=1,
                 ),
-                with_spread(outcome.minutes, digits=0),
+                _minutes(outcome),
                 str(result.seeds),
             ]
         )
@@ -199,15 +214,21 @@ def _least(published: Mapping[str, Published], figure: str) -> _Least | None:
 
 
 def _pictures(results: _Results, name: str) -> str:
-    """What each memory generates, and what it attends to."""
-    parts = []
+    """What each memory generates, and what it attends to: of the first in sight, of the others
+    to be opened."""
+    parts: list[str] = []
     for outcome in results.of(name):
         contestant = outcome.row.contestant
         images = [
             *results.image(f"{name}-{contestant}-samples", f"{name}: what {contestant} generates"),
             *results.image(f"{name}-{contestant}-attention", f"{name}: where {contestant} reads"),
         ]
-        if images:
+        if not images:
+            continue
+        if parts:
+            summary = f"<details><summary>{contestant}</summary>"
+            parts += [summary, *images, "</details>"]
+        else:
             parts += [f"**{contestant}**", *images]
     return "\n\n".join(parts) or "*Not run yet.*"
 
@@ -250,7 +271,7 @@ def _one_nat(results: _Results) -> str:
                 f"`{outcome.row.experiment}`",
                 outcome.row.contestant,
                 ", ".join("not reached" if u is None else f"{u:,}" for u in reached),
-                with_spread(outcome.minutes and share * outcome.minutes, digits=1),
+                _minutes(outcome, share, digits=1),
             ]
         )
     return (
@@ -320,11 +341,13 @@ def _provenance(results: _Results) -> str:
     records = [record for outcome in results.all for record in outcome.records.values()]
     if not records:
         return "Not run yet."
-    said = {what: made_with(records, what) for what in ("machine", "date", "commit", "torch")}
+    said = {what: made_with(records, what) for what in ("date", "commit", "torch")}
+    machines = Counter(record["summary"]["provenance"]["machine"] for record in records)
     return (
-        f"{len(records)} runs, one to three seeds a row; {', '.join(said['machine'])}; one thread "
-        f"each, beside other work; PyTorch {', '.join(said['torch'])}; "
-        f"{', '.join(said['date'])}; commit {', '.join(said['commit'])}."
+        f"{len(records)} runs, one to three seeds a row: "
+        + ", ".join(f"{number} on {machine}" for machine, number in machines.most_common())
+        + f"; each beside others; PyTorch {', '.join(said['torch'])}; {', '.join(said['date'])}; "
+        f"commit {', '.join(said['commit'])}."
     )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from PIL import Image
 from pyro_gtm.experiments.comparison_table import FACTS, METRICS, REFERENCES, Result, over_seeds
 from pyro_gtm.experiments.config import Config
 from pyro_gtm.experiments.metrics_log import Row
+from pyro_gtm.experiments.provenance import is_cpu
 from pyro_gtm.experiments.published import Published, published_results
 from pyro_gtm.experiments.reproduction.manifest import ReproducedRow, rows
 from pyro_gtm.internals.files import write_atomically
@@ -71,13 +73,19 @@ class Outcome:
     published: Published | None
     result: Result
 
-    @property
-    def minutes(self) -> float | None:
-        """Of a run, the mean over seeds; evaluations included."""
-        speeds = [record["summary"]["steps_per_second"] for record in self.records.values()]
-        if None in speeds:
+    def minutes(self, *, cpu: bool) -> float | None:
+        """Of a run, evaluations included: the mean over those on a CPU, or over those on a GPU;
+        None where there is none."""
+        summaries = [record["summary"] for record in self.records.values()]
+        speeds = [
+            summary["steps_per_second"]
+            for summary in summaries
+            if is_cpu(summary["provenance"]["machine"]) == cpu
+            and summary["steps_per_second"] is not None
+        ]
+        if not speeds:
             return None
-        return sum(self.result.num_steps / speed / 60 for speed in speeds) / len(speeds)
+        return statistics.fmean(self.result.num_steps / speed / 60 for speed in speeds)
 
     def updates_to(self, nats: float) -> list[int | None]:
         """For each seed the first evaluation from which on the recall KL, less that of the oracle,
@@ -178,7 +186,8 @@ def write_table(folder: Path, budget: str) -> Path:
             "experiment": outcome.row.experiment,
             "contestant": outcome.row.contestant,
             **_rounded(asdict(outcome.result)),
-            "minutes": _rounded(outcome.minutes),
+            "cpu_minutes": _rounded(outcome.minutes(cpu=True)),
+            "gpu_minutes": _rounded(outcome.minutes(cpu=False)),
             "commits": " ".join(made_with(outcome.records.values(), "commit")),
             "dates": " ".join(made_with(outcome.records.values(), "date")),
             "machines": "; ".join(made_with(outcome.records.values(), "machine")),
