@@ -197,6 +197,7 @@ def test_blocks_of_a_page_are_made_anew_and_the_rest_stays(results, tmp_path):
     page.parent.mkdir()
     kinds = (
         "experiment minutes perfect_recall_10",
+        "memories minutes perfect_recall_10",
         "pictures minutes perfect_recall_10",
         "cells minutes",
         "one_nat minutes",
@@ -215,6 +216,7 @@ def test_blocks_of_a_page_are_made_anew_and_the_rest_stays(results, tmp_path):
     assert filled.count("words\n") == filled.count("more\n") == len(kinds)
     table = filled.split("words\n")[1]
     assert "| dnc | 87.5 ± 0.0 (10.0) | 0.60 ± 0.10 | 0.25 ± 0.00 | 1.50 | 0.00 |" in table
+    assert "| `dnc` | 87.5 ± 0.0 | 0.60 ± 0.10 | 0.25 ± 0.00 | 80.1 ± 0.0 | 1,234,567 |" in filled
     assert "| associative+mixture | 99.0 (10.0) | ≤ 0.50 | ≤ 0.25 | – |" in table
     assert "The paper's best: last-frame KL 0 (introspective), negative ELBO 76.2" in table
     assert "Not run: introspective." in table

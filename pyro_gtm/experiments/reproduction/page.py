@@ -13,7 +13,7 @@ import functools
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -183,6 +183,29 @@ def _experiment(results: _Results, name: str) -> str:
     return "\n\n".join(parts)
 
 
+def _memories(results: _Results, name: str) -> str:
+    """The Gaussian priors of an experiment in a few columns, and their figure."""
+    lines = [
+        [
+            f"`{outcome.row.contestant}`",
+            f"{_accuracy(outcome)}",
+            with_spread(outcome.result.recall_kl, outcome.result.recall_kl_spread),
+            with_spread(outcome.result.last_frame_kl, outcome.result.last_frame_kl_spread),
+            _bound(outcome.result),
+            f"{outcome.result.parameters:,}",
+        ]
+        for outcome in results.of(name)
+        if outcome.result.prior == "gaussian"
+    ]
+    if not lines:
+        return "*Not run yet.*"
+    head = ["memory", "recall accuracy, %", "recall KL", "last-frame KL", "negative ELBO a frame"]
+    steps = BUDGETS[results.budget].num_steps
+    said = f"*Held-out sequences, nats; {steps:,} updates. {_provenance(results.of(name))}*"
+    image = results.image(name, f"{name}: KL of each frame, last-frame KL and negative ELBO")
+    return "\n\n".join([markdown_table([*head, "parameters"], lines), said, *image])
+
+
 def _best_published(outcome: Outcome) -> str:
     """The lowest that the paper plots for this experiment, in words."""
     published = published_of(next(iter(outcome.records.values()))["summary"])
@@ -308,7 +331,7 @@ def _short(results: _Results) -> str:
         "the same with the mixture prior",
     ]
     steps = BUDGETS[results.budget].num_steps
-    said = f"*{steps:,} updates of 16 sequences. {_provenance(results)}*"
+    said = f"*{steps:,} updates of 16 sequences. {_provenance(results.all)}*"
     return f"{markdown_table(head, lines)}\n\n{said}"
 
 
@@ -332,13 +355,13 @@ def _bounds(results: _Results) -> str:
             ]
         )
     head = ["experiment", "negative ELBO", "updates", "seeds", "best of the paper", "its updates"]
-    said = f"*Held-out sequences, nats a frame. {_provenance(results)}*"
+    said = f"*Held-out sequences, nats a frame. {_provenance(results.all)}*"
     return f"{markdown_table(head, lines)}\n\n{said}"
 
 
-def _provenance(results: _Results) -> str:
-    """Seeds, dates, commits and machines of all records, in a sentence."""
-    records = [record for outcome in results.all for record in outcome.records.values()]
+def _provenance(those: Iterable[Outcome]) -> str:
+    """Seeds, dates, commits and machines of all their records, in a sentence."""
+    records = [record for outcome in those for record in outcome.records.values()]
     if not records:
         return "Not run yet."
     said = {what: made_with(records, what) for what in ("date", "commit", "torch")}
@@ -353,12 +376,13 @@ def _provenance(results: _Results) -> str:
 
 BLOCKS: dict[str, Callable[..., str]] = {
     "experiment": _experiment,
+    "memories": _memories,
     "pictures": _pictures,
     "cells": _cells,
     "one_nat": _one_nat,
     "short": _short,
     "bounds": _bounds,
-    "provenance": _provenance,
+    "provenance": lambda results: _provenance(results.all),
 }
 
 
