@@ -17,6 +17,7 @@ Fraccaro et al. 2018 (arXiv 1804.09401).
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,12 +30,19 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.command_line import command, names_option, size_option
+from common.command_line import command, names_option, refusing_bad_input, size_option
 from peers import gtm_sm, ours, rssm  # noqa: F401 (they register themselves)
 from peers.contestants import CONTESTANTS
 from peers.walks import PatchWalk, Walks
 from pyro_gtm.experiments.plotting import save
 from pyro_gtm.experiments.plotting.style import STYLE
+from pyro_gtm.experiments.provenance import provenance
+from pyro_gtm.internals.files import make_writable_folder
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+PROVENANCE = ("commit", "date", "machine")
+"""Of a table: what to know of where it comes from."""
 
 TRAINING_SEED, HELD_OUT_SEED = 1, 2  # of the rooms
 BINS = ((1, 8), (9, 32), (33, 128), (129, 10_000), (0, 0))
@@ -122,6 +130,12 @@ def draw(outcomes: Sequence[Outcome], mean_error: Sequence[float]) -> Figure:
     return figure
 
 
+def finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"got {value}, must be a finite number")
+    return value
+
+
 @command()
 @names_option("--contestant", "names", sorted(CONTESTANTS), sorted(CONTESTANTS))
 @size_option("--observe", default=256, help="Frames given.")
@@ -131,14 +145,15 @@ def draw(outcomes: Sequence[Outcome], mean_error: Sequence[float]) -> Figure:
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
+    callback=finite,
     help="Of the processor, in the place of --num-steps.",
 )
 @size_option("-b", "--batch-size", default=8)
 @size_option("--seeds", default=2, help="Runs of each, seeds 0, 1, ...")
 @size_option("--images", default=3_000, help="Views of rooms to train on.")
 @size_option("--walks", default=64, help="Held-out walks, over rooms never seen.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Where to draw the errors.")
-@click.option("--table", type=click.Path(path_type=Path), help="Where to write them, as CSV.")
+@click.option("--figure", type=FILE, help="Where to draw the errors.")
+@click.option("--table", type=FILE, help="Where to write them, as CSV.")
 def main(
     names: list[str],
     observe: int,
@@ -153,7 +168,14 @@ def main(
     figure: Path | None,
     table: Path | None,
 ) -> None:
-    """Train the contestants on one task and compare what they predict."""
+    """Train the contestants on one task and compare what they predict.
+
+    The defaults take an hour; Ctrl-C ends it with what is there.
+    """
+    with refusing_bad_input():
+        for path in (figure, table):
+            if path is not None:
+                make_writable_folder(path.parent, "--figure, --table")
     torch.set_num_threads(1)
     task = PatchWalk(images, train_observe + predict, TRAINING_SEED)
     held_out = PatchWalk(walks, observe + predict, HELD_OUT_SEED).sample(
@@ -161,11 +183,16 @@ def main(
     )
     mean = task.patches.mean((0, 1)).expand_as(held_out.frames[observe:])
     of_the_mean, _ = errors_by_bin(mean, held_out, observe)
-    outcomes = [
-        train(name, seed, task, held_out, Budget(num_steps, minutes), batch_size, predict)
-        for name in names
-        for seed in range(seeds)
-    ]
+    outcomes: list[Outcome] = []
+    try:
+        for name in names:
+            for seed in range(seeds):
+                budget = Budget(num_steps, minutes)
+                outcomes.append(train(name, seed, task, held_out, budget, batch_size, predict))
+    except KeyboardInterrupt:
+        click.echo(f"Stopped: {len(outcomes)} of {len(names) * seeds} runs", err=True)
+    if not outcomes:
+        raise click.Abort
     heads = [title(bin) for bin in BINS]
     click.echo(
         f"{'contestant':<12}{'seed':>5}{'parameters':>12}{'steps':>8}{'-ELBO':>9}{'minutes':>9}{'all':>8}"
@@ -178,16 +205,18 @@ def main(
         )
     click.echo(f"{'mean patch':<63}" + "".join(f"{error:9.2f}" for error in of_the_mean))
     if table is not None:
-        table.parent.mkdir(parents=True, exist_ok=True)
         with table.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             fields = [name for name in Outcome._fields if name != "errors"]
-            writer.writerow([*fields, *heads])
+            made = provenance(torch.device("cpu"))
+            writer.writerow([*fields, *heads, *PROVENANCE])
             for o in outcomes:
-                writer.writerow([*(getattr(o, name) for name in fields), *o.errors])
+                figures = [getattr(o, name) for name in fields]
+                writer.writerow([*figures, *o.errors, *(made[name] for name in PROVENANCE)])
+            means = ["mean patch", *[""] * (len(fields) - 1), *of_the_mean]
+            writer.writerow([*means, *(made[name] for name in PROVENANCE)])
         click.echo(f"Written: {table}")
     if figure is not None:
-        figure.parent.mkdir(parents=True, exist_ok=True)
         save(draw(outcomes, of_the_mean), figure)
         click.echo(f"Written: {figure}")
 

@@ -73,7 +73,7 @@ def export_run(run: Run, folder: Path) -> list[Path]:
         texts = {
             "config.json": config.to_json(),
             "summary.json": json.dumps(summary, indent=2) + "\n",
-            "README.md": _card(summary),
+            "README.md": _card(summary, config.num_steps),
         }
         for name, text in texts.items():
             write_atomically(folder / name, text.encode())
@@ -89,13 +89,18 @@ def _rounded(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _card(summary: dict[str, Any]) -> str:
+def _updates(summary: dict[str, Any], planned: int) -> str:
+    taken = summary["num_steps"]
+    return f"{taken:,} updates" + (f" of {planned:,}" if taken < planned else "")
+
+
+def _card(summary: dict[str, Any], planned: int) -> str:
     """What is to be known of a model before it is used, in Markdown."""
     source = summary["data"]
     licence = LICENCES.get(source, "of its user's own")
     made = summary["provenance"]
     by = (
-        "Trained by an unknown version of pyro_gtm."
+        "It has no record of where it was trained: its training had not ended."
         if made is None
         else f"Trained {made['date']}, at commit {made['commit']} of pyro_gtm {made['version']}, "
         f"with PyTorch {made['torch']}, on {made['machine']}."
@@ -107,7 +112,7 @@ on with sequences of the task `{summary["task"]}`, and is meant for trying out w
 and as a start for training (`--init-from`). It knows no images but of its own kind.
 
 - **Data**: the training part of `{source}`: {licence}. Figures are of held-out images.
-- **Training**: {summary["num_steps"]:,} updates, seed {summary["seed"]}; see `config.json`.
+- **Training**: {_updates(summary, planned)}, seed {summary["seed"]}; see `config.json`.
 - **Weights**: {summary["parameters"]:,} numbers in half precision; figures are of these.
 - **Licence**: that of pyro_gtm, Apache 2.0.
 

@@ -5,7 +5,27 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+__all__ = ["make_writable_folder", "write_atomically"]
+
+
+def make_writable_folder(folder: Path, argument: str) -> None:
+    """Make a folder that is to be written to later, and try it.
+
+    Args:
+        folder: with all above it, made where it is not there.
+        argument: whose value it is, for the error.
+
+    Raises:
+        ValueError: it cannot be made, or written to.
+    """
+    trial = folder / ".trial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(trial, b"")
+        trial.unlink()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ValueError(f"{argument}: got {folder}, cannot be written to: {reason}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import math
 
 import pyro
 import pytest
 import torch
+from click.testing import CliRunner
 
-from patch_walk import errors_by_bin
+import patch_walk
+from patch_walk import errors_by_bin, main
 from peers import gtm_sm, rssm
 from peers.contestants import CONTESTANTS
 from peers.walks import PATCH, PLACES, STRIDE, PatchWalk, Walks, steps_since
@@ -149,3 +152,42 @@ def test_errors_are_counted_by_how_long_ago_the_place_was_seen(walks):
     errors, overall = errors_by_bin(predicted, walks, GIVEN)
     assert errors == pytest.approx([5.0, 0.0, 0.0, 40.0, 0.0], abs=1e-4)
     assert overall == pytest.approx((10 + 40) / ((T - GIVEN) * B), rel=1e-4)
+
+
+TINY = ["--contestant", "gtm-sm", "-n", "2", "--observe", "16", "--train-observe", "16"]
+TINY += ["--predict", "8", "--seeds", "2", "--images", "20", "--walks", "2"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [["--minutes", "nan"], ["--minutes", "inf"], ["--table", "."], ["--figure", "file/x.png"]],
+)
+def test_what_cannot_be_is_refused_before_training(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(main, [*TINY, *line])
+    assert result.exit_code == 2, result.output
+    assert "step" not in result.output
+
+
+def test_what_is_finished_is_told_when_it_is_stopped(tmp_path, monkeypatch):
+    train = patch_walk.train
+
+    def stopped_in_the_second(name, seed, *more):
+        if seed == 1:
+            raise KeyboardInterrupt
+        return train(name, seed, *more)
+
+    monkeypatch.setattr(patch_walk, "train", stopped_in_the_second)
+    table = tmp_path / "errors.csv"
+    result = CliRunner().invoke(main, [*TINY, "--table", str(table)])
+    assert "Stopped: 1 of 2 runs" in result.output
+    line, _ = csv.DictReader(table.read_text().splitlines())
+    assert line["contestant"] == "gtm-sm" and line["steps"] == "2"
+    assert line["machine"].endswith("cores")
+
+
+def test_minutes_take_the_place_of_steps():
+    budget = patch_walk.Budget(steps=100, minutes=None)
+    assert budget.used(steps=50, minutes=3.0) == 0.5
+    assert patch_walk.Budget(steps=100, minutes=4.0).used(steps=50, minutes=3.0) == 0.75

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pyro_gtm.experiments import run_set
-from pyro_gtm.experiments.cli import main
+from pyro_gtm.experiments.cli import main, reproducing
 from pyro_gtm.experiments.reproduction import manifest
 from pyro_gtm.experiments.reproduction.manifest import BUDGETS, EXPERIMENTS, Budget, rows, select
 from pyro_gtm.experiments.reproduction.page import draw_experiments, fill
@@ -320,3 +320,83 @@ def test_every_record_of_this_repository_is_small_whole_and_of_the_manifest():
     assert not any(
         re.search(r"/(home|work|tmp)/", path.read_text()) for path in kept if path.suffix != ".png"
     )
+
+
+def refused(*arguments):
+    result = CliRunner().invoke(main, ["reproduce", *arguments])
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    return result.output
+
+
+def test_what_cannot_be_written_or_read_is_said_before_anything_is_trained(
+    tiny_budget, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    row = ("--row", "*-vrnn")
+    (tmp_path / "file").touch()
+    assert "--results: got file/results, cannot be written to" in refused(
+        *row, "--results", "file/results"
+    )
+    assert "--output: got file/runs/minutes, cannot be" in refused(*row, "-o", "file/runs")
+    page = tmp_path / "README.md"
+    page.write_text("<!-- results: chess minutes -->\n<!-- end of results -->\n")
+    assert "README.md: got the block 'chess minutes'" in refused(*row)
+    page.write_bytes(b"caf\xe9")
+    assert "README.md is not UTF-8" in refused(*row)
+    page.unlink()
+    assert "--list and --write: got both" in refused("--list", "--write")
+    budget = ("--budget", "hours", "--row", "mnist_map-vrnn")
+    assert "--mnist: got nowhere, must be the folder of its files" in refused(
+        *budget, "--mnist", "nowhere"
+    )
+    assert not list((tmp_path / "runs").rglob("*.json"))
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_record_that_cannot_be_written_loses_no_run(tiny_budget, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def full_for_one(results, row, config, *more):
+        if config.seed == 1:
+            raise OSError(28, "No space left on device")
+        return write_record(results, row, config, *more)
+
+    monkeypatch.setattr(reproducing, "write_record", full_for_one)
+    result = CliRunner().invoke(main, ["reproduce", "--row", "*-dnc+mixture"])
+    assert result.exit_code == 1
+    assert "perfect_recall_10-dnc+mixture-1: its record cannot be written" in result.output
+    assert "1 record could not be written" in result.output
+    runs = tmp_path / "runs" / "reproduce" / "minutes"
+    assert len(list(runs.glob("*/summary.json"))) == 3
+    assert len(list((tmp_path / "results" / "minutes").iterdir())) == 2
+
+
+WALKS = "<!-- results: walks -->\n<!-- end of results -->\n"
+
+
+def test_walks_over_patches_are_told_from_their_table(tmp_path):
+    head = "contestant,seed,parameters,steps,negative_elbo,minutes,overall,1-8,never"
+    head += ",commit,date,machine"
+    made = "abcdef0,2026-01-02,a machine"
+    (tmp_path / "patch_walk.csv").write_text(
+        f"{head}\nrssm,0,9000,100,1.0,6.0,20.0,10.0,40.0,{made}\n"
+        f"rssm,1,9000,300,1.0,6.0,22.0,10.0,40.0,{made}\nmean patch,,,,,,,38.0,39.0,{made}\n"
+    )
+    said = fill(WALKS, tmp_path, tmp_path / "page.md")
+    assert "| rssm | 9,000 | 200 | 6.0 ± 0.0 | 21.0 ± 1.4 | 10.0 ± 0.0 | 40.0 ± 0.0 | 2 |" in said
+    assert "| mean patch | – | – | – | – | 38.0 | 39.0 | – |" in said
+    assert "a machine, 2026-01-02, commit abcdef0" in said
+
+
+@pytest.mark.parametrize("content", [None, "", "a,b\n1,2\n"])
+def test_without_such_a_table_one_sentence_says_so(content, tmp_path):
+    if content is not None:
+        (tmp_path / "patch_walk.csv").write_text(content)
+    with pytest.raises(ValueError, match=r"patch_walk.csv is no table of benchmarks/patch_walk.py"):
+        fill(WALKS, tmp_path, tmp_path / "page.md")
+
+
+def test_blocks_of_a_budget_without_records_stay_as_they_are(results, tmp_path):
+    text = "<!-- results: short full -->\nas before\n<!-- end of results -->\n"
+    assert fill(text, results, tmp_path / "page.md") == text

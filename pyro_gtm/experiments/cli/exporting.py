@@ -39,6 +39,13 @@ def export(run: Path, data_dir: str | None, output: Path) -> None:
     to --init-from.
     """
     with refusing_bad_input():
-        paths = export_run(Run.load(run, "cpu", data_dir), output)
+        loaded = Run.load(run, "cpu", data_dir)
+        planned = loaded.experiment.config.num_steps
+        if loaded.step < planned:
+            click.echo(
+                f"{run} has not ended: the model after {loaded.step:,} of {planned:,} updates",
+                err=True,
+            )
+        paths = export_run(loaded, output)
     for path in paths:
         click.echo(f"  {path}  {path.stat().st_size / 1e6:.1f} MB")

@@ -20,6 +20,7 @@ from pyro_gtm.experiments.plotting import save
 from pyro_gtm.experiments.pretrained import DEFAULT, pretrained_folder, pretrained_names
 from pyro_gtm.experiments.report import draw_sequences
 from pyro_gtm.experiments.run import Run
+from pyro_gtm.internals.files import make_writable_folder
 
 __all__ = ["generate"]
 
@@ -89,6 +90,8 @@ def generate(
                 f"of {task.num_steps} frames"
             )
         path = output or (run / "figures" if run else Path()) / "generated.png"
+        if run and output is None:
+            make_writable_folder(path.parent, "RUN_FOLDER")
         if not path.parent.is_dir():
             raise ValueError(f"--output: got {path}, and {path.parent} is not a folder")
         batch = loaded.experiment.held_out(num_sequences, seed)

@@ -20,18 +20,20 @@ from pyro_gtm.experiments.cli.run_sets import (
     tell,
 )
 from pyro_gtm.experiments.config import Config
-from pyro_gtm.experiments.data import load_data
+from pyro_gtm.experiments.data import MissingDataError, load_data
+from pyro_gtm.experiments.machine import pick_device
 from pyro_gtm.experiments.metrics_log import Row
 from pyro_gtm.experiments.reproduction.manifest import BUDGETS, ReproducedRow, select
 from pyro_gtm.experiments.reproduction.page import draw_experiments, fill
 from pyro_gtm.experiments.reproduction.records import (
+    FIGURES,
     keep_figures,
     outcomes,
     write_record,
     write_table,
 )
 from pyro_gtm.experiments.run_set import FailedRunsError, RunSet, Stopped
-from pyro_gtm.internals.files import write_atomically
+from pyro_gtm.internals.files import make_writable_folder, write_atomically
 
 __all__ = ["reproduce"]
 
@@ -98,6 +100,8 @@ def reproduce(
     folders = {name: folder for name, folder in given.items() if folder is not None}
     with refusing_bad_input():
         chosen = select(budget, patterns)
+        if list_only and write_only:
+            raise ValueError("--list and --write: got both, must be one of them")
         if list_only:
             _list(chosen, results)
             return
@@ -108,25 +112,38 @@ def reproduce(
             row.run_name(seed): (row, seed) for row in chosen for seed in row.seeds
         }
         configs = {name: row.config(seed, folders, device) for name, (row, seed) in rows.items()}
+        pick_device(device)
         _check_data(configs, download)
         runs = RunSet(output / budget, configs)
-        output.mkdir(parents=True, exist_ok=True)
+        make_writable_folder(runs.folder, "--output")
+        for folder in (results, results / budget, results / FIGURES):
+            make_writable_folder(folder, "--results")
+        _pages(results)
+
+    not_kept = []
+
+    def keep(name: str) -> None:
+        try:
+            _keep(runs, name, *rows[name], results)
+        except OSError as error:  # the others are trained all the same
+            not_kept.append(name)
+            click.echo(f"{name}: its record cannot be written ({error})", err=True)
 
     def follow(name: str, event: str, told: Row) -> None:
         tell(configs, name, event, told)
         if event == "finished":
-            _keep(runs, name, *rows[name], results)
+            keep(name)
 
     for name in configs:
         if runs.finished(name):
-            _keep(runs, name, *rows[name], results)
+            keep(name)
     waiting = sum(not runs.finished(name) for name in configs)
     click.echo(
         f"{counted(len(chosen), 'row')}, {counted(len(configs), 'run')}, {waiting} of them to be "
         f"trained, in {runs.folder}"
     )
     failed = None
-    with saying_how_it_stopped():
+    with saying_how_it_stopped(), refusing_bad_input():
         try:
             runs.train(jobs, follow, say_that_it_stops)
         except Stopped:
@@ -134,16 +151,29 @@ def reproduce(
             raise
         except FailedRunsError as error:
             failed = error
-    _write(results, budget)
+        _write(results, budget)
     if failed is not None:
         raise click.ClickException(str(failed)) from failed
+    if not_kept:
+        raise click.ClickException(
+            f"{counted(len(not_kept), 'record')} could not be written to {results}: make room, and "
+            "give the same command again"
+        )
 
 
 def _check_data(configs: Mapping[str, Config], download: bool) -> None:
     """Load each source once, so that what is missing is said before anything starts."""
     for config in {config.data: config for config in configs.values()}.values():
         fetched = download and config.data_dir is not None
-        load_data(config.data, config.data_dir, download=fetched, binarise=config.binarise)
+        try:
+            load_data(config.data, config.data_dir, download=fetched, binarise=config.binarise)
+        except MissingDataError as error:
+            if config.data_dir is None:
+                raise
+            raise ValueError(
+                f"--{config.data}: got {config.data_dir}, must be the folder of its files, or come "
+                f"with --download: {str(error).partition(': ')[0]}"
+            ) from error
 
 
 def _keep(runs: RunSet, name: str, row: ReproducedRow, seed: int, results: Path) -> None:
@@ -170,13 +200,28 @@ def _write(results: Path, budget: str) -> None:
         click.echo(f"No run of the budget {budget} is finished: nothing is written")
         return
     paths = [write_table(results, budget), *draw_experiments(results, budget)]
-    for page in (results.parent / name for name in PAGES):
-        if page.exists():
-            text = page.read_text()
-            filled = fill(text, results, page)
-            if filled != text:
-                write_atomically(page, filled.encode())
-                paths.append(page)
+    for page, (text, filled) in _pages(results).items():
+        if filled != text:
+            write_atomically(page, filled.encode())
+            paths.append(page)
     click.echo("Written:")
     for path in paths:
         click.echo(f"  {path}")
+
+
+def _pages(results: Path) -> dict[Path, tuple[str, str]]:
+    """The pages beside the results as they are, and as they are to be.
+
+    Raises:
+        ValueError: one is no text, or asks for something unknown; or a record is damaged.
+    """
+    pages = {}
+    for page in (results.parent / name for name in PAGES):
+        if not page.is_file():
+            continue
+        try:
+            text = page.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{page} is not UTF-8, and cannot be given its tables") from error
+        pages[page] = (text, fill(text, results, page))
+    return pages

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.comparison import compared
 from pyro_gtm.experiments.comparison_table import NONE, Result, markdown_table, with_spread
+from pyro_gtm.experiments.provenance import is_cpu
 from pyro_gtm.experiments.published import Published
 from pyro_gtm.experiments.reproduction.manifest import (
     BUDGETS,
@@ -27,7 +28,15 @@ from pyro_gtm.experiments.reproduction.manifest import (
     PUBLISHED_FIVE,
     rows,
 )
-from pyro_gtm.experiments.reproduction.records import Outcome, made_with, outcomes, published_of
+from pyro_gtm.experiments.reproduction.records import (
+    FIGURES,
+    Outcome,
+    made_with,
+    outcomes,
+    published_of,
+)
+from pyro_gtm.experiments.reproduction.walks import walks_table
+from pyro_gtm.tasks import task_class
 
 __all__ = ["draw_experiments", "fill"]
 
@@ -36,13 +45,16 @@ BLOCK = re.compile(
     re.DOTALL,
 )
 
+WALKS = "walks"
+"""The one kind of block that is of no budget: of ``benchmarks/patch_walk.py``."""
+
 ONE_NAT = 1.0
 
 BOUND = "negative_elbo_per_frame"
 
 
 def fill(text: str, results: Path, page: Path) -> str:
-    """A page whose blocks are made anew.
+    """A page whose blocks are made anew, but for those of budgets without any record.
 
     Args:
         text: of the page.
@@ -57,11 +69,15 @@ def fill(text: str, results: Path, page: Path) -> str:
 
     def made_anew(block: re.Match[str]) -> str:
         kind, *arguments = block["what"].split()
+        if kind == WALKS and not arguments:
+            return f"{block['begin']}\n{walks_table(results)}\n\n{block['end']}"
         if kind not in BLOCKS or not arguments or arguments[0] not in BUDGETS:
             raise ValueError(f"{page}: got the block {block['what']!r}, must be KIND BUDGET ...")
         budget, *rest = arguments
         if any(name not in EXPERIMENTS for name in rest):
             raise ValueError(f"{page}: got {rest[0]!r}, must be one of {', '.join(EXPERIMENTS)}")
+        if not read(budget).all:
+            return block[0]
         body = BLOCKS[kind](read(budget), *rest)
         return f"{block['begin']}\n{body}\n\n{block['end']}"
 
@@ -83,11 +99,11 @@ class _Results:
 
     def image(self, name: str, words: str) -> list[str]:
         """Markdown of a figure, if there is one."""
-        path = self.folder / "figures" / f"{self.budget}-{name}.png"
+        path = self.folder / FIGURES / f"{self.budget}-{name}.png"
         if not path.exists():
             return []
         up = len(self.page.resolve().parent.relative_to(self.folder.resolve().parent).parts)
-        return [f"![{words}]({'../' * up}{self.folder.name}/figures/{path.name})"]
+        return [f"![{words}]({'../' * up}{self.folder.name}/{FIGURES}/{path.name})"]
 
 
 def _accuracy(outcome: Outcome | None) -> str:
@@ -271,19 +287,22 @@ def _cells(results: _Results) -> str:
             both, at_or_under = both + 1, at_or_under + reached
             mark = "**" if reached else ""
             cells.append(f"{mark}{ours:.2f}{mark} / {paper:g}")
-        lines.append(cells)
+        if any(cell != NONE for cell in cells[1:]):
+            lines.append(cells)
     steps = BUDGETS[results.budget].num_steps
     return (
         markdown_table(["last-frame KL, ours / paper's", *PUBLISHED_FIVE], lines)
         + f"\n\n*Bold: at or under the paper's, **{at_or_under} of {both}** cells, after "
-        f"{steps:,} updates where the paper has 350,000 to a million. –: not run.*"
+        f"{steps:,} updates where the paper has 350,000 to a million. –: not run; experiments of "
+        "which none was are left out.*"
     )
 
 
 def _one_nat(results: _Results) -> str:
     """Updates, and minutes, until the recall KL is below one nat."""
     lines = []
-    for outcome in results.all:
+    where_it_tells = [o for o in results.all if not _by_class(o.row.experiment)]
+    for outcome in where_it_tells:
         reached = outcome.updates_to(ONE_NAT)
         known = [updates for updates in reached if updates is not None]
         if not known:
@@ -300,9 +319,14 @@ def _one_nat(results: _Results) -> str:
     return (
         markdown_table(["experiment", "memory", "updates, by seed", "minutes"], lines)
         + "\n\n*The first evaluation from which on the recall KL is less than one nat above the "
-        f"oracle's; a mixture's is a bound. The other {len(results.all) - len(lines)} rows did not "
-        "get there.*"
+        f"oracle's; a mixture's is a bound. The other {len(where_it_tells) - len(lines)} rows did "
+        "not get there. Parity recall is left out, where a memory is worth less than that.*"
     )
+
+
+def _by_class(experiment: str) -> bool:
+    """Whether only the class of a frame can be told, which is worth less than a nat."""
+    return bool(task_class(EXPERIMENTS[experiment]["task"]).target_classes)
 
 
 def _short(results: _Results) -> str:
@@ -320,7 +344,7 @@ def _short(results: _Results) -> str:
                 f"{_chance(ours)} %",
                 NONE if best is None else f"{_accuracy(best)} % ({best.row.contestant})",
                 f"{_accuracy(results.one(name, 'associative'))} %".replace(f"{NONE} %", NONE),
-                f"**{_accuracy(ours)} %**",
+                f"{_accuracy(ours)} %",
             ]
         )
     head = [
@@ -374,6 +398,18 @@ def _provenance(those: Iterable[Outcome]) -> str:
     )
 
 
+def _hours(those: Iterable[Outcome]) -> str:
+    """How long all of these took, in a sentence."""
+    hours = {True: 0.0, False: 0.0}
+    for outcome in those:
+        for record in outcome.records.values():
+            speed = record["summary"]["steps_per_second"]
+            on_cpu = is_cpu(record["summary"]["provenance"]["machine"])
+            hours[on_cpu] += outcome.result.num_steps / speed / 3600 if speed else 0.0
+    said = f"In all {hours[True]:.1f} hours of runs on a CPU"
+    return said + (f" and {hours[False]:.1f} on a GPU." if hours[False] else ".")
+
+
 BLOCKS: dict[str, Callable[..., str]] = {
     "experiment": _experiment,
     "memories": _memories,
@@ -382,7 +418,7 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "one_nat": _one_nat,
     "short": _short,
     "bounds": _bounds,
-    "provenance": lambda results: _provenance(results.all),
+    "provenance": lambda results: f"{_provenance(results.all)} {_hours(results.all)}",
 }
 
 
@@ -397,7 +433,7 @@ def draw_experiments(results: Path, budget: str) -> list[Path]:
             those = [outcome for outcome in here if outcome.result.prior == prior]
             if not those:
                 continue
-            path = results / "figures" / f"{budget}-{name}{suffix}.png"
+            path = results / FIGURES / f"{budget}-{name}{suffix}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             records = [record for outcome in those for record in outcome.records.values()]
             runs = [(record["summary"], record["evaluations"]) for record in records]

@@ -31,6 +31,7 @@ from pyro_gtm.experiments.reproduction.manifest import ReproducedRow, rows
 from pyro_gtm.internals.files import write_atomically
 
 __all__ = [
+    "FIGURES",
     "Outcome",
     "keep_figures",
     "made_with",
@@ -40,6 +41,9 @@ __all__ = [
     "write_record",
     "write_table",
 ]
+
+FIGURES = "figures"
+"""The folder of figures in that of the results."""
 
 CURVE = ("step", "recall_kl", "last_frame_kl", "negative_elbo_per_frame", "kl_per_frame")
 """What is kept of an evaluation in the course of training."""
@@ -222,7 +226,7 @@ def keep_figures(folder: Path, row: ReproducedRow, run: Path) -> list[Path]:
     samples = next((drawn[name] for name in SAMPLES if drawn[name].exists()), None)
     for name, source in (("samples", samples), ("attention", drawn["attention"])):
         if source is not None and source.exists():
-            path = folder / "figures" / f"{row.budget}-{row.name}-{name}.png"
+            path = folder / FIGURES / f"{row.budget}-{row.name}-{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             _copy_in_few_colours(source, path)
             kept.append(path)

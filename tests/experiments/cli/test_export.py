@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from pyro_gtm.experiments.checkpoint_file import load_checkpoint
 from pyro_gtm.experiments.config import read_config
+from pyro_gtm.experiments.export import export_run
 from pyro_gtm.experiments.metrics import assess
 from pyro_gtm.experiments.pretrained import (
     load_pretrained,
@@ -42,6 +44,20 @@ def test_weights_settings_figures_and_a_card_are_written(run, folder, command_li
     card = (model / "README.md").read_text()
     assert "# perfect_recall, introspective memory, gaussian prior" in card
     assert "CC BY-SA 3.0" in card and "21 updates, seed 0" in card and "negative ELBO" in card
+
+
+def test_a_run_that_has_not_ended_says_so_on_its_card(run, folder):
+    unfinished = Run.load(run)
+    longer = replace(unfinished.experiment.config, num_steps=100)
+    unfinished.experiment.config = longer
+    export_run(unfinished, folder / "model")
+    assert "21 updates of 100, seed 0" in (folder / "model" / "README.md").read_text()
+
+
+def test_a_model_is_generated_from_without_further_ado(run, folder, command_line):
+    command_line.succeeds("export run -o model")
+    command_line.succeeds("generate model")
+    assert (folder / "model" / "figures" / "generated.png").read_bytes().startswith(PNG)
 
 
 def test_figures_are_of_the_rounded_weights(run, folder, command_line):
