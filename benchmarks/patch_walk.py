@@ -17,6 +17,7 @@ Fraccaro et al. 2018 (arXiv 1804.09401).
 from __future__ import annotations
 
 import csv
+import io
 import math
 import time
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ from peers.walks import PatchWalk, Walks
 from pyro_gtm.experiments.plotting import save
 from pyro_gtm.experiments.plotting.style import STYLE
 from pyro_gtm.experiments.provenance import provenance
-from pyro_gtm.internals.files import make_writable_folder
+from pyro_gtm.internals.files import make_writable_folder, write_atomically
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -170,19 +171,20 @@ def main(
 ) -> None:
     """Train the contestants on one task and compare what they predict.
 
-    The defaults take an hour; Ctrl-C ends it with what is there.
+    The defaults take an hour; Ctrl-C ends it and tells what is finished.
     """
     with refusing_bad_input():
-        for path in (figure, table):
+        for path, option in ((figure, "--figure"), (table, "--table")):
             if path is not None:
-                make_writable_folder(path.parent, "--figure, --table")
+                make_writable_folder(path.parent, option)
     torch.set_num_threads(1)
     task = PatchWalk(images, train_observe + predict, TRAINING_SEED)
     held_out = PatchWalk(walks, observe + predict, HELD_OUT_SEED).sample(
         walks, torch.Generator().manual_seed(HELD_OUT_SEED)
     )
     mean = task.patches.mean((0, 1)).expand_as(held_out.frames[observe:])
-    of_the_mean, _ = errors_by_bin(mean, held_out, observe)
+    made = provenance(torch.device("cpu"))  # of the code that is imported now
+    of_the_mean, mean_overall = errors_by_bin(mean, held_out, observe)
     outcomes: list[Outcome] = []
     try:
         for name in names:
@@ -191,6 +193,7 @@ def main(
                 outcomes.append(train(name, seed, task, held_out, budget, batch_size, predict))
     except KeyboardInterrupt:
         click.echo(f"Stopped: {len(outcomes)} of {len(names) * seeds} runs", err=True)
+        table = figure = None  # a part would be taken for the whole
     if not outcomes:
         raise click.Abort
     heads = [title(bin) for bin in BINS]
@@ -205,16 +208,16 @@ def main(
         )
     click.echo(f"{'mean patch':<63}" + "".join(f"{error:9.2f}" for error in of_the_mean))
     if table is not None:
-        with table.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            fields = [name for name in Outcome._fields if name != "errors"]
-            made = provenance(torch.device("cpu"))
-            writer.writerow([*fields, *heads, *PROVENANCE])
-            for o in outcomes:
-                figures = [getattr(o, name) for name in fields]
-                writer.writerow([*figures, *o.errors, *(made[name] for name in PROVENANCE)])
-            means = ["mean patch", *[""] * (len(fields) - 1), *of_the_mean]
-            writer.writerow([*means, *(made[name] for name in PROVENANCE)])
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        fields = [name for name in Outcome._fields if name != "errors"]
+        writer.writerow([*fields, *heads, *PROVENANCE])
+        source = [made[name] for name in PROVENANCE]
+        for o in outcomes:
+            writer.writerow([*(getattr(o, name) for name in fields), *o.errors, *source])
+        unknown = [""] * (len(fields) - 2)
+        writer.writerow(["mean patch", *unknown, mean_overall, *of_the_mean, *source])
+        write_atomically(table, text.getvalue().encode())
         click.echo(f"Written: {table}")
     if figure is not None:
         save(draw(outcomes, of_the_mean), figure)

@@ -37,8 +37,8 @@ class Contestant(ABC):
 
     @abstractmethod
     def predict(self, walks: Walks, num_given: int) -> Tensor:
-        """The mean of the frames after the given ones, ``(T - num_given, B, 3, 8, 8)``; of the
-        walk's frames none after the given ones is looked at."""
+        """The frames after the given ones, ``(T - num_given, B, 3, 8, 8)``: their means given one
+        sampled path of latents.  None of the walk's frames after the given ones is looked at."""
 
 
 CONTESTANTS: dict[str, Callable[[int, int], Contestant]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 __all__ = ["make_writable_folder", "write_atomically"]
@@ -18,11 +19,10 @@ def make_writable_folder(folder: Path, argument: str) -> None:
     Raises:
         ValueError: it cannot be made, or written to.
     """
-    trial = folder / ".trial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(trial, b"")
-        trial.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ValueError(f"{argument}: got {folder}, cannot be written to: {reason}") from error

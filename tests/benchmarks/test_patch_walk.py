@@ -182,9 +182,18 @@ def test_what_is_finished_is_told_when_it_is_stopped(tmp_path, monkeypatch):
     table = tmp_path / "errors.csv"
     result = CliRunner().invoke(main, [*TINY, "--table", str(table)])
     assert "Stopped: 1 of 2 runs" in result.output
-    line, _ = csv.DictReader(table.read_text().splitlines())
+    assert "gtm-sm          0" in result.output
+    assert not table.exists(), "a part would be taken for the whole"
+
+
+def test_the_table_says_where_it_comes_from(tmp_path):
+    table = tmp_path / "errors.csv"
+    result = CliRunner().invoke(main, [*TINY, "--seeds", "1", "--table", str(table)])
+    assert result.exit_code == 0, result.output
+    line, mean = csv.DictReader(table.read_text().splitlines())
     assert line["contestant"] == "gtm-sm" and line["steps"] == "2"
     assert line["machine"].endswith("cores")
+    assert mean["contestant"] == "mean patch" and float(mean["overall"]) > 0
 
 
 def test_minutes_take_the_place_of_steps():

@@ -102,6 +102,10 @@ def reproduce(
         chosen = select(budget, patterns)
         if list_only and write_only:
             raise ValueError("--list and --write: got both, must be one of them")
+        if write_only and patterns:
+            raise ValueError(
+                "--write and --row: got both, must be one: all that is there is written"
+            )
         if list_only:
             _list(chosen, results)
             return
@@ -147,11 +151,13 @@ def reproduce(
         try:
             runs.train(jobs, follow, say_that_it_stops)
         except Stopped:
-            _write(results, budget)
+            _write_what_can_be(results, budget)
             raise
         except FailedRunsError as error:
             failed = error
-        _write(results, budget)
+            _write_what_can_be(results, budget)
+        else:
+            _write(results, budget)
     if failed is not None:
         raise click.ClickException(str(failed)) from failed
     if not_kept:
@@ -207,6 +213,14 @@ def _write(results: Path, budget: str) -> None:
     click.echo("Written:")
     for path in paths:
         click.echo(f"  {path}")
+
+
+def _write_what_can_be(results: Path, budget: str) -> None:
+    """Write after something went wrong, which is to be told whatever becomes of this."""
+    try:
+        _write(results, budget)
+    except (OSError, ValueError) as error:
+        click.echo(f"Tables and pages could not be written: {error}", err=True)
 
 
 def _pages(results: Path) -> dict[Path, tuple[str, str]]:

@@ -21,7 +21,7 @@ from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.comparison import compared
 from pyro_gtm.experiments.comparison_table import NONE, Result, markdown_table, with_spread
 from pyro_gtm.experiments.provenance import is_cpu
-from pyro_gtm.experiments.published import Published
+from pyro_gtm.experiments.published import DENSITIES, Published
 from pyro_gtm.experiments.reproduction.manifest import (
     BUDGETS,
     EXPERIMENTS,
@@ -35,7 +35,7 @@ from pyro_gtm.experiments.reproduction.records import (
     outcomes,
     published_of,
 )
-from pyro_gtm.experiments.reproduction.walks import walks_table
+from pyro_gtm.experiments.reproduction.walks import TABLE, walks_table
 from pyro_gtm.tasks import task_class
 
 __all__ = ["draw_experiments", "fill"]
@@ -70,10 +70,15 @@ def fill(text: str, results: Path, page: Path) -> str:
     def made_anew(block: re.Match[str]) -> str:
         kind, *arguments = block["what"].split()
         if kind == WALKS and not arguments:
+            if not (results / TABLE).exists():
+                return block[0]
             return f"{block['begin']}\n{walks_table(results)}\n\n{block['end']}"
         if kind not in BLOCKS or not arguments or arguments[0] not in BUDGETS:
             raise ValueError(f"{page}: got the block {block['what']!r}, must be KIND BUDGET ...")
         budget, *rest = arguments
+        if len(rest) != (kind in OF_AN_EXPERIMENT):
+            wanted = "an experiment" if kind in OF_AN_EXPERIMENT else "no experiment"
+            raise ValueError(f"{page}: got the block {block['what']!r}, must name {wanted}")
         if any(name not in EXPERIMENTS for name in rest):
             raise ValueError(f"{page}: got {rest[0]!r}, must be one of {', '.join(EXPERIMENTS)}")
         if not read(budget).all:
@@ -226,7 +231,7 @@ def _best_published(outcome: Outcome) -> str:
     """The lowest that the paper plots for this experiment, in words."""
     published = published_of(next(iter(outcome.records.values()))["summary"])
     kl, bound = (_least(published, figure) for figure in ("last_frame_kl", BOUND))
-    if kl is None:
+    if kl is None or outcome.result.task in DENSITIES:
         return ""
     said = [f"last-frame KL {kl.value:g} ({kl.memory})"]
     if bound is not None:
@@ -274,7 +279,7 @@ def _pictures(results: _Results, name: str) -> str:
 
 def _cells(results: _Results) -> str:
     """Experiments by the paper's memories: our last-frame KL beside the paper's."""
-    lines, at_or_under, both = [], 0, 0
+    lines, at_or_under, both, updates = [], 0, 0, set()
     for name in EXPERIMENTS:
         cells = [f"`{name}`"]
         for memory in PUBLISHED_FIVE:
@@ -285,6 +290,7 @@ def _cells(results: _Results) -> str:
             ours, paper = outcome.result.last_frame_kl, outcome.published.last_frame_kl
             reached = round(ours, 2) <= paper
             both, at_or_under = both + 1, at_or_under + reached
+            updates.add(f"{outcome.published.updates:,}")
             mark = "**" if reached else ""
             cells.append(f"{mark}{ours:.2f}{mark} / {paper:g}")
         if any(cell != NONE for cell in cells[1:]):
@@ -293,8 +299,8 @@ def _cells(results: _Results) -> str:
     return (
         markdown_table(["last-frame KL, ours / paper's", *PUBLISHED_FIVE], lines)
         + f"\n\n*Bold: at or under the paper's, **{at_or_under} of {both}** cells, after "
-        f"{steps:,} updates where the paper has 350,000 to a million. –: not run; experiments of "
-        "which none was are left out.*"
+        f"{steps:,} updates where the paper has {' or '.join(sorted(updates))}. –: not run; "
+        "experiments of which none was are left out.*"
     )
 
 
@@ -383,17 +389,24 @@ def _bounds(results: _Results) -> str:
     return f"{markdown_table(head, lines)}\n\n{said}"
 
 
+def _seeds(those: Iterable[Outcome]) -> str:
+    counts = sorted({len(outcome.records) for outcome in those})
+    least, most = counts[0], counts[-1]
+    return f"{least} to {most} seeds" if least < most else f"seeds: {most}"
+
+
 def _provenance(those: Iterable[Outcome]) -> str:
     """Seeds, dates, commits and machines of all their records, in a sentence."""
-    records = [record for outcome in those for record in outcome.records.values()]
+    outcomes = list(those)
+    records = [record for outcome in outcomes for record in outcome.records.values()]
     if not records:
         return "Not run yet."
     said = {what: made_with(records, what) for what in ("date", "commit", "torch")}
     machines = Counter(record["summary"]["provenance"]["machine"] for record in records)
     return (
-        f"{len(records)} runs, one to three seeds a row: "
+        f"{len(records)} runs, {_seeds(outcomes)} a row: "
         + ", ".join(f"{number} on {machine}" for machine, number in machines.most_common())
-        + f"; each beside others; PyTorch {', '.join(said['torch'])}; {', '.join(said['date'])}; "
+        + f"; PyTorch {', '.join(said['torch'])}; {', '.join(said['date'])}; "
         f"commit {', '.join(said['commit'])}."
     )
 
@@ -420,6 +433,10 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "bounds": _bounds,
     "provenance": lambda results: f"{_provenance(results.all)} {_hours(results.all)}",
 }
+
+
+OF_AN_EXPERIMENT = ("experiment", "memories", "pictures")
+"""The kinds of block that name one; the others are of all."""
 
 
 def draw_experiments(results: Path, budget: str) -> list[Path]:

@@ -147,9 +147,20 @@ def read_record(path: Path) -> Row:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: it is not valid JSON ({error})") from error
     needed = {*FACTS, *METRICS, *REFERENCES, "steps_per_second", "provenance"}
-    if not isinstance(record, dict) or not needed <= record.get("summary", {}).keys():
+    summary = record.get("summary") if isinstance(record, dict) else None
+    if (
+        not isinstance(summary, dict)
+        or not needed <= summary.keys()
+        or not _tells_of(summary["provenance"])
+        or not isinstance(record.get("evaluations"), list)
+    ):
         raise ValueError(f"{path} is damaged, or of another version: make it again")
     return record
+
+
+def _tells_of(provenance: Any) -> bool:
+    known = {"commit", "date", "machine", "torch"}
+    return isinstance(provenance, dict) and known <= provenance.keys()
 
 
 def outcomes(folder: Path, budget: str) -> list[Outcome]:

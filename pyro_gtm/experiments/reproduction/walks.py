@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyro_gtm.experiments.comparison_table import NONE, markdown_table, with_spread
 
-__all__ = ["walks_table"]
+__all__ = ["TABLE", "walks_table"]
 
 TABLE = "patch_walk.csv"
 """In the folder of the results."""
