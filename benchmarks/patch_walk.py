@@ -185,11 +185,11 @@ def main(
     mean = task.patches.mean((0, 1)).expand_as(held_out.frames[observe:])
     made = provenance(torch.device("cpu"))  # of the code that is imported now
     of_the_mean, mean_overall = errors_by_bin(mean, held_out, observe)
+    budget = Budget(num_steps, minutes)
     outcomes: list[Outcome] = []
     try:
         for name in names:
             for seed in range(seeds):
-                budget = Budget(num_steps, minutes)
                 outcomes.append(train(name, seed, task, held_out, budget, batch_size, predict))
     except KeyboardInterrupt:
         click.echo(f"Stopped: {len(outcomes)} of {len(names) * seeds} runs", err=True)

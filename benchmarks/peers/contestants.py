@@ -24,7 +24,6 @@ class Contestant(ABC):
     """A model of walks; all have the same encoder, decoder, likelihood, latent and optimiser."""
 
     name: ClassVar[str]
-    source: ClassVar[str]
 
     @property
     @abstractmethod

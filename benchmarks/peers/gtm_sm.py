@@ -38,7 +38,6 @@ class SpatialMemory(HandWritten):
     """
 
     name = "gtm-sm"
-    source = "Fraccaro et al. 2018, hand-written"
 
     def __init__(self, num_frames: int, num_given: int) -> None:
         super().__init__(LATENT_DIM)
@@ -72,7 +71,7 @@ class SpatialMemory(HandWritten):
         first = Normal(posterior.loc[:given], posterior.scale[:given], validate_args=False)
         kl_given = kl_divergence(first, start).sum(-1)  # (given, B)
         steps, log_weights = self.recalled(self.positions(walks.controls), given)
-        chosen = steps.flatten(2).permute(0, 2, 1)  # (T - given, K, B)
+        chosen = steps.permute(0, 2, 1)  # (T - given, K, B)
         batch = torch.arange(z.shape[1])
         component = Normal(
             posterior.loc[chosen, batch], posterior.scale[chosen, batch], validate_args=False

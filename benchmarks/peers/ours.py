@@ -33,8 +33,6 @@ class Ours(Contestant):
         settings: of the program.
     """
 
-    source = "this package"
-
     def __init__(self, name: str, memory: gtm.MemoryModule, **settings: Any) -> None:
         self.name = name  # type: ignore[misc]
         self.memory = memory

@@ -31,7 +31,6 @@ class RecurrentStateSpace(HandWritten):
     """
 
     name = "rssm"
-    source = "Hafner et al. 2019, hand-written"
 
     def __init__(self, num_frames: int, num_given: int) -> None:
         super().__init__(LATENT_DIM + STATE_DIM)

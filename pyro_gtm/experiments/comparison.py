@@ -140,7 +140,7 @@ def compared(
         oracle_kl = []  # of new frames that cost a KL here and a bound there, no mean is any
     return plotting.memories_compared(
         curves,
-        # The same for all, as they are judged on the same sequences.
+        # That of the first: on another kind of device others are drawn from the same distribution.
         torch.tensor(summaries[0]["predictable_by_frame"]),
         oracle_kl=torch.tensor(oracle_kl).mean(0) if oracle_kl else None,
         published={m: result._asdict() for m, result in published.items() if m in curves},

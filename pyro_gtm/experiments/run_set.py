@@ -265,7 +265,7 @@ def _outcome(pipe: Any, process: Any) -> tuple[str, Row]:
 
 def _train(folder: Path, config: Config, modules: Sequence[str], pipe: Any) -> None:
     """Train one run in a process of its own, and say on the pipe how it went."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork would have the comparison's own
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork would have the parent's own
     torch.set_num_threads(1)  # since there are other processes
     event, row = "failed", {}
     try:
@@ -279,7 +279,7 @@ def _train(folder: Path, config: Config, modules: Sequence[str], pipe: Any) -> N
     except Exception as error:  # a mistake, perhaps in a memory of the user's own: it is shown
         traceback.print_exc()
         row = {"reason": f"{type(error).__name__}: {error}".splitlines()[0]}
-    with suppress(OSError):  # a comparison that was killed does not listen
+    with suppress(OSError):  # a parent that was killed does not listen
         pipe.send((event, row))
 
 
@@ -311,7 +311,7 @@ def _trained(folder: Path, config: Config) -> Row:
 
     def follow(row: Row) -> None:
         if parent is not None and not parent.is_alive():
-            os.kill(os.getpid(), signal.SIGTERM)  # the comparison was killed: save and stop, too
+            os.kill(os.getpid(), signal.SIGTERM)  # the parent was killed: save and stop, too
 
     begun_at, begun_when = run.step, time.monotonic()
     run.train(follow)

@@ -14,7 +14,16 @@ from typing import Any
 
 from pyro_gtm.experiments.config import Config, make_config
 
-__all__ = ["BUDGETS", "EXPERIMENTS", "PUBLISHED_FIVE", "Budget", "ReproducedRow", "rows", "select"]
+__all__ = [
+    "BUDGETS",
+    "EXPERIMENTS",
+    "PUBLISHED_FIVE",
+    "SETTINGS",
+    "Budget",
+    "ReproducedRow",
+    "rows",
+    "select",
+]
 
 PUBLISHED_FIVE = ("vrnn", "introspective", "ntm", "lru", "dnc")
 """The memories of the paper, in its order."""

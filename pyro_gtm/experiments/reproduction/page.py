@@ -26,6 +26,7 @@ from pyro_gtm.experiments.reproduction.manifest import (
     BUDGETS,
     EXPERIMENTS,
     PUBLISHED_FIVE,
+    SETTINGS,
     rows,
 )
 from pyro_gtm.experiments.reproduction.records import (
@@ -361,7 +362,7 @@ def _short(results: _Results) -> str:
         "the same with the mixture prior",
     ]
     steps = BUDGETS[results.budget].num_steps
-    said = f"*{steps:,} updates of 16 sequences. {_provenance(results.all)}*"
+    said = f"*{steps:,} updates of {SETTINGS['batch_size']} sequences. {_provenance(results.all)}*"
     return f"{markdown_table(head, lines)}\n\n{said}"
 
 
