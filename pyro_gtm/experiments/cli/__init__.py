@@ -1,5 +1,5 @@
 """The command line: ``pyro-gtm train``, ``evaluate``, ``generate``, ``compare``,
-``reproduce`` and ``export``.
+``reproduce`` and ``export``, and ``pyro-gtm series`` for one's own sequences.
 
 Also ``python -m pyro_gtm``; ``examples/train.py`` is ``train``.  One file a command; ``options`` is
 shared, ``progress`` shows how training goes.
@@ -17,6 +17,7 @@ from pyro_gtm.experiments.cli.generating import generate
 from pyro_gtm.experiments.cli.options import import_option
 from pyro_gtm.experiments.cli.reproducing import reproduce
 from pyro_gtm.experiments.cli.training import train
+from pyro_gtm.series.cli import series
 
 __all__ = [
     "compare",
@@ -26,6 +27,7 @@ __all__ = [
     "import_option",
     "main",
     "reproduce",
+    "series",
     "train",
 ]
 
@@ -36,5 +38,5 @@ def main() -> None:
     """Generative temporal models with memory, in Pyro."""
 
 
-for command in (train, evaluate, generate, compare, reproduce, export):
+for command in (train, evaluate, generate, compare, reproduce, export, series):
     main.add_command(command)

@@ -21,6 +21,7 @@ from pyro_gtm.experiments.run import RunError
 __all__ = [
     "COMMAND",
     "MODULES",
+    "NameAndValue",
     "NamedPath",
     "Refused",
     "Registered",

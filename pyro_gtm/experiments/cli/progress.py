@@ -10,7 +10,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-__all__ = ["ProgressDisplay", "progress_display"]
+__all__ = ["ProgressDisplay", "SeriesProgress", "progress_display"]
 
 SILENCE = 30.0
 """Seconds after which a run whose output is no terminal says where it is."""
@@ -75,3 +75,39 @@ class ProgressDisplay:
         remaining = (self.spoken - self.begun) / max(1, step - self.done) * (self.total - step)
         left = f"  ETA {tqdm.format_interval(remaining)}" if remaining else ""
         click.echo(f"step {step:>7,}  {figures}{left}")
+
+
+class SeriesProgress:
+    """The same of a fit to one's own series: a bar, or a line every so often."""
+
+    LINES = 10
+    """How many lines there are where the output is no terminal."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self.bar = tqdm(total=total, initial=done, disable=None, unit="step", dynamic_ncols=True)
+        self.every = max(1, total // self.LINES)
+        self.total = total
+        self.losses: list[float] = []
+
+    def __enter__(self) -> SeriesProgress:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.bar.close()
+
+    def __call__(self, step: int, loss: float) -> None:
+        """Show that a step was taken."""
+        self.losses.append(loss)
+        self.bar.update(1)
+        if step % self.every and step != self.total:
+            return
+        mean = sum(self.losses) / len(self.losses)
+        self.losses.clear()
+        self.bar.set_postfix({"negative ELBO": f"{mean:.3g}"}, refresh=False)
+        if self.bar.disable:
+            click.echo(f"step {step:>7,}  negative ELBO {mean:9.3f}  (training, nats a frame)")
+
+    def stopping(self) -> None:
+        """Answer Ctrl-C."""
+        with suppress(RuntimeError):
+            click.echo("Stopping after this step; press Ctrl-C again to stop at once.", err=True)

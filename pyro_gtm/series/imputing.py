@@ -1,0 +1,98 @@
+"""Imputation: samples of the values that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pyro_gtm.infer import reconstruct
+from pyro_gtm.internals.checks import check_positive
+from pyro_gtm.series.data import Series
+from pyro_gtm.series.figures import draw_imputation, save_figure
+from pyro_gtm.series.passes import passes
+from pyro_gtm.series.tables import QUANTILES, Row, gap_rows, save_table
+
+if TYPE_CHECKING:
+    from pyro_gtm.series.model import SeriesModel
+
+__all__ = ["Imputation", "impute"]
+
+
+@dataclass(frozen=True, eq=False)
+class Imputation:
+    """Samples of the gaps of each series, in the units of the data."""
+
+    samples: Tensor
+    """``(S, T, N, *event)``: values that there are as they were given, NaN behind a series' end."""
+
+    series: Series
+    """What was given."""
+
+    @property
+    def filled(self) -> Series:
+        """The series, each gap filled with the mean of its samples."""
+        return replace(self.series, values=self.samples.mean(0))
+
+    def rows(self, levels: Sequence[float] = QUANTILES) -> list[Row]:
+        """A row for each value that was missing: id, time, step, channel, mean, quantiles."""
+        return gap_rows(self.series, self.samples, levels)
+
+    def save(self, path: str | Path, levels: Sequence[float] = QUANTILES) -> None:
+        """Write :meth:`rows` as a ``.csv`` or ``.parquet`` file."""
+        save_table(self.rows(levels), path)
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """The first series and channels, their gaps filled with a fan of quantiles."""
+        return save_figure(draw_imputation(self), path)
+
+
+@torch.no_grad()
+def impute(
+    model: SeriesModel, series: Series, *, num_samples: int = 100, seed: int = 0
+) -> Imputation:
+    """Samples of the values that are missing.
+
+    Latents of frames that there are, in part or whole, come from the posterior, which sees what is
+    there up to that frame; those of missing frames from the prior.  What comes *after* a gap is not
+    looked at: the posterior filters.
+
+    Args:
+        model: fitted.
+        series: with gaps.
+        num_samples: S.
+        seed: of the samples.
+
+    Raises:
+        ValueError: impossible arguments; gaps inside frames where the model cannot have them.
+    """
+    check_positive("impute", num_samples=num_samples)
+    batch = model.frames(series)
+    shape = (num_samples, *series.values.shape)
+    samples = series.values.expand(shape).clone()
+    gaps = series.gaps
+    program = model.program
+    with model.seeded(seed):
+        for part in passes(batch, model.window):
+            missing = gaps[part.kept]
+            if not bool(missing.any()):
+                continue
+            for chunk in part.repeated(num_samples):
+                drawn = reconstruct(
+                    program,
+                    model.memory,
+                    chunk.frames,
+                    chunk.controls,
+                    mask=chunk.mask,
+                    sample=True,
+                )[part.new :]
+                values = model.values(drawn).to(samples)  # (W, count * N, *event)
+                values = values.unflatten(1, (-1, series.num_series)).movedim(1, 0)
+                filled = torch.where(missing, values, series.values[part.kept])
+                samples[chunk.numbers, part.kept] = filled
+    return Imputation(samples, series)

@@ -1,0 +1,393 @@
+"""A model of one's own series: a program, its memory, and the units it was fitted in."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pyro
+import torch
+from torch import Tensor
+
+from pyro_gtm.experiments.checkpoint_file import CheckpointError, load_checkpoint, save_checkpoint
+from pyro_gtm.experiments.machine import pick_device
+from pyro_gtm.handlers import FilteringGuide, use_memory
+from pyro_gtm.internals.files import write_atomically
+from pyro_gtm.memory import MemoryModule, make_memory
+from pyro_gtm.memory.registry import memory_class
+from pyro_gtm.model import GenerativeTemporalModel
+from pyro_gtm.model.gaps import PartialFramesLikelihood
+from pyro_gtm.model.likelihoods import LIKELIHOODS, Likelihood
+from pyro_gtm.model.networks import make_networks
+from pyro_gtm.series.data import Series
+from pyro_gtm.series.forecasting import Forecast, forecast
+from pyro_gtm.series.generating import Generated, generate
+from pyro_gtm.series.imputing import Imputation, impute
+from pyro_gtm.series.scaling import Scaling
+from pyro_gtm.series.scoring import Scores, evaluate
+from pyro_gtm.series.settings import Settings
+from pyro_gtm.series.surprising import Surprise, surprise
+
+__all__ = ["Frames", "SeriesModel", "load"]
+
+DESCRIPTION = "series.json"
+WEIGHTS = "weights.pt"
+FORMAT = 1
+
+SCALED = ("gaussian", "student_t")
+"""Likelihoods of numbers in units, which are standardised."""
+
+LIKELIHOOD_OPTIONS: dict[str, dict[str, Any]] = {
+    # Of standardised values, whose own scale is 1.
+    "gaussian": {"min_scale": 0.02, "max_scale": 3.0},
+    "student_t": {"min_scale": 0.02, "max_scale": 3.0},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """What the program is given: frames in its own units, and which of them there are."""
+
+    frames: Tensor
+    """``(T, B, *event)``."""
+
+    mask: Tensor
+    """``(T, B)`` of bool."""
+
+    controls: Tensor | None
+    """``(T', B, K)`` with T' >= T."""
+
+
+class SeriesModel:
+    """A generative temporal model of series in their own units.
+
+    Made by :func:`pyro_gtm.series.fit` or :func:`pyro_gtm.series.load`.  Its program and memory are
+    the library's own, to be used with Pyro as any other (``model.program``, ``model.memory``).
+
+    Args:
+        settings: all of them decided: no ``auto``.
+        scaling: fitted on the training part.
+        channels: names along a frame's first dimension.
+        event_shape: of a frame of the data.
+        control_names: of the controls.
+        partial: whether frames may have gaps inside.
+        device: where it lives.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        scaling: Scaling,
+        *,
+        channels: tuple[str, ...],
+        event_shape: tuple[int, ...],
+        control_names: tuple[str, ...] = (),
+        partial: bool,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.settings = settings
+        self.scaling = scaling
+        self.channels = channels
+        self.event_shape = event_shape
+        self.control_names = control_names
+        self.step = 0
+        """Gradient steps taken."""
+        whole: Likelihood = LIKELIHOODS.make(
+            settings.likelihood, event_shape, **settings.likelihood_options
+        )
+        self.likelihood = PartialFramesLikelihood(whole) if partial else whole
+        with self.seeded(settings.seed), _refusing_sizes(settings):
+            self.memory = self._build_memory()
+            self.program = self._build_program()
+            self.to(device)
+
+    def _build_memory(self) -> MemoryModule:
+        settings = self.settings
+        options: dict[str, Any] = {"hidden_dim": 64, **settings.memory_options}
+        options["latent_dim"] = GenerativeTemporalModel.written_dim(
+            settings.latent_dim, settings.hidden_dim, cast(Any, settings.writes)
+        )
+        if self.control_names:
+            options["control_dim"] = len(self.control_names)
+        taken = inspect.signature(memory_class(settings.memory)).parameters
+        if "recall" in taken and settings.prior == "mixture":
+            options.setdefault("recall", True)
+        if "slots" in taken:
+            options.setdefault("slots", settings.window)
+        return make_memory(settings.memory, **options)
+
+    def _build_program(self) -> GenerativeTemporalModel:
+        settings, memory = self.settings, self.memory
+        if settings.prior == "mixture" and not memory.recall_length:
+            raise ValueError(
+                f"fit: prior='mixture' given, must be 'gaussian' for memory {settings.memory!r}, "
+                "which has no slots to recall from"
+            )
+        encoder, decoder = make_networks(
+            settings.network,
+            self.likelihood,
+            hidden_dim=settings.hidden_dim,
+            decoder_input_dim=settings.latent_dim + memory.context_dim,
+        )
+        return GenerativeTemporalModel(
+            context_dim=memory.context_dim,
+            latent_dim=settings.latent_dim,
+            encoder=encoder,
+            decoder=decoder,
+            likelihood=self.likelihood,
+            writes=cast(Any, settings.writes),
+            posterior=cast(Any, settings.posterior),
+            prior=cast(Any, settings.prior),
+            recall_heads=memory.read_shape[0],
+        )
+
+    @property
+    def partial(self) -> bool:
+        """Whether frames may have gaps inside."""
+        return isinstance(self.likelihood, PartialFramesLikelihood)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.program.like.device
+
+    @property
+    def window(self) -> int:
+        """The most steps that the model sees at once."""
+        return self.settings.window
+
+    @property
+    def num_parameters(self) -> int:
+        """Of the networks and the memory."""
+        modules = (self.program, self.memory)
+        return sum(p.numel() for module in modules for p in module.parameters())
+
+    def to(self, device: torch.device | str) -> SeriesModel:
+        """Move it, in place."""
+        self.program.to(device), self.memory.to(device)
+        return self
+
+    def model(self) -> Any:
+        """The Pyro model, with its memory."""
+        return use_memory(self.memory)(self.program.model)
+
+    def guide(self) -> FilteringGuide:
+        """The Pyro guide, with its memory."""
+        return FilteringGuide(self.model())
+
+    def frames(self, series: Series) -> Frames:
+        """Series in the program's own units, on its device.
+
+        Raises:
+            ValueError: they are of another shape, have gaps that the model cannot have, or no
+                controls where it has learned with some.
+        """
+        self.check(series)
+        device = self.device
+        values = self.scaling.apply(series.values.to(device))
+        there = ~values.isnan()
+        mask = there.flatten(2).any(-1)  # (T, B)
+        if isinstance(self.likelihood, PartialFramesLikelihood):
+            frames = self.likelihood.join(values)
+        else:
+            frames = torch.where(
+                there, values, torch.as_tensor(self.likelihood.placeholder).to(values)
+            )
+        controls = None if not self.control_names else series.controls
+        return Frames(frames, mask, None if controls is None else controls.to(values))
+
+    def values(self, frames: Tensor) -> Tensor:
+        """Frames of the program, which it has made itself, in the units of the data."""
+        if isinstance(self.likelihood, PartialFramesLikelihood):
+            frames = self.likelihood.split(frames)
+        return self.scaling.undo(frames)
+
+    def check(self, series: Series) -> None:
+        """Refuse series that this model cannot take; see :meth:`frames`."""
+        if series.event_shape != self.event_shape:
+            raise ValueError(
+                f"data: frames of shape {series.event_shape} given, the model was fitted to "
+                f"{self.event_shape}"
+            )
+        if series.channels != self.channels:
+            raise ValueError(
+                f"data: channels {', '.join(series.channels)} given, the model was fitted to "
+                f"{', '.join(self.channels)}"
+            )
+        if self.control_names and series.control_names != self.control_names:
+            raise ValueError(
+                f"data: controls {', '.join(series.control_names) or 'none'} given, the model was "
+                f"fitted with {', '.join(self.control_names)}"
+            )
+        there = series.there.flatten(2)
+        if not self.partial and bool((there.any(-1) & ~there.all(-1)).any()):
+            raise ValueError(
+                "data: frames with gaps inside given, and the model was fitted with drop=0 to "
+                "series without such; fit it again with drop above 0"
+            )
+
+    @contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Within it, random numbers follow from a seed, and Pyro's parameter store is its own."""
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise ValueError(f"seed: got {seed!r}, must be a whole number from 0 to {2**32 - 1}")
+        with torch.random.fork_rng(), pyro.get_param_store().scope():
+            torch.manual_seed(seed)
+            yield
+
+    def forecast(self, series: Series, horizon: int, **options: Any) -> Forecast:
+        """See :func:`pyro_gtm.series.forecast`."""
+        return forecast(self, series, horizon, **options)
+
+    def impute(self, series: Series, **options: Any) -> Imputation:
+        """See :func:`pyro_gtm.series.impute`."""
+        return impute(self, series, **options)
+
+    def surprise(self, series: Series, **options: Any) -> Surprise:
+        """See :func:`pyro_gtm.series.surprise`."""
+        return surprise(self, series, **options)
+
+    def generate(self, num_series: int, num_steps: int, **options: Any) -> Generated:
+        """See :func:`pyro_gtm.series.generate`."""
+        return generate(self, num_series, num_steps, **options)
+
+    def evaluate(self, series: Series, horizon: int, **options: Any) -> Scores:
+        """See :func:`pyro_gtm.series.evaluate`."""
+        return evaluate(self, series, horizon, **options)
+
+    def description(self) -> dict[str, Any]:
+        """All but the weights, as plain values."""
+        return {
+            "format": FORMAT,
+            "step": self.step,
+            "settings": self.settings.to_dict(),
+            "scaling": self.scaling.to_dict(),
+            "channels": list(self.channels),
+            "event_shape": list(self.event_shape),
+            "control_names": list(self.control_names),
+            "partial": self.partial,
+        }
+
+    def weights(self) -> dict[str, Any]:
+        """Of the networks and the memory."""
+        return {"program": self.program.state_dict(), "memory": self.memory.state_dict()}
+
+    def set_weights(self, weights: dict[str, Any]) -> None:
+        """Take up what :meth:`weights` gave."""
+        self.program.load_state_dict(weights["program"])
+        self.memory.load_state_dict(weights["memory"])
+
+    def save(self, folder: str | Path, training: dict[str, Any] | None = None) -> None:
+        """Write the model to a folder, which is made: ``series.json`` and ``weights.pt``.
+
+        Args:
+            folder: where.
+            training: the state of training besides, to be resumed.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"step": self.step, **self.weights(), "training": training or {}}
+        save_checkpoint(folder / WEIGHTS, content)
+        text = json.dumps(self.description(), indent=2) + "\n"
+        write_atomically(folder / DESCRIPTION, text.encode())
+
+
+def load(folder: str | Path, device: str = "auto") -> SeriesModel:
+    """A model that was saved, by :meth:`SeriesModel.save` or ``pyro-gtm series fit``.
+
+    Args:
+        folder: where it is.
+        device: where it is to live.
+
+    Raises:
+        ValueError: the folder holds no model, or a damaged one.
+    """
+    return load_with_training(folder, device)[0]
+
+
+def load_with_training(
+    folder: str | Path, device: str = "auto"
+) -> tuple[SeriesModel, dict[str, Any]]:
+    """A model, and the state of its training."""
+    folder = Path(folder)
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise ValueError(
+            f"model: {folder} holds no model of series; pyro-gtm series fit, or model.save, makes "
+            "one"
+        )
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if told["format"] != FORMAT:
+            raise ValueError(
+                f"model: {path} has format {told['format']}, this pyro_gtm reads {FORMAT}"
+            )
+        model = SeriesModel(
+            Settings.of(told["settings"]),
+            Scaling(*(tuple(told["scaling"][name]) for name in ("location", "scale"))),
+            channels=tuple(told["channels"]),
+            event_shape=tuple(told["event_shape"]),
+            control_names=tuple(told["control_names"]),
+            partial=told["partial"],
+            device=pick_device(device),
+        )
+    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"model: {path} is damaged ({type(error).__name__}: {error})") from error
+    try:
+        content = load_checkpoint(folder / WEIGHTS, model.device)
+        model.set_weights(content)
+        model.step = int(content["step"])
+    except (CheckpointError, RuntimeError, KeyError) as error:
+        raise ValueError(f"model: the weights in {folder} cannot be used: {error}") from error
+    return model, content["training"]
+
+
+def describe(series: Series, settings: Settings) -> tuple[Settings, list[str]]:
+    """Settings with every ``auto`` decided for the data, and what was decided, in words."""
+    values = series.values[series.there]
+    if values.numel() == 0:
+        raise ValueError("data: there is no value in it")
+    said = []
+    likelihood = settings.likelihood
+    if likelihood == "auto":
+        binary = bool(((values == 0) | (values == 1)).all())
+        likelihood = "bernoulli" if binary else "gaussian"
+        said.append(
+            f"likelihood {likelihood}: "
+            + ("all values are 0 or 1." if binary else "values are numbers, standardised.")
+        )
+    options = {**LIKELIHOOD_OPTIONS.get(likelihood, {}), **settings.likelihood_options}
+    if likelihood == "categorical":
+        options.setdefault("num_categories", int(values.max()) + 1)
+    network = settings.network
+    if network == "auto":
+        network = "small_conv" if len(series.event_shape) == 3 else "mlp"
+    window = min(settings.window, series.num_steps)
+    if window < 2:
+        raise ValueError("data: every series has a single step, and at least 2 are needed")
+    settings = replace(
+        settings,
+        likelihood=likelihood,
+        likelihood_options=options,
+        network=network,
+        window=window,
+    )
+    return settings, said
+
+
+@contextmanager
+def _refusing_sizes(settings: Settings) -> Iterator[None]:
+    """What PyTorch says of sizes that no machine holds, as a sentence."""
+    try:
+        yield
+    except (RuntimeError, OverflowError, TypeError) as error:
+        raise ValueError(
+            f"fit: latent_dim={settings.latent_dim}, hidden_dim={settings.hidden_dim}, "
+            f"memory_options={settings.memory_options} given, a model that can be built here is "
+            f"allowed ({str(error).splitlines()[0]})"
+        ) from error

@@ -1,0 +1,83 @@
+"""Long series, seen a window at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from pyro_gtm.series.model import Frames
+
+__all__ = ["Copies", "Pass", "passes", "repeated"]
+
+NUMBERS_AT_ONCE = 2**24
+"""Greatest size of the frames of all samples that are drawn at once."""
+
+
+class Copies(NamedTuple):
+    """Series side by side, once for each of several samples."""
+
+    frames: Tensor
+    """``(W, count * N, *event)``."""
+
+    mask: Tensor
+    """``(W, count * N)`` of bool."""
+
+    controls: Tensor | None
+    """``(W', count * N, K)``."""
+
+    numbers: slice
+    """Those of the samples."""
+
+
+class Pass(NamedTuple):
+    """A window of all series, of which the later part is new."""
+
+    frames: Tensor
+    """``(W, N, *event)``."""
+
+    mask: Tensor
+    """``(W, N)`` of bool."""
+
+    controls: Tensor | None
+    """``(W, N, K)``."""
+
+    new: int
+    """The first step of the window that no earlier window had; the steps before it are context."""
+
+    kept: slice
+    """The new steps, in the series."""
+
+    def repeated(self, num_samples: int) -> Iterator[Copies]:
+        """See :func:`repeated`."""
+        return repeated(self.frames, self.mask, self.controls, num_samples)
+
+
+def passes(batch: Frames, window: int) -> Iterator[Pass]:
+    """Windows that overlap by half: every step but the first ones has half a window before it."""
+    steps = len(batch.frames)
+    start = done = 0
+    while done < steps:
+        stop = min(start + window, steps)
+        here = slice(start, stop)
+        controls = None if batch.controls is None else batch.controls[here]
+        yield Pass(batch.frames[here], batch.mask[here], controls, done - start, slice(done, stop))
+        done = stop
+        start = stop - window // 2
+
+
+def repeated(
+    frames: Tensor, mask: Tensor, controls: Tensor | None, num_samples: int
+) -> Iterator[Copies]:
+    """Series once for each sample, as many at once as keep within memory."""
+    at_once = max(1, NUMBERS_AT_ONCE // max(1, frames.numel()))
+    for first in range(0, num_samples, at_once):
+        count = min(at_once, num_samples - first)
+        yield Copies(
+            frames.repeat(1, count, *[1] * (frames.dim() - 2)),
+            mask.repeat(1, count),
+            None if controls is None else controls.repeat(1, count, 1),
+            slice(first, first + count),
+        )
