@@ -89,7 +89,7 @@ class PartialFrames(dist.TorchDistribution):
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (as torch declares it)
 
     def __init__(self, whole: dist.TorchDistribution, event_dim: int) -> None:
-        elements = getattr(whole, "base_dist", None)
+        elements: Any = getattr(whole, "base_dist", None)
         if not isinstance(whole, Independent) or elements.event_shape != torch.Size():
             raise ValueError(
                 f"PartialFramesLikelihood: base with frames of {type(whole).__name__} given, one "
@@ -126,7 +126,7 @@ class PartialFrames(dist.TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Of the values that there are: ``(*batch)``, in nats."""
         values, there = value.chunk(2, dim=-len(self.event_shape))
-        of_elements = cast(Tensor, self.elements.log_prob(values))
+        of_elements = self.elements.log_prob(values)
         counted = torch.where(there > 0, of_elements, 0.0)
         return counted.flatten(-len(self.event_shape)).sum(-1)
 

@@ -227,12 +227,11 @@ def fit_command(
         make_writable_folder(output, "output")
         _announce(path, parts, plan)
         try:
-            model = _fitted(parts, output, goes_on, settings, steps, device)
+            model = _fitted(parts, output, goes_on, settings, steps, device, plan)
         except ValueError:
             if not any(output.iterdir()):
                 output.rmdir()
             raise
-        plan.save(output)
         _judge(model, parts, horizon, output)
 
 
@@ -243,6 +242,7 @@ def _fitted(
     settings: Settings,
     steps: dict[str, Any],
     device: str,
+    plan: DataPlan,
 ) -> SeriesModel:
     """A model fitted to the last step; otherwise the process ends here."""
     total = steps.get("num_steps", settings.num_steps)
@@ -253,6 +253,8 @@ def _fitted(
     with SeriesProgress(total, done) as progress, stop_signals(progress.stopping) as stop:
 
         def show(step: int, loss: float) -> bool:
+            if step == 1:  # nothing was refused
+                plan.save(output)
             progress(step, loss)
             return bool(stop)
 
@@ -265,7 +267,6 @@ def _fitted(
         except NonFiniteLossError as error:
             raise click.ClickException(f"{error}. A smaller --learning-rate may help.") from error
     if model.step < total:
-        DataPlan.save(read_plan(output), output) if goes_on else None
         click.echo(
             f"Stopped after step {model.step:,}; everything is saved. Go on with the same command "
             f"and --resume --output {output}"
@@ -276,9 +277,7 @@ def _fitted(
 
 def _announce(path: Path, parts: Parts, plan: DataPlan) -> None:
     train = parts.train
-    what = (
-        "nothing held out" if plan.split == "none" else f"{plan.share:.0%} held out by {plan.split}"
-    )
+    held_out = "nothing is" if plan.split == "none" else f"{plan.share:.0%}, by {plan.split}, is"
     gaps = int(train.gaps.sum())
     channels = "x".join(map(str, train.event_shape))
     click.echo(
@@ -296,7 +295,7 @@ def _judge(model: SeriesModel, parts: Parts, horizon: int | None, output: Path) 
         return
     scores = evaluate(model, judged, horizon, first=parts.first.tolist())
     forecast = model.forecast(judged, horizon, origin=(judged.lengths - horizon).tolist())
-    paths = {
+    paths: dict[str, Callable[[Path], Any]] = {
         "forecast.png": forecast.plot,
         "scores.png": scores.plot,
         "scores.csv": scores.save,

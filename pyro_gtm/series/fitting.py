@@ -171,10 +171,12 @@ class _Training:
         drawn = self.windows.draw(self.model.settings.batch_size, self.draws)
         batch = self.model.frames(drawn)
         self.frames = float(batch.mask.sum().clamp(min=1))
+        # Without a mask, a memory that can takes all steps at once.
+        mask = None if bool(batch.mask.all()) else batch.mask
         there = drawn.there
         logs = self.model.scaling.log_scale(drawn.values)
         self.log_scale = float(logs[there].sum()) / self.frames
-        return Batch(batch.frames, _covering(batch), batch.mask)
+        return Batch(batch.frames, _covering(batch), mask)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -227,8 +229,14 @@ class _Windows:
         end = begin + uniform(count) * 0.5 * lengths
         clock = torch.arange(steps).unsqueeze(1)
         span = (clock >= begin) & (clock < end) & chosen  # (W, B)
-        whole = uniform(count, 1) < 0.5  # half of them are gaps of whole frames
-        hidden = span.unsqueeze(-1) & (whole | (uniform(count, channels) < 0.5))  # (W, B, C)
+        chances = uniform(count, channels)
+        of_channels = (chances < 0.5) & (chances < chances.amax(1, keepdim=True))  # never all
+        whole = uniform(count, 1) < 0.5
+        if self.model.settings.posterior == "frame":
+            # It sees the frame alone, so that there is nothing to learn from gaps of whole frames;
+            # and without them a memory that can takes all steps at once.
+            whole = torch.zeros_like(whole)
+        hidden = span.unsqueeze(-1) & (whole | of_channels)  # (W, B, C)
         return torch.where(_to_frames(hidden, values), torch.nan, values)
 
 

@@ -139,7 +139,7 @@ def forecast(
                         f"{at + horizon} needed for horizon={horizon}"
                     )
                 controls = batch.controls[start : at + horizon, which]
-            for chunk in repeated(frames, mask, controls, num_samples):
+            for chunk in repeated(frames, mask, controls, num_samples, model.size_of_one):
                 drawn = continue_frames(
                     model.program,
                     model.memory,

@@ -82,7 +82,7 @@ def impute(
             missing = gaps[part.kept]
             if not bool(missing.any()):
                 continue
-            for chunk in part.repeated(num_samples):
+            for chunk in part.repeated(num_samples, model.size_of_one):
                 drawn = reconstruct(
                     program,
                     model.memory,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -160,6 +161,14 @@ class SeriesModel:
     def window(self) -> int:
         """The most steps that the model sees at once."""
         return self.settings.window
+
+    @property
+    def size_of_one(self) -> int:
+        """About how many numbers are held for one series: its frames and its memory."""
+        written = GenerativeTemporalModel.written_dim(
+            self.settings.latent_dim, self.settings.hidden_dim, cast(Any, self.settings.writes)
+        )
+        return self.window * (2 * math.prod(self.event_shape) + written)
 
     @property
     def num_parameters(self) -> int:

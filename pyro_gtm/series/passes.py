@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Copies", "Pass", "passes", "repeated"]
 
 NUMBERS_AT_ONCE = 2**24
-"""Greatest size of the frames of all samples that are drawn at once."""
+"""Greatest size of what a memory may hold of all series and samples at once."""
 
 
 class Copies(NamedTuple):
@@ -50,9 +50,9 @@ class Pass(NamedTuple):
     kept: slice
     """The new steps, in the series."""
 
-    def repeated(self, num_samples: int) -> Iterator[Copies]:
+    def repeated(self, num_samples: int, size_of_one: int) -> Iterator[Copies]:
         """See :func:`repeated`."""
-        return repeated(self.frames, self.mask, self.controls, num_samples)
+        return repeated(self.frames, self.mask, self.controls, num_samples, size_of_one)
 
 
 def passes(batch: Frames, window: int) -> Iterator[Pass]:
@@ -69,10 +69,16 @@ def passes(batch: Frames, window: int) -> Iterator[Pass]:
 
 
 def repeated(
-    frames: Tensor, mask: Tensor, controls: Tensor | None, num_samples: int
+    frames: Tensor, mask: Tensor, controls: Tensor | None, num_samples: int, size_of_one: int
 ) -> Iterator[Copies]:
-    """Series once for each sample, as many at once as keep within memory."""
-    at_once = max(1, NUMBERS_AT_ONCE // max(1, frames.numel()))
+    """Series once for each sample, as many at once as keep within memory.
+
+    Args:
+        frames, mask, controls: of the series.
+        num_samples: S.
+        size_of_one: numbers held for one series, ``model.size_of_one``.
+    """
+    at_once = max(1, NUMBERS_AT_ONCE // max(1, size_of_one * frames.shape[1]))
     for first in range(0, num_samples, at_once):
         count = min(at_once, num_samples - first)
         yield Copies(

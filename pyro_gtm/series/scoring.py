@@ -165,7 +165,7 @@ def backtest(
         )
     chosen = series.select(long_enough)
     low, high = earliest[long_enough], latest[long_enough]
-    forecasts = []
+    forecasts: list[Forecast] = []
     for k in range(origins):
         share = k / (origins - 1) if origins > 1 else 1.0
         at = (low + share * (high - low)).round().long()

@@ -101,7 +101,7 @@ def surprise(
     guide = model.guide()
     with model.seeded(seed):
         for part in passes(batch, model.window):
-            for chunk in part.repeated(num_samples):
+            for chunk in part.repeated(num_samples, model.size_of_one):
                 result = evaluate(guide, chunk.frames, chunk.controls, mask=chunk.mask)
                 for i, term in enumerate((result.kl, result.reconstruction)):
                     of_samples = term[part.new :].unflatten(1, (-1, series.num_series))

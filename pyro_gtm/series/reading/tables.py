@@ -147,6 +147,10 @@ def _series(names: Sequence[str], rows: Sequence[Sequence[Any]], given: Columns)
             table, own, note = _in_order(table, clock[numbers], key)
             times.append(own)
             notes += note
+            if note and np.isnan(table[:, len(channels) :]).any():
+                raise TableError(
+                    f"lacks rows in {key}, and its controls must be known in every step"
+                )
         own_values = table[:, : len(channels)]
         if columns.controls:  # rows of nothing but controls are what a forecast is to follow
             there = np.flatnonzero(~np.isnan(own_values).all(1))
@@ -177,7 +181,7 @@ def _find(names: Sequence[str], given: Columns) -> Columns:
     for name in given.controls:
         if name not in names:
             raise TableError(f"has no column {name!r} (controls); it has {', '.join(names)}")
-    return Columns(**found, controls=given.controls)  # type: ignore[arg-type]
+    return Columns(**found, controls=given.controls)
 
 
 def _widened(
@@ -253,10 +257,7 @@ def _times(cells: Iterable[Any]) -> NDArray[Any]:
         return numbers
     times = []
     for number, cell in enumerate(cells):
-        try:
-            time = np.datetime64(str(cell).removesuffix("Z"), "s")
-        except ValueError:
-            time = np.datetime64("NaT")
+        time = _date(str(cell))
         if np.isnat(time):
             raise TableError(
                 f"has {str(cell)[:40]!r} as the time in line {number + 2}, and numbers or dates "
@@ -264,6 +265,14 @@ def _times(cells: Iterable[Any]) -> NDArray[Any]:
             )
         times.append(time)
     return np.array(times)
+
+
+def _date(text: str) -> Any:
+    """A date to the second; "not a time" for what is none."""
+    try:
+        return np.datetime64(text.removesuffix("Z"), "s")
+    except ValueError:
+        return np.datetime64("NaT")
 
 
 def _is_real(cell: Any) -> bool:

@@ -1,0 +1,132 @@
+"""The commands: from a file to a picture, and what is refused."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pyro_gtm.experiments.cli import main
+
+SMALL = (
+    *("-n", "3", "-b", "4", "--window", "12", "--latent-dim", "2"),
+    *("--hidden-dim", "8", "--memory-option", "hidden_dim=8"),
+)
+
+
+def run(*command, code=0):
+    result = CliRunner().invoke(main, ["series", *map(str, command)])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, waves):
+    """A folder with data, a model and nothing else."""
+    folder = tmp_path_factory.mktemp("series")
+    lines = ["id,date,level,load"]
+    for n, rows in enumerate(waves(2, 40)):
+        for t, (level, load, _) in enumerate(rows):
+            day = np.datetime64("2026-01-01") + t
+            lines.append(f"s{n},{day},{level:.4f},{'' if 10 <= t < 14 else round(load, 3)}")
+    (folder / "load.csv").write_text("\n".join(lines) + "\n")
+    output = run(
+        "fit", "--data", folder / "load.csv", "--memory", "vrnn", "-o", folder / "m", *SMALL
+    )
+    assert "CRPS of the naive forecast" in output and "20%, by time, is held out" in output
+    return folder
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_fit_leaves_a_model_and_pictures(fitted):
+    names = {path.name for path in (fitted / "m").iterdir()}
+    assert names == {
+        "series.json", "weights.pt", "data.json", "forecast.png", "scores.png", "scores.csv",
+    }  # fmt: skip
+    assert json.loads((fitted / "m" / "series.json").read_text())["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "columns", "count"),
+    [
+        ("forecast", "--horizon 6 -s 5 -q 0.5", ["horizon", "q0.5", "actual"], 6 * 2 * 2),
+        ("impute", "-s 5", ["channel", "mean", "q0.95"], 8),
+        ("surprise", "-s 2", ["kl", "reconstruction", "negative_elbo"], 80),
+        ("evaluate", "--horizon 4 -s 5 --season 6", ["crps", "naive_crps"], 8),
+    ],
+)
+def test_every_verb_leaves_a_table_and_a_picture(verb, options, columns, count, fitted, tmp_path):
+    table, picture = tmp_path / "deep" / "t.csv", tmp_path / "p.png"
+    command = (verb, fitted / "m", "--data", fitted / "load.csv", *options.split())
+    run(*command, "-o", table, "--figure", picture)
+    written = rows(table)
+    assert len(written) == count and set(columns) <= set(written[0])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    if verb == "forecast":
+        assert written[0]["time"] == "2026-02-10", "the day after the last"
+
+
+def test_generate_and_parquet(fitted, tmp_path):
+    pytest.importorskip("pyarrow")
+    pandas = pytest.importorskip("pandas")
+    table = tmp_path / "t.parquet"
+    run("generate", fitted / "m", "-T", 5, "-o", table, "--figure", tmp_path / "p.png")
+    assert len(pandas.read_parquet(table)) == 3 * 5 * 2
+
+
+def test_resume_goes_on_and_a_taken_folder_is_refused(fitted, tmp_path):
+    command = ("fit", "--data", fitted / "load.csv", "--memory", "vrnn", *SMALL)
+    first = tmp_path / "m"
+    run(*command, "-o", first)
+    run(*command, "-o", first, "--resume", "-n", 5)
+    assert json.loads((first / "series.json").read_text())["step"] == 5
+    assert "must be empty or new" in run(*command, "-o", first, code=2)
+    assert "holds no model to resume" in run(*command, "-o", tmp_path / "x", "--resume", code=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--data nowhere.csv", "does not exist"),
+        ("--data load.csv --time-column when", "no column 'when'"),
+        ("--data load.csv --hold-out 2", "hold_out must lie between 0 and 1"),
+        ("--data load.csv --learning-rate 0", "learning_rate must be a positive"),
+        ("--data load.csv --likelihood bernoulli", "outside its support"),
+        ("--data load.csv --memory-option size=3", "takes no option 'size'"),
+        ("--data load.csv --memory vrnn --prior mixture", "must be 'gaussian'"),
+        ("--data load.csv --device tpu", "device"),
+    ],
+)
+def test_bad_input_to_fit_leaves_nothing(options, words, fitted, tmp_path, monkeypatch):
+    monkeypatch.chdir(fitted)
+    output = tmp_path / "m"
+    said = run("fit", *options.split(), "-o", output, "-n", 1, code=2)
+    assert words in said and not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("forecast nowhere --data load.csv --horizon 2", "holds no model of series"),
+        ("forecast m --data load.csv --horizon 2 -o t.txt", "must end in .csv"),
+        ("forecast m --data load.csv --horizon 2 --figure p.jpg", "must end in .png"),
+        ("forecast m --data load.csv --horizon 2 -q 3", "between 0 and 1"),
+        ("forecast m --data load.csv --horizon 2 --origin 99", "origin must lie"),
+        ("evaluate m --data load.csv --horizon 99", "no series is long enough"),
+        ("surprise m --data load.csv --num-particles 3", "within the model's window"),
+        ("impute m --data whole.csv", "has no gaps to fill"),
+        ("forecast m --data other.csv --horizon 2", "the model was fitted to"),
+    ],
+)
+def test_bad_questions_write_nothing(command, words, fitted, monkeypatch):
+    monkeypatch.chdir(fitted)
+    (fitted / "whole.csv").write_text("level,load\n1,2\n3,4\n5,6\n")
+    (fitted / "other.csv").write_text("a,b,c\n1,2,3\n4,5,6\n")
+    before = set(fitted.rglob("*"))
+    assert words in run(*command.split(), code=2)
+    assert set(fitted.rglob("*")) == before

@@ -1,0 +1,247 @@
+"""Fitting, saving and the verbs, on small series."""
+
+import numpy as np
+import pyro
+import pytest
+import torch
+
+from pyro_gtm import series
+from pyro_gtm.model import GaussianLikelihood
+from pyro_gtm.model.gaps import PartialFramesLikelihood
+from pyro_gtm.series import Series
+from pyro_gtm.series.fitting import resume
+
+CHANNELS = ["level", "load", "drift"]
+
+
+def test_partial_frames_count_the_values_that_there_are(float64):
+    partial = PartialFramesLikelihood(GaussianLikelihood((3,)))
+    parameters = torch.randn(5, 6, requires_grad=True)
+    values = torch.randn(5, 3)
+    values[2, 1] = values[4] = torch.nan
+    frames = partial.join(values)
+    log_prob = partial(parameters).log_prob(frames)
+    base = GaussianLikelihood((3,))(parameters).base_dist
+    mean, scale = base.loc.detach(), base.scale.detach()
+    for i in range(5):
+        expected = sum(
+            torch.distributions.Normal(mean[i, c], scale[i, c]).log_prob(values[i, c])
+            for c in range(3)
+            if not values[i, c].isnan()
+        )
+        assert float(log_prob[i].detach()) == pytest.approx(float(expected), abs=1e-12)
+    log_prob.sum().backward()
+    assert parameters.grad.isfinite().all()
+    assert torch.equal(parameters.grad[4], torch.zeros(6)), "a missing frame teaches nothing"
+    assert torch.allclose(partial.split(frames), values, equal_nan=True)
+    assert partial.support.check(frames).all()
+    assert partial(parameters).sample()[:, 3:].eq(1).all(), "what is drawn has no gaps"
+
+
+def test_padded_series_are_as_each_by_itself(float64, fit, waves):
+    values = waves(3, 20)
+    data = Series.of([values[0], values[1, :13], values[2, :5]], channels=CHANNELS)
+    model = fit(data, memory_options={"hidden_dim": 8})
+    # Of the posterior's mean there is one: the noise of the samples is what differs.
+    together = _without_noise(model, data)
+    for n in range(3):
+        alone = _without_noise(model, data.select([n]))
+        length = int(data.lengths[n])
+        for one, other in zip(together, alone, strict=True):
+            assert torch.allclose(one[:length, n], other[:, 0], atol=1e-10, rtol=0)
+            assert one[length:, n].isnan().all()
+
+
+def _without_noise(model, data):
+    """Both terms of the bound with every latent at its location."""
+    normal = torch.Tensor.normal_
+    torch.Tensor.normal_ = lambda tensor, *args, **kwargs: tensor.zero_()
+    try:
+        result = model.surprise(data, num_samples=1)
+    finally:
+        torch.Tensor.normal_ = normal
+    return result.kl, result.reconstruction
+
+
+@pytest.mark.parametrize("memory", ["vrnn", "associative", "introspective", "ntm", "lru", "dnc"])
+def test_every_memory_serves_every_verb(memory, data, fit):
+    options = {"hidden_dim": 8} if memory == "vrnn" else {"hidden_dim": 8, "slots": 4}
+    model = fit(data, memory, num_steps=2, window=10, memory_options=options)
+    made = model.forecast(data, 5, num_samples=3)
+    assert made.samples.shape == (3, 5, 4, 3) and made.samples.isfinite().all()
+    assert model.generate(2, 7).series.values.shape == (7, 2, 3)
+    assert model.surprise(data, num_samples=1).kl.shape == (30, 4)
+
+
+def test_forecast_starts_where_it_should_and_is_in_units(model, data):
+    made = model.forecast(data, 6, num_samples=50, origin=[10, 12, 30, 24], seed=3)
+    assert made.actual[:, 0].tolist() == data.values[10:16, 0].tolist()
+    assert made.actual[:, 2].isnan().all()
+    location = made.mean.mean((0, 1))
+    assert abs(location[1] - 900) < 100 and abs(location[2] + 3) < 0.1
+    again = model.forecast(data, 6, num_samples=50, origin=[10, 12, 30, 24], seed=3)
+    assert torch.equal(made.samples, again.samples)
+    rows = made.rows((0.1, 0.9))
+    assert list(rows[0]) == [
+        "id", "time", "step", "horizon", "channel", "mean", "q0.1", "q0.9", "actual",
+    ]  # fmt: skip
+    assert len(rows) == 6 * 4 * 3 and rows[0]["step"] == 10 and rows[0]["horizon"] == 1
+
+
+def test_a_forecast_does_not_see_what_comes_after_its_origin(model, data):
+    changed = Series.of(
+        torch.where(torch.arange(30)[:, None, None] >= 12, 1e3, data.values),
+        channels=data.channels,
+        layout="time_first",
+    )
+    one, other = (model.forecast(d, 4, num_samples=5, origin=12) for d in (data, changed))
+    assert torch.equal(one.samples, other.samples)
+
+
+def test_imputation_keeps_what_there_is_and_fills_the_rest(model, data):
+    values = data.values.clone()
+    values[5:9, 0, 1] = values[20:23, 2] = torch.nan
+    gaps = Series.of(values, channels=data.channels, layout="time_first")
+    made = model.impute(gaps, num_samples=7)
+    there = ~values.isnan()
+    assert torch.equal(made.samples[:, there], values[there].expand(7, -1))
+    assert made.samples.isfinite().all() and made.filled.values.isfinite().all()
+    assert made.samples[:, 6, 0, 1].std() > 0
+    assert len(made.rows()) == 4 + 9
+    assert {row["channel"] for row in made.rows()[:4]} == {"load"}
+
+
+def test_surprise_is_in_units_of_the_data(data, fit):
+    """The same series in other units: densities differ by the units' ratio, to the digit."""
+    factor = torch.tensor([10.0, 0.1, 1000.0])
+    larger = Series.of(data.values * factor, channels=data.channels, layout="time_first")
+    one, other = (fit(d).surprise(d, num_samples=1).negative_elbo for d in (data, larger))
+    assert torch.allclose(other - one, factor.log().sum().expand_as(one), atol=2e-3)
+
+
+def test_the_importance_weighted_bound_is_above_the_elbo(data, fit):
+    short = data.steps(0, 10)
+    model = fit(short, num_steps=50)
+    made = model.surprise(short, num_samples=50, num_particles=100)
+    assert (made.evidence > -made.negative_elbo.sum(0) - 0.5).all()
+    with pytest.raises(ValueError, match="num_particles=5 given for a series of 30"):
+        model.surprise(data, num_particles=5)
+
+
+def test_saved_and_loaded_is_the_same(model, data, tmp_path):
+    model.save(tmp_path / "m")
+    again = series.load(tmp_path / "m", "cpu")
+    one, other = (m.forecast(data, 3, num_samples=4) for m in (model, again))
+    assert torch.equal(one.samples, other.samples)
+    assert again.settings == model.settings and again.step == 5
+    with pytest.raises(ValueError, match="holds no model of series"):
+        series.load(tmp_path)
+    (tmp_path / "m" / "series.json").write_text("{")
+    with pytest.raises(ValueError, match="is damaged"):
+        series.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("stop_at", [2, 5])
+def test_a_resumed_fit_ends_as_one_that_was_not_stopped(data, tmp_path, stop_at, fit):
+    whole = fit(data, num_steps=8)
+    fit(data, num_steps=8, folder=tmp_path, progress=lambda step, loss: step == stop_at)
+    resumed = resume(tmp_path, data)
+    for name, weight in whole.program.state_dict().items():
+        assert torch.equal(weight, resumed.program.state_dict()[name]), name
+    for name, weight in whole.memory.state_dict().items():
+        assert torch.equal(weight, resumed.memory.state_dict()[name]), name
+    with pytest.raises(ValueError, match="8 steps were taken already"):
+        resume(tmp_path, data, num_steps=4)
+
+
+def test_a_fit_leaves_random_numbers_and_parameters_alone(data, fit):
+    pyro.param("mine", torch.ones(1))
+    torch.manual_seed(5)
+    expected = torch.randn(3)
+    torch.manual_seed(5)
+    model = fit(data)
+    model.forecast(data, 2, num_samples=2)
+    assert torch.equal(torch.randn(3), expected)
+    assert list(pyro.get_param_store().keys()) == ["mine"]
+
+
+def test_the_same_seed_fits_the_same_model(data, fit):
+    one, other, third = fit(data), fit(data), fit(data, seed=1)
+    weights = (made.weights()["program"].values() for made in (one, other))
+    same = [torch.equal(*pair) for pair in zip(*weights, strict=True)]
+    assert all(same)
+    assert one.memory.state_dict().keys() == third.memory.state_dict().keys()
+    assert not torch.equal(next(one.program.parameters()), next(third.program.parameters()))
+
+
+def test_fitting_lowers_the_bound(data, fit):
+    losses = []
+    fit(data, num_steps=120, progress=lambda step, loss: losses.append(loss))
+    assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 1
+
+
+def test_controls_are_learned_from_and_needed(tmp_path, fit):
+    control = np.random.default_rng(0).integers(0, 2, (4, 30, 1)).astype(float)
+    values = control + 0.05 * np.random.default_rng(1).standard_normal((4, 30, 1))
+    data = Series.of(values[:, :26], controls=control, control_names=["switch"])
+    model = fit(data, num_steps=300, learning_rate=1e-2, window=26)
+    made = model.forecast(data, 4, num_samples=50)
+    expected = torch.as_tensor(control[:, 26:, 0].T)
+    assert (made.mean[..., 0] - expected).abs().mean() < 0.25, "it follows what is known"
+    with pytest.raises(ValueError, match="controls for 30 steps given, 31 needed"):
+        model.forecast(data, 5)
+    with pytest.raises(ValueError, match="the model was fitted with switch"):
+        model.forecast(Series.of(values[:, :26]), 2)
+
+
+def test_binary_frames_and_images(tmp_path, fit):
+    flags = Series.of((np.random.default_rng(0).random((3, 12, 5)) < 0.5).astype(float))
+    model = fit(flags)
+    assert model.settings.likelihood == "bernoulli"
+    drawn = model.forecast(flags, 3, num_samples=4).samples
+    assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+    images = Series.of(np.random.default_rng(0).random((2, 6, 1, 8, 8)))
+    model = fit(images, window=6)
+    assert model.settings.network == "small_conv"
+    made = model.forecast(images, 2, num_samples=3)
+    assert made.samples.shape == (3, 2, 2, 1, 8, 8)
+    assert len(made.rows()) == 2 * 2 * 64
+    made.plot(tmp_path / "images.png")
+    model.evaluate(images, 2, origins=1, num_samples=3).save(tmp_path / "scores.csv")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"memory": "tape"}, "memory must be one of"),
+        ({"likelihood": "cauchy"}, "likelihood must be one of"),
+        ({"likelihood": "bernoulli"}, "outside its support"),
+        ({"num_steps": 0}, "num_steps must be a positive integer"),
+        ({"learning_rate": -1.0}, "learning_rate must be a positive number"),
+        ({"drop": 2}, "drop must lie from 0 to 1"),
+        ({"window": 1}, "window must be at least 2"),
+        ({"prior": "mixture"}, "must be 'gaussian' for memory 'vrnn'"),
+        ({"latent_dim": 10**9, "hidden_dim": 10**9}, "a model that can be built here"),
+        ({"colour": "red"}, "setting 'colour' given"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, words, data, fit):
+    with pytest.raises(ValueError, match=words):
+        fit(data, **{"num_steps": 1, **settings})
+
+
+def test_impossible_questions_are_refused(model, data, waves):
+    with pytest.raises(ValueError, match="horizon must be a positive integer"):
+        model.forecast(data, 0)
+    with pytest.raises(ValueError, match="origin must lie from 1"):
+        model.forecast(data, 2, origin=31)
+    with pytest.raises(ValueError, match="channels a, b, c given"):
+        model.forecast(Series.of(waves(), channels=["a", "b", "c"]), 2)
+    with pytest.raises(ValueError, match=r"frames of shape \(1,\) given"):
+        model.impute(Series.of(np.zeros(5)))
+    with pytest.raises(ValueError, match="no series is long enough"):
+        model.evaluate(data, 25)
+    with pytest.raises(ValueError, match="quantiles"):
+        model.forecast(data, 2, num_samples=2).quantiles((0.5, 1.5))
+    with pytest.raises(ValueError, match=r"must end in \.csv or \.parquet"):
+        model.generate(1, 2).save("x.txt")
