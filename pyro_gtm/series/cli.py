@@ -160,10 +160,16 @@ def _reading(given: dict[str, Any]) -> dict[str, Any]:
 @click.option("--hidden-dim", type=click.IntRange(1), default=DEFAULTS.hidden_dim)
 @click.option("--prior", type=click.Choice(("gaussian", "mixture")), default=DEFAULTS.prior)
 @click.option(
-    "--posterior", type=click.Choice(("residual", "direct", "frame")), default=DEFAULTS.posterior
+    "--posterior",
+    type=click.Choice(("auto", "residual", "direct", "frame")),
+    default="auto",
+    help="auto is residual; frame for the associative memory.",
 )
 @click.option(
-    "--writes", type=click.Choice(("latent", "mean", "latent+frame")), default=DEFAULTS.writes
+    "--writes",
+    type=click.Choice(("auto", "latent", "mean", "latent+frame")),
+    default="auto",
+    help="auto is latent+frame; mean for the associative memory.",
 )
 @click.option("--elbo", type=Registered(ELBOS), default=DEFAULTS.elbo)
 @click.option(
@@ -176,6 +182,12 @@ def _reading(given: dict[str, Any]) -> dict[str, Any]:
     type=click.FloatRange(0, 1),
     default=DEFAULTS.drop,
     help="Share of windows with values hidden in training.",
+)
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 0.5),
+    default=DEFAULTS.validation,
+    help="Share of what is learned from that is set apart to choose the best weights; 0 for none.",
 )
 @click.option(
     "--split", type=click.Choice(SPLITS), default="time", help="What is held out for judging."

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_gtm.internals.checks import check_choice
 
-__all__ = ["Series", "Times"]
+__all__ = ["Series", "Times", "side_by_side"]
 
 Times = NDArray[Any]
 """The times of one series, ``(length,)``: float64, or datetime64."""
@@ -186,7 +186,7 @@ class Series:
             )
         first = [self.select([i]).steps(0, int(n)) for i, n in enumerate(kept)]
         last = [self.select([i]).steps(int(n), self.num_steps) for i, n in enumerate(kept)]
-        return _side_by_side(first), _side_by_side(last)
+        return side_by_side(first), side_by_side(last)
 
     def split_series(self, share: float, seed: int = 0) -> tuple[Series, Series]:
         """Most of the series, and a random ``share`` of them, at least one.
@@ -388,7 +388,7 @@ def _beyond(times: Times, count: int) -> Times:
     return times[-1] + ahead * middle
 
 
-def _side_by_side(parts: Sequence[Series]) -> Series:
+def side_by_side(parts: Sequence[Series]) -> Series:
     """Series that were taken apart, together again."""
     values = torch.nn.utils.rnn.pad_sequence(
         [part.values[:, 0] for part in parts], padding_value=torch.nan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from contextlib import closing
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from pyro.infer import SVI
 from torch import Tensor
@@ -20,8 +22,12 @@ from pyro_gtm.series.data import Series
 from pyro_gtm.series.model import SCALED, Frames, SeriesModel, describe, load_with_training
 from pyro_gtm.series.scaling import Scaling
 from pyro_gtm.series.settings import Settings
+from pyro_gtm.series.validation import validation_split
 
 __all__ = ["Progress", "fit", "resume"]
+
+LOOKS = 20
+"""How often a fit looks at what is set apart."""
 
 Progress = Callable[[int, float], bool | None]
 """Is given the number of each step and its negative ELBO in nats a frame, in the units of the data;
@@ -123,7 +129,12 @@ class _Training:
         self.folder = None if folder is None else Path(folder)
         self.save_every = save_every
         self.state = state
-        self.windows = _Windows(model, series)
+        train, self.validation = validation_split(
+            series, model.settings.validation, model.window, model.settings.seed
+        )
+        self.windows = _Windows(model, train)
+        self.best: dict[str, Any] | None = None
+        """Weights of the least bound on what is set apart, with that bound and their step."""
         self.draws = torch.Generator().manual_seed(model.settings.seed)
         self.optimizer = FusedAdam(
             lr=model.settings.learning_rate, clip_norm=model.settings.clip_norm
@@ -137,6 +148,8 @@ class _Training:
         with model.seeded(settings.seed):
             if self.state is not None:
                 self.optimizer.set_state(self.state["optimizer"])
+                model.set_weights(self.state["weights"])
+                self.best = self.state["best"]
                 self.draws.set_state(self.state["draws"].cpu())
                 torch.set_rng_state(self.state["random"].cpu())
             svi = SVI(model.model(), model.guide(), self.optimizer, ELBOS.make(settings.elbo))
@@ -157,14 +170,31 @@ class _Training:
                 for step, loss in steps:
                     model.step = step
                     finished = step == settings.num_steps
+                    self._look_at(step, finished)
                     stop = progress(step, loss / self.frames + self.log_scale)
-                    if self.folder is not None and (
-                        finished or stop or step % self.save_every == 0
-                    ):
-                        model.save(self.folder, self._state())
+                    saves = finished or stop or step % self.save_every == 0
+                    state = self._state() if saves else {}
+                    if finished and self.best is not None:
+                        model.set_weights(self.best)
+                        model.best_step = self.best["step"]
+                    if saves and self.folder is not None:
+                        model.save(self.folder, state)
                     if stop:
                         break
         return model
+
+    def _look_at(self, step: int, finished: bool) -> None:
+        """Keep the weights if they are the best so far, once the KL counts in full."""
+        settings = self.model.settings
+        every = max(1, settings.num_steps // LOOKS)
+        if self.validation is None or step < settings.annealing:
+            return
+        if not finished and step % every:
+            return
+        with pyro.validation_enabled(False):
+            bound = self.validation.bound(self.model)
+        if self.best is None or bound < self.best["bound"]:
+            self.best = {"bound": bound, "step": step, **copy.deepcopy(self.model.weights())}
 
     def draw(self) -> Batch:
         """The next batch of windows."""
@@ -180,6 +210,8 @@ class _Training:
 
     def _state(self) -> dict[str, Any]:
         return {
+            "weights": copy.deepcopy(self.model.weights()),
+            "best": self.best,
             "optimizer": self.optimizer.get_state(),
             "draws": self.draws.get_state(),
             "random": torch.get_rng_state(),

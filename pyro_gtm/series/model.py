@@ -40,6 +40,14 @@ DESCRIPTION = "series.json"
 WEIGHTS = "weights.pt"
 FORMAT = 1
 
+AT_ONCE = ("associative",)
+"""Memories that take all steps at once where nothing that is written depends on what is read."""
+
+MOST_SLOTS = 32
+"""Of memories with slots to write to, whose time grows with them; buffers hold a whole window."""
+
+BUFFERS = ("associative", "introspective")
+
 SCALED = ("gaussian", "student_t")
 """Likelihoods of numbers in units, which are standardised."""
 
@@ -98,6 +106,8 @@ class SeriesModel:
         self.control_names = control_names
         self.step = 0
         """Gradient steps taken."""
+        self.best_step: int | None = None
+        """The step of these weights, where a fit has kept the best of several."""
         whole: Likelihood = LIKELIHOODS.make(
             settings.likelihood, event_shape, **settings.likelihood_options
         )
@@ -119,7 +129,8 @@ class SeriesModel:
         if "recall" in taken and settings.prior == "mixture":
             options.setdefault("recall", True)
         if "slots" in taken:
-            options.setdefault("slots", settings.window)
+            most = settings.window if settings.memory in BUFFERS else MOST_SLOTS
+            options.setdefault("slots", min(settings.window, most))
         return make_memory(settings.memory, **options)
 
     def _build_program(self) -> GenerativeTemporalModel:
@@ -274,6 +285,7 @@ class SeriesModel:
         return {
             "format": FORMAT,
             "step": self.step,
+            "best_step": self.best_step,
             "settings": self.settings.to_dict(),
             "scaling": self.scaling.to_dict(),
             "channels": list(self.channels),
@@ -350,7 +362,7 @@ def load_with_training(
     try:
         content = load_checkpoint(folder / WEIGHTS, model.device)
         model.set_weights(content)
-        model.step = int(content["step"])
+        model.step, model.best_step = int(content["step"]), told.get("best_step")
     except (CheckpointError, RuntimeError, KeyError) as error:
         raise ValueError(f"model: the weights in {folder} cannot be used: {error}") from error
     return model, content["training"]
@@ -379,8 +391,12 @@ def describe(series: Series, settings: Settings) -> tuple[Settings, list[str]]:
     window = min(settings.window, series.num_steps)
     if window < 2:
         raise ValueError("data: every series has a single step, and at least 2 are needed")
+    at_once = settings.memory in AT_ONCE
+    posterior, writes = settings.posterior, settings.writes
     settings = replace(
         settings,
+        posterior=("frame" if at_once else "residual") if posterior == "auto" else posterior,
+        writes=("mean" if at_once else "latent+frame") if writes == "auto" else writes,
         likelihood=likelihood,
         likelihood_options=options,
         network=network,

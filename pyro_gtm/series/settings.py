@@ -50,11 +50,14 @@ class Settings:
     prior: str = "gaussian"
     """``gaussian`` or ``mixture``."""
 
-    posterior: str = "residual"
-    """``residual``, ``direct`` or ``frame``."""
+    posterior: str = "auto"
+    """``residual``, ``direct`` or ``frame``; ``auto`` is ``residual``, and ``frame`` for the
+    associative memory."""
 
-    writes: str = "latent+frame"
-    """What the memory is given: ``latent``, ``mean`` or ``latent+frame``."""
+    writes: str = "auto"
+    """What the memory is given: ``latent``, ``mean`` or ``latent+frame``; ``auto`` is
+    ``latent+frame``, and ``mean`` for the associative memory, which then takes all steps at
+    once."""
 
     window: int = 100
     """The most steps that the model sees at once, in training and after."""
@@ -87,6 +90,10 @@ class Settings:
     """Share of windows of which some values are hidden in training, so that the model has seen
     gaps; only of frames with several channels."""
 
+    validation: float = 0.1
+    """Share of the series that is set apart to say which weights are best: by the negative ELBO of
+    what is set apart, looked at twenty times in a fit.  0 for the last weights."""
+
     seed: int = 0
     """Of the weights and the windows."""
 
@@ -95,8 +102,8 @@ class Settings:
         check_choice(OWNER, "likelihood", self.likelihood, ("auto", *LIKELIHOODS))
         check_choice(OWNER, "network", self.network, ("auto", *NETWORKS))
         check_choice(OWNER, "prior", self.prior, get_args(Prior))
-        check_choice(OWNER, "posterior", self.posterior, get_args(Posterior))
-        check_choice(OWNER, "writes", self.writes, get_args(Writes))
+        check_choice(OWNER, "posterior", self.posterior, ("auto", *get_args(Posterior)))
+        check_choice(OWNER, "writes", self.writes, ("auto", *get_args(Writes)))
         check_choice(OWNER, "elbo", self.elbo, tuple(ELBOS))
         check_choice(OWNER, "schedule", self.schedule, ("constant", "cosine"))
         check_positive(
@@ -116,6 +123,8 @@ class Settings:
                 raise ValueError(f"{OWNER}: {name} must be a positive number, got {given!r}")
         if not (isinstance(self.drop, (int, float)) and 0 <= self.drop <= 1):
             raise ValueError(f"{OWNER}: drop must lie from 0 to 1, got {self.drop!r}")
+        if not (isinstance(self.validation, (int, float)) and 0 <= self.validation <= 0.5):
+            raise ValueError(f"{OWNER}: validation must lie from 0 to 0.5, got {self.validation!r}")
 
     @property
     def annealing(self) -> int:

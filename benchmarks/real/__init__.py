@@ -1,0 +1,1 @@
+"""Real series, and the classical forecasts and imputations they are judged beside."""
