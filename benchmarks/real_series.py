@@ -4,7 +4,8 @@
     python benchmarks/real_series.py --set macro --seeds 3
     python benchmarks/real_series.py --set macro --memory vrnn --steps 100 --seeds 1
 
-Needs statsmodels (``macro``, and the vector autoregression), aeon (``motions``) and scikit-learn.
+Needs statsmodels (``macro``, and the vector autoregression), aeon (``motions``; ``pip install
+--no-deps`` is enough, as its data alone is read) and scikit-learn.  ``waves`` is simulated.
 
 - *Forecasts* from many origins, judged by the CRPS of each channel over its standard deviation in
   the training part, and by how many values the 80 % interval holds.  Beside them stand the seasonal
@@ -13,7 +14,8 @@ Needs statsmodels (``macro``, and the vector autoregression), aeon (``motions``)
 - *Gaps* are cut into the judged series: spans of 10 steps of all channels, and spans of 20 of one.
   The error is the root mean square over the same standard deviation.  Beside it stand the value
   before the gap, a straight line over it, and scikit-learn's iterative imputer.  The last two see
-  what comes after a gap, which a filtering posterior does not.
+  what comes after a gap, which a filtering posterior does not.  The last column is the same model
+  told that the gaps hold zeros, as who has no masks would do.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ import io
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -33,9 +36,11 @@ from torch import Tensor
 
 from common.command_line import command, refusing_bad_input
 from pyro_gtm import series
+from pyro_gtm.infer import reconstruct
 from pyro_gtm.internals.files import write_atomically
 from pyro_gtm.memory import memory_names
 from pyro_gtm.series import Series, SeriesModel
+from pyro_gtm.series.passes import passes
 from real.classical import (
     forward_fill,
     interpolate,
@@ -45,9 +50,19 @@ from real.classical import (
 )
 from real.sets import SETS, Task
 
-MOST_LAGS = {"macro": 4, "motions": 5}
+MOST_LAGS = {"macro": 4, "motions": 5, "waves": 12}
 SPANS = ((10, None), (20, 1))
 """Lengths of gaps, and in how many channels: None for all."""
+
+
+COLUMNS = {
+    "crps": "CRPS / sd",
+    "coverage": "in 80 %",
+    "imputation": "gaps / sd",
+    "zeros": "told zeros",
+    "seconds": "CPU s",
+}
+"""Of the table, and their titles."""
 
 
 def deviations(task: Task) -> Tensor:
@@ -142,20 +157,47 @@ def ours(
         "crps": crps,
         "coverage": coverage,
         "imputation": imputation_error(filled, gaps, task.judged, scale),
+        "zeros": imputation_error(told_zeros(model, gaps), gaps, task.judged, scale),
         "seconds": seconds,
     }
 
 
-def imputers(task: Task) -> dict[str, float]:
-    """Errors of the classical imputations."""
-    scale = deviations(task)
+@torch.no_grad()
+def told_zeros(model: SeriesModel, gaps: Series) -> Tensor:
+    """Reconstructions of a model that takes gaps for zeros: ``(T, N, C)``."""
+    batch = model.frames(
+        Series.of(gaps.values.nan_to_num(), channels=gaps.channels, layout="time_first")
+    )
+    made = torch.empty_like(gaps.values)
+    with model.seeded(0):
+        for part in passes(batch, model.window):
+            frames = reconstruct(model.program, model.memory, part.frames, part.controls)
+            made[part.kept] = model.values(frames[part.new :]).to(made)
+    return made
+
+
+IMPUTERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "value before the gap": lambda train, values: forward_fill(values),
+    "straight line": lambda train, values: interpolate(values),
+    "iterative imputer": iterative_impute,
+}
+"""From values to learn from, and values with gaps, to the latter filled."""
+
+
+def imputed(task: Task, impute: Callable[[Tensor, Tensor], Tensor]) -> dict[str, float]:
+    """The error of a classical imputation."""
     gaps = cut_gaps(task.judged, task.first // 2)
-    made = {
-        "value before the gap": forward_fill(gaps.values),
-        "straight line": interpolate(gaps.values),
-        "iterative imputer": iterative_impute(task.train.values, gaps.values),
-    }
-    return {name: imputation_error(one, gaps, task.judged, scale) for name, one in made.items()}
+    filled = impute(task.train.values, gaps.values)
+    return {"imputation": imputation_error(filled, gaps, task.judged, deviations(task))}
+
+
+@contextmanager
+def leaving_out(method: str) -> Iterator[None]:
+    """Within it, a package that is not installed leaves a line in the place of figures."""
+    try:
+        yield
+    except ImportError as error:
+        click.echo(f"{method:22} left out: it needs the package {error.name}")
 
 
 @command()
@@ -193,7 +235,7 @@ def main(
 
     def show(contestant: str, results: list[dict[str, float]]) -> None:
         row: dict[str, object] = {"set": name, "contestant": contestant, "seeds": len(results)}
-        for key in ("crps", "coverage", "imputation", "seconds"):
+        for key in COLUMNS:
             values = [result[key] for result in results if key in result]
             row[key] = statistics.mean(values) if values else math.nan
             row[f"{key}_sd"] = statistics.stdev(values) if len(values) > 1 else math.nan
@@ -202,16 +244,18 @@ def main(
             f"{contestant:22}"
             + "".join(
                 f"{'-' if math.isnan(value) else format(value, '.3f'):>12}"
-                for value in (row["crps"], row["coverage"], row["imputation"], row["seconds"])
+                for value in (row[key] for key in COLUMNS)
                 if isinstance(value, float)
             )
         )
 
-    click.echo(f"{name:22}{'CRPS / sd':>12}{'in 80 %':>12}{'gaps / sd':>12}{'CPU s':>12}")
+    click.echo(f"{name:22}" + "".join(f"{title:>12}" for title in COLUMNS.values()))
     for method in ("seasonal naive", "VAR, order by AIC"):
-        show(method, [classical(task, method, MOST_LAGS[name], num_samples)])
-    for method, error in imputers(task).items():
-        show(method, [{"imputation": error}])
+        with leaving_out(method):
+            show(method, [classical(task, method, MOST_LAGS[name], num_samples)])
+    for method, impute in IMPUTERS.items():
+        with leaving_out(method):
+            show(method, [imputed(task, impute)])
     for memory in memories:
         show(memory, [ours(task, memory, seed, steps, num_samples) for seed in range(seeds)])
     if table is not None:

@@ -42,6 +42,10 @@ SMOKE_RUNS = {
         "--figure new/walk.png",
         "new/walk.png",
     ),
+    "benchmarks/real_series.py": (
+        "--set waves --memory vrnn --seeds 1 --steps 2 --num-samples 5",
+        "vrnn",
+    ),
     "benchmarks/sequence_time.py": ("--task mnist_map -b 2 --turns 1", "%"),
     "benchmarks/step_time.py": (
         "--turns 1 -T 3 -b 2 --width 8",

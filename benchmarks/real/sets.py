@@ -1,4 +1,4 @@
-"""Series of several channels that ship in packages."""
+"""Series of several channels that ship in packages, and simulated ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pyro_gtm.series import Series
 
-__all__ = ["SETS", "Task", "load_macro", "load_motions"]
+__all__ = ["SETS", "Task", "load_macro", "load_motions", "make_waves"]
 
 
 class Task(NamedTuple):
@@ -87,4 +87,19 @@ def _read_ts(path: Path) -> NDArray[np.float64]:
     )
 
 
-SETS: dict[str, Callable[[], Task]] = {"macro": load_macro, "motions": load_motions}
+def make_waves() -> Task:
+    """Three noisy sines of periods 12, 18 and 31 in other units each, simulated: six series of 400
+    steps with phases of their own, the last 80 held out.  A check: no claim rests on it."""
+    generator = np.random.default_rng(0)
+    phases = generator.uniform(0, 2 * np.pi, (6, 1, 3))
+    waves = np.sin(2 * np.pi * np.arange(400)[:, None] / np.array([12.0, 18.0, 31.0]) + phases)
+    values = (waves + 0.1 * generator.standard_normal(waves.shape)) * np.array([1.0, 5.0, 0.1])
+    whole = Series.of(values + np.array([0.0, 10.0, -1.0]))
+    return Task(whole.steps(0, 320), whole, 320, 24, 5, 36, {"window": 80, "num_steps": 1500})
+
+
+SETS: dict[str, Callable[[], Task]] = {
+    "macro": load_macro,
+    "motions": load_motions,
+    "waves": make_waves,
+}

@@ -27,6 +27,7 @@ def continue_frames(
     controls: Any = None,
     mask: Any = None,
     sample: bool = False,
+    fill_gaps: bool = False,
 ) -> Tensor:
     """Keep the given frames and generate the rest.
 
@@ -42,6 +43,8 @@ def continue_frames(
         mask: the frames that there are, ``(n, B)`` of bool; the others are generated in place.
         sample: give samples of p(x_t | z_t, Ψ_t) for the generated frames rather than their means
             (or modes, where a likelihood has no mean).
+        fill_gaps: draw samples of what is missing of the given frames, and go on as if they had
+            come, just as after the last frame.  Without it, a memory is told nothing of a gap.
 
     Returns:
         All T frames, those given bit for bit: ``(T, B, *event)``.
@@ -50,7 +53,7 @@ def continue_frames(
         ValueError: impossible arguments, or a likelihood without mean and mode and no ``sample``.
     """
     given = len(frames)
-    most = num_steps if mask is not None else num_steps - 1
+    most = num_steps if mask is not None or fill_gaps else num_steps - 1
     if not 1 <= given <= most:
         raise ValueError(
             f"continue_frames: frames must be from 1 to {most} for num_steps={num_steps}, got "
@@ -58,13 +61,15 @@ def continue_frames(
         )
     program = program.with_layout("per_step")
     guide = FilteringGuide(use_memory(memory)(program.model))
-    guide(frames, controls, mask=mask, num_steps=num_steps)
+    guide(frames, controls, mask=mask, num_steps=num_steps, fill_gaps=fill_gaps)
     trace, _ = guide.get_traces()
     output: list[Tensor] = []
     for t in range(num_steps):
         site = trace.nodes[f"x_{t}"]
         if t >= given:
             output.append(cast(Tensor, site["value"]) if sample else _estimate(site["fn"]))
+        elif fill_gaps:
+            output.append(cast(Tensor, trace.nodes[f"filled_{t}"]["value"]))
         elif mask is None:
             output.append(cast(Tensor, site["value"]))
         else:

@@ -148,6 +148,7 @@ def forecast(
                     controls=chunk.controls,
                     mask=chunk.mask,
                     sample=True,
+                    fill_gaps=True,
                 )[at - start :]  # (H, count * n, *event)
                 values = model.values(drawn).to(samples).unflatten(1, (-1, len(which)))
                 samples[chunk.numbers, :, which] = values.movedim(1, 0)

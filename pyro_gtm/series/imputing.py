@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_gtm.infer import reconstruct
+from pyro_gtm.infer import continue_frames
 from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.series.data import Series
 from pyro_gtm.series.figures import draw_imputation, save_figure
@@ -59,8 +59,9 @@ def impute(
     """Samples of the values that are missing.
 
     Latents of frames that there are, in part or whole, come from the posterior, which sees what is
-    there up to that frame; those of missing frames from the prior.  What comes *after* a gap is not
-    looked at: the posterior filters.
+    there up to that frame; those of missing frames from the prior.  What is drawn is written to the
+    memory as if it had come, so that each sample goes through a gap as a forecast would.  What
+    comes *after* a gap is not looked at: the posterior filters.
 
     Args:
         model: fitted.
@@ -76,20 +77,20 @@ def impute(
     shape = (num_samples, *series.values.shape)
     samples = series.values.expand(shape).clone()
     gaps = series.gaps
-    program = model.program
     with model.seeded(seed):
         for part in passes(batch, model.window):
             missing = gaps[part.kept]
             if not bool(missing.any()):
                 continue
             for chunk in part.repeated(num_samples, model.size_of_one):
-                drawn = reconstruct(
-                    program,
+                drawn = continue_frames(
+                    model.program,
                     model.memory,
                     chunk.frames,
-                    chunk.controls,
+                    num_steps=len(chunk.frames),
+                    controls=chunk.controls,
                     mask=chunk.mask,
-                    sample=True,
+                    fill_gaps=True,
                 )[part.new :]
                 values = model.values(drawn).to(samples)  # (W, count * N, *event)
                 values = values.unflatten(1, (-1, series.num_series)).movedim(1, 0)

@@ -69,3 +69,27 @@ def test_reconstruction_is_the_mean_under_the_posterior(
     nodes = guide.get_traces()[0].nodes
     expected = torch.stack([nodes[f"x_{t}"]["fn"].base_dist.mean for t in range(5)])
     torch.testing.assert_close(result, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("writes", ["latent", "mean", "latent+frame"])
+def test_a_filled_gap_is_what_a_forecast_would_be(memory_name, writes, make_model, make_frames):
+    """Frames that are missing at the end: drawn, written and gone on from as if none were given."""
+    pair, frames = make_model(memory_name, writes=writes), make_frames(5)
+    mask = torch.ones(5, 3, dtype=torch.bool)
+    mask[2:] = False
+    pyro.set_rng_seed(1)
+    filled = gtm.continue_frames(*pair, frames, num_steps=7, mask=mask, sample=True, fill_gaps=True)
+    pyro.set_rng_seed(1)
+    # With nothing to fill, so that as many random numbers are drawn.
+    forecast = gtm.continue_frames(*pair, frames[:2], num_steps=7, sample=True, fill_gaps=True)
+    assert filled.equal(forecast)
+    assert forecast[:2].equal(frames[:2])
+
+
+def test_the_stacked_layout_fills_no_gaps(make_model, make_frames):
+    program, memory = make_model("vrnn")
+    with (
+        pytest.raises(ValueError, match="fill_gaps=True given"),
+        gtm.use_memory(memory),
+    ):
+        program.model(make_frames(2), fill_gaps=True)
