@@ -53,7 +53,7 @@ def load_macro() -> Task:
         ids=["United States"],
     )
     first = whole.num_steps - 40
-    settings = {"window": 60, "num_steps": 600, "latent_dim": 8, "hidden_dim": 32}
+    settings = {"window": 60, "num_steps": 400, "latent_dim": 8, "hidden_dim": 32}
     return Task(whole.steps(0, first), whole, first, 8, 17, 4, settings)
 
 
@@ -75,7 +75,7 @@ def load_motions() -> Task:
         )
         for part in ("TRAIN", "TEST")
     )
-    return Task(train, judged, 80, 20, 1, 10, {"window": 100, "num_steps": 1500})
+    return Task(train, judged, 80, 20, 1, 10, {"window": 100, "num_steps": 800})
 
 
 def _read_ts(path: Path) -> NDArray[np.float64]:
@@ -95,7 +95,7 @@ def make_waves() -> Task:
     waves = np.sin(2 * np.pi * np.arange(400)[:, None] / np.array([12.0, 18.0, 31.0]) + phases)
     values = (waves + 0.1 * generator.standard_normal(waves.shape)) * np.array([1.0, 5.0, 0.1])
     whole = Series.of(values + np.array([0.0, 10.0, -1.0]))
-    return Task(whole.steps(0, 320), whole, 320, 24, 5, 36, {"window": 80, "num_steps": 1500})
+    return Task(whole.steps(0, 320), whole, 320, 24, 5, 36, {"window": 80, "num_steps": 1000})
 
 
 SETS: dict[str, Callable[[], Task]] = {

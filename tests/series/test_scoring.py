@@ -97,11 +97,10 @@ def against_kalman(memory, num_steps, seed=0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("memory", ["vrnn", "associative"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_forecasts_of_a_linear_gaussian_series_are_nearly_exact(memory, seed):
-    ratio, coverage = against_kalman(memory, 1500, seed)
-    print(f"{memory}, seed {seed}: CRPS {ratio:.3f} of exact, 80 % intervals hold {coverage:.1%}")
+def test_forecasts_of_a_linear_gaussian_series_are_nearly_exact(seed):
+    ratio, coverage = against_kalman("vrnn", 1500, seed)
+    print(f"vrnn, seed {seed}: CRPS {ratio:.3f} of exact, 80 % intervals hold {coverage:.1%}")
     assert ratio < 1.05 and 0.7 < coverage < 0.9
 
 
