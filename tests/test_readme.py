@@ -28,7 +28,8 @@ def run_blocks(page: str) -> dict[str, object]:
     return defined
 
 
-def test_python_of_the_readme() -> None:
+def test_python_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # it leaves a picture
     defined = run_blocks("README.md")
     defined["my_model"](torch.zeros(3, 2, 2))  # type: ignore[operator]
     assert isinstance(defined["loss"], float)

@@ -33,7 +33,7 @@ from pyro_gtm.model.likelihoods import LIKELIHOODS
 from pyro_gtm.series.data import Series
 from pyro_gtm.series.fitting import fit, resume
 from pyro_gtm.series.held_out import SPLITS, DataPlan, Parts, read_plan
-from pyro_gtm.series.model import DESCRIPTION, SeriesModel, load
+from pyro_gtm.series.model import DESCRIPTION, SeriesModel, decided, load
 from pyro_gtm.series.scoring import Scores, evaluate
 from pyro_gtm.series.settings import Settings
 from pyro_gtm.series.tables import QUANTILES, check_quantiles, check_table_path
@@ -235,9 +235,13 @@ def fit_command(
         for note in whole.notes[:5]:
             click.echo(f"{path}: {note}")
         steps: dict[str, Any] = {} if num_steps is None else {"num_steps": num_steps}
-        settings = Settings(**given, **steps)  # refused before the folder is made
+        # What is impossible is refused before the folder is made.
+        if goes_on:
+            settings = load(output, "cpu").settings
+        else:
+            settings = decided(Settings(**given, **steps), parts.train)
         make_writable_folder(output, "output")
-        _announce(path, parts, plan)
+        _announce(path, parts, plan, settings)
         try:
             model = _fitted(parts, output, goes_on, settings, steps, device, plan)
         except ValueError:
@@ -258,10 +262,7 @@ def _fitted(
 ) -> SeriesModel:
     """A model fitted to the last step; otherwise the process ends here."""
     total = steps.get("num_steps", settings.num_steps)
-    done = 0
-    if goes_on:
-        saved = load(output, "cpu")
-        done, total = saved.step, steps.get("num_steps", saved.settings.num_steps)
+    done = load(output, "cpu").step if goes_on else 0
     with SeriesProgress(total, done) as progress, stop_signals(progress.stopping) as stop:
 
         def show(step: int, loss: float) -> bool:
@@ -287,7 +288,7 @@ def _fitted(
     return model
 
 
-def _announce(path: Path, parts: Parts, plan: DataPlan) -> None:
+def _announce(path: Path, parts: Parts, plan: DataPlan, settings: Settings) -> None:
     train = parts.train
     held_out = "nothing is" if plan.split == "none" else f"{plan.share:.0%}, by {plan.split}, is"
     gaps = int(train.gaps.sum())
@@ -295,6 +296,10 @@ def _announce(path: Path, parts: Parts, plan: DataPlan) -> None:
     click.echo(
         f"{path}: {train.num_series:,} series to learn from, {int(train.lengths.min()):,} to "
         f"{train.num_steps:,} steps of {channels} values, {gaps:,} missing; {held_out} held out"
+    )
+    click.echo(
+        f"{settings.memory} memory, likelihood {settings.likelihood}, posterior "
+        f"{settings.posterior}, writes {settings.writes}, windows of {settings.window} steps"
     )
 
 

@@ -19,7 +19,7 @@ from pyro_gtm.experiments.machine import pick_device
 from pyro_gtm.infer import Batch, FusedAdam, LearningRate, training_steps
 from pyro_gtm.infer.elbo import ELBOS
 from pyro_gtm.series.data import Series
-from pyro_gtm.series.model import SCALED, Frames, SeriesModel, describe, load_with_training
+from pyro_gtm.series.model import SCALED, Frames, SeriesModel, decided, load_with_training
 from pyro_gtm.series.scaling import Scaling
 from pyro_gtm.series.settings import Settings
 from pyro_gtm.series.validation import validation_split
@@ -62,7 +62,7 @@ def fit(
         ValueError: impossible settings, or series that cannot be learned from.
         NonFiniteLossError: training diverged.
     """
-    wanted, _ = describe(series, Settings.of({"memory": memory, **settings}))
+    wanted = decided(Settings.of({"memory": memory, **settings}), series)
     scaling = (Scaling.fit if wanted.likelihood in SCALED else Scaling.none)(series)
     there = series.there.flatten(2)
     has_gaps_inside = bool((there.any(-1) & ~there.all(-1)).any())

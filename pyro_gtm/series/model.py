@@ -368,20 +368,19 @@ def load_with_training(
     return model, content["training"]
 
 
-def describe(series: Series, settings: Settings) -> tuple[Settings, list[str]]:
-    """Settings with every ``auto`` decided for the data, and what was decided, in words."""
+def decided(settings: Settings, series: Series) -> Settings:
+    """Settings with every ``auto`` decided for the data, and no window longer than it.
+
+    Raises:
+        ValueError: there is nothing to learn from.
+    """
     values = series.values[series.there]
     if values.numel() == 0:
         raise ValueError("data: there is no value in it")
-    said = []
     likelihood = settings.likelihood
     if likelihood == "auto":
         binary = bool(((values == 0) | (values == 1)).all())
         likelihood = "bernoulli" if binary else "gaussian"
-        said.append(
-            f"likelihood {likelihood}: "
-            + ("all values are 0 or 1." if binary else "values are numbers, standardised.")
-        )
     options = {**LIKELIHOOD_OPTIONS.get(likelihood, {}), **settings.likelihood_options}
     if likelihood == "categorical":
         options.setdefault("num_categories", int(values.max()) + 1)
@@ -393,7 +392,7 @@ def describe(series: Series, settings: Settings) -> tuple[Settings, list[str]]:
         raise ValueError("data: every series has a single step, and at least 2 are needed")
     at_once = settings.memory in AT_ONCE
     posterior, writes = settings.posterior, settings.writes
-    settings = replace(
+    return replace(
         settings,
         posterior=("frame" if at_once else "residual") if posterior == "auto" else posterior,
         writes=("mean" if at_once else "latent+frame") if writes == "auto" else writes,
@@ -402,7 +401,6 @@ def describe(series: Series, settings: Settings) -> tuple[Settings, list[str]]:
         network=network,
         window=window,
     )
-    return settings, said
 
 
 @contextmanager
