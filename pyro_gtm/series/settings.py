@@ -77,8 +77,8 @@ class Settings:
     kl_annealing: int | None = None
     """Steps over which the weight of the KL grows from 0 to 1; None for a quarter of all steps.
 
-    Without it the latents of a plain series are ignored for long: an untrained decoder makes
-    nothing of them, so that they are soon not worth their KL."""
+    Without it the latents of a plain series go unused: an untrained decoder makes nothing of them,
+    so that they are soon not worth their KL."""
 
     clip_norm: float = 10.0
     """Greatest global norm of the gradient."""

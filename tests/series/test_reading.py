@@ -9,8 +9,10 @@ import zlib
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from pyro_gtm.experiments.cli import main
 from pyro_gtm.series import DataFileError, read, series_of_frame
 
 
@@ -56,6 +58,19 @@ def bomb(side):
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     data = chunk(b"IDAT", zlib.compress(b"0"))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data + chunk(b"IEND", b"")
+
+
+def refused(path, words):
+    """In Python with one sentence; on the command line with it, exit code 2 and nothing written."""
+    with pytest.raises(DataFileError, match=words) as caught:
+        read(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    before = set(path.parent.rglob("*"))
+    output = path.parent / "new" / "model"
+    command = ["series", "fit", "--data", str(path), "--output", str(output)]
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code, result.output) == (2, f"Error: {caught.value}\n")
+    assert set(path.parent.rglob("*")) == before
 
 
 def test_wide_table_with_ids_times_gaps_and_controls(tmp_path):
@@ -189,9 +204,7 @@ BAD_FILES = {
 def test_bad_files_are_refused_with_one_sentence(name, tmp_path):
     content, words = BAD_FILES[name]
     path = tmp_path / name if content is None else write(tmp_path, name, content)
-    with pytest.raises(DataFileError, match=words) as caught:
-        read(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    refused(path, words)
 
 
 BAD_FOLDERS = {
@@ -212,9 +225,7 @@ def test_bad_folders_are_refused_with_one_sentence(name, tmp_path):
     folder.mkdir()
     for file, content in files.items():
         write(folder, file, content)
-    with pytest.raises(DataFileError, match=words) as caught:
-        read(folder)
-    assert "\n" not in str(caught.value)
+    refused(folder, words)
 
 
 def test_an_encrypted_or_oddly_packed_member_is_refused(tmp_path):
