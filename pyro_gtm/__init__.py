@@ -41,9 +41,13 @@ from pyro_gtm.memory import (
 )
 from pyro_gtm.model import (
     BernoulliLikelihood,
+    CategoricalLikelihood,
     GaussianLikelihood,
     GenerativeTemporalModel,
     MixturePrior,
+    NegativeBinomialLikelihood,
+    PoissonLikelihood,
+    StudentTLikelihood,
     mixture_prior,
 )
 from pyro_gtm.ops import begin, read, recall, unroll, write
@@ -53,6 +57,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AssociativeMemory",
     "BernoulliLikelihood",
+    "CategoricalLikelihood",
     "DNCMemory",
     "FilteringGuide",
     "GaussianLikelihood",
@@ -62,7 +67,10 @@ __all__ = [
     "MemoryModule",
     "MixturePrior",
     "NTMMemory",
+    "NegativeBinomialLikelihood",
+    "PoissonLikelihood",
     "RecurrentMemory",
+    "StudentTLikelihood",
     "Unrolling",
     "begin",
     "continue_frames",

@@ -26,6 +26,7 @@ SMOKE_RUNS = {
     ),
     "examples/what_does_it_remember.py": ("run", "run/figures/what_it_remembers.png"),
     "examples/generate.py": ("run -o picture.png", "2 generated: picture.png"),
+    "examples/own_series.py": ("-n 2 --horizon 3 --output new", "interval holds"),
     "examples/own_rules.py": ("", "|"),
     "examples/reproduce.py": ("--list", "0 of 1 seeds recorded"),
     "examples/compose_your_own.py": ("--memory vrnn -n 1", "nats a step: "),

@@ -15,7 +15,7 @@ Without its inverse autoregressive flows.  Emissions of all steps are one site, 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
 import pyro.distributions as dist
@@ -165,9 +165,10 @@ class DeepMarkovModel(nn.Module):
         drawn, replayed = self._traces(frames, lengths)
         total = torch.zeros(frames.shape[1])
         for trace, sign in ((replayed, 1), (drawn, -1)):
-            for site in trace.nodes.values():
-                if site["type"] == "sample" and site["name"] != "pieces":
-                    total = total + sign * site["fn"].log_prob(site["value"])
+            for name, site in trace.nodes.items():
+                if site["type"] == "sample" and name != "pieces":
+                    fn: Any = site["fn"]
+                    total = total + sign * fn.log_prob(site["value"])
         return total
 
     def _traces(self, frames: Tensor, lengths: Tensor) -> tuple[Trace, Trace]:
@@ -189,8 +190,8 @@ class DeepMarkovModel(nn.Module):
             posterior, prior = (_gaussian(trace, f"z_{t}") for trace in (drawn, replayed))
             of_step = torch.distributions.kl_divergence(posterior, prior)  # (B, Z)
             kl = kl + (of_step * there).sum(-1)
-        site = replayed.nodes["x"]
-        return kl, -site["fn"].log_prob(site["value"])
+        emission: Any = replayed.nodes["x"]["fn"]
+        return kl, -emission.log_prob(replayed.nodes["x"]["value"])
 
 
 class DMM(Contestant):
@@ -248,6 +249,6 @@ def _there(num_steps: int, lengths: Tensor) -> Tensor:
 
 def _gaussian(trace: Trace, name: str) -> dist.Normal:
     """The diagonal Gaussian of a latent site, without its mask."""
-    masked = trace.nodes[name]["fn"].base_dist
-    normal: dist.Normal = masked.base_dist
+    independent: Any = trace.nodes[name]["fn"]
+    normal: dist.Normal = independent.base_dist.base_dist
     return normal

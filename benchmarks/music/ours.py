@@ -21,7 +21,7 @@ class Ours(Contestant):
         **options: of the model.
     """
 
-    batch_size = 32
+    batch_size = 16
 
     def __init__(self, name: str, **options: Any) -> None:
         self.name = name

@@ -38,13 +38,13 @@ class Regimes(Process):
 
         regime = torch.randint(3, (count,), generator=generator)
         frame = means[regime] + START * normal()
-        frames = []
+        steps = []
         for _ in range(self.num_steps):
             redrawn = torch.rand(count, generator=generator) < REDRAWN
             regime = torch.where(redrawn, torch.randint(3, (count,), generator=generator), regime)
             frame = means[regime] + DECAY * (frame - means[regime]) + NOISE * normal()
-            frames.append(frame)
-        frames = torch.stack(frames)
+            steps.append(frame)
+        frames = torch.stack(steps)
         return Sample(frames, torch.ones(frames.shape[:2], dtype=torch.bool))
 
     def floors(self, sample: Sample) -> dict[str, float]:

@@ -3,8 +3,12 @@
 from pyro_gtm.model.inputs import InvalidFramesError
 from pyro_gtm.model.likelihoods import (
     BernoulliLikelihood,
+    CategoricalLikelihood,
     GaussianLikelihood,
     Likelihood,
+    NegativeBinomialLikelihood,
+    PoissonLikelihood,
+    StudentTLikelihood,
     register_likelihood,
 )
 from pyro_gtm.model.mixture import MixturePrior, mix_heads, mixture_prior
@@ -20,6 +24,7 @@ from pyro_gtm.model.program import (
 
 __all__ = [
     "BernoulliLikelihood",
+    "CategoricalLikelihood",
     "DecoderInput",
     "GaussianLikelihood",
     "GenerativeTemporalModel",
@@ -27,9 +32,12 @@ __all__ = [
     "Layout",
     "Likelihood",
     "MixturePrior",
+    "NegativeBinomialLikelihood",
+    "PoissonLikelihood",
     "Posterior",
     "Precision",
     "Prior",
+    "StudentTLikelihood",
     "Writes",
     "mix_heads",
     "mixture_prior",

@@ -72,6 +72,12 @@ class PartialFramesLikelihood(Likelihood):
         values, there = self._halves(frames)
         return torch.where(there > 0, values, torch.nan)
 
+    def fill(self, frames: Tensor, drawn: Tensor, observed: Tensor | None) -> Tensor:
+        """Frames with every missing value taken from others."""
+        frames = super().fill(frames, drawn, observed)
+        _, there = self._halves(frames)
+        return torch.where(torch.cat([there, there], -len(self.event_shape)) > 0, frames, drawn)
+
     def _halves(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         values, there = frames.chunk(2, dim=-len(self.event_shape))
         return values, there

@@ -152,20 +152,38 @@ def check_support(likelihood: Likelihood, frames: Tensor, observed: Tensor | Non
         return
     step, sequence = (~fine).nonzero()[0].tolist()
     frame = frames[step, sequence]
+    elements = _of_elements(likelihood.support)
+    among = ""
+    if elements.is_discrete and elements.event_dim == 0:
+        # The range does not tell: 1.5 is among counts from 0 to 3.
+        wrong = frame[~elements.check(frame)]
+        among = f", {wrong[0].item():g} among them" if len(wrong) else ""
     raise InvalidFramesError(
         f"{OWNER}: frames at time {step}, sequence {sequence} (the first of "
         f"{int((~fine).sum())}) hold values from {frame.min().item():g} to "
-        f"{frame.max().item():g}, and {type(likelihood).__name__} allows finite values in "
-        f"{_words(likelihood.support)}"
+        f"{frame.max().item():g}{among}, and {type(likelihood).__name__} allows finite values in "
+        f"{_words(elements)}"
     )
 
 
+def _of_elements(support: Any) -> Any:
+    """The support of one element of a frame."""
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support
+
+
 def _words(support: Any) -> str:
-    base = getattr(support, "base_constraint", support)
-    while hasattr(base, "base_constraint"):
-        base = base.base_constraint
-    words = {"Boolean": "{0, 1}", "Real": "the real numbers"}
-    return words.get(type(base).__name__.strip("_"), str(base))
+    kind = type(support).__name__.strip("_")
+    if kind == "IntegerInterval":
+        low, high = support.lower_bound, support.upper_bound
+        few = high - low <= 3
+        listed = range(low, high + 1) if few else (low, low + 1, "...", high)
+        return f"{{{', '.join(map(str, listed))}}}"
+    if kind == "IntegerGreaterThan":
+        low = support.lower_bound
+        return f"{{{low}, {low + 1}, {low + 2}, ...}}"
+    return {"Boolean": "{0, 1}", "Real": "the real numbers"}.get(kind, str(support))
 
 
 def _sizes(

@@ -90,7 +90,8 @@ class GenerativeTemporalModel(nn.Module):
     Args:
         context_dim: size of the context, ``memory.context_dim``.
         latent_dim: Z.
-        encoder: frames ``(*batch, *event)`` to features ``(*batch, encoder.feature_dim)``.
+        encoder: ``likelihood.features(frames)``, which are the frames themselves for most,
+            ``(*batch, *likelihood.feature_shape)``, to features ``(*batch, encoder.feature_dim)``.
         decoder: ``(*batch, decoder.input_dim)`` to ``(*batch, *likelihood.parameter_shape)``.
         likelihood: of a frame given the decoder's output.
         decoder_input: ``"latent+context"`` or ``"latent"``, what the decoder sees.
@@ -161,6 +162,13 @@ class GenerativeTemporalModel(nn.Module):
                 f"{OWNER}: decoder with input_dim={decoder.input_dim} given, one with {wanted} "
                 f"needed (decoder_input={decoder_input!r})"
             )
+        # A likelihood with features of its own, and an encoder that was built for plain frames.
+        built_for = getattr(encoder, "event_shape", likelihood.feature_shape)
+        if likelihood.event_shape != likelihood.feature_shape != tuple(built_for):
+            raise ValueError(
+                f"{OWNER}: encoder for frames of shape {tuple(built_for)} given, one for "
+                f"{type(likelihood).__name__}'s features of shape {likelihood.feature_shape} needed"
+            )
         self.name = name
         self.context_dim = context_dim
         self.latent_dim = latent_dim
@@ -206,6 +214,7 @@ class GenerativeTemporalModel(nn.Module):
         num_steps: int | None = None,
         batch_size: int | None = None,
         dataset_size: int | None = None,
+        fill_gaps: bool = False,
     ) -> Tensor:
         """The generative program, to be wrapped in a memory.
 
@@ -222,6 +231,9 @@ class GenerativeTemporalModel(nn.Module):
             batch_size: B; by default that of ``frames`` or ``controls``.
             dataset_size: number of sequences this batch stands for, which scales the bound; by
                 default the batch itself.
+            fill_gaps: in the per-step layout, draw what is missing of the given frames, and write
+                it as if it had come: sites ``filled_0, ...`` hold the frames without gaps.  For
+                imputation: what is drawn is no part of the bound.
 
         Returns:
             All frames, given and generated: ``(T, *batch, B, *event)``, ``batch`` being the plates
@@ -236,9 +248,14 @@ class GenerativeTemporalModel(nn.Module):
         register_module(self.name, self)
         begin()
         with drawing_weights(self), _sequences(inputs.batch_size, dataset_size):
-            if self.layout == "stacked":
-                return self._stacked(inputs)
-            return self._per_step(inputs)
+            if self.layout == "per_step":
+                return self._per_step(inputs, fill_gaps)
+            if fill_gaps:
+                raise ValueError(
+                    f"{OWNER}: fill_gaps=True given, and the stacked layout draws all frames at "
+                    "once; use with_layout('per_step')"
+                )
+            return self._stacked(inputs)
 
     def guide(
         self,
@@ -274,7 +291,7 @@ class GenerativeTemporalModel(nn.Module):
                 latent = pyro.sample(f"z_{t}", fn)
                 self._write(latent, frame, observed, posterior)
 
-    def _per_step(self, inputs: Inputs) -> Tensor:
+    def _per_step(self, inputs: Inputs, fill_gaps: bool) -> Tensor:
         seen = _Seen(self, inputs)
         drawn = []
         for t in range(inputs.num_steps):
@@ -287,9 +304,13 @@ class GenerativeTemporalModel(nn.Module):
                 carried = _posterior_of_site(posterior, prior, observed)
             latent = pyro.sample(f"z_{t}", prior, infer=_carrying(carried))
             emission = self.emission(latent, context)
-            if observed is not None:
-                emission = emission.mask(observed)
-            frame = _sample_frames(f"x_{t}", emission, _at(inputs.frames, t))
+            counted = emission if observed is None else emission.mask(observed)
+            frame = _sample_frames(f"x_{t}", counted, _at(inputs.frames, t))
+            if fill_gaps and posterior is not None:
+                frame = self.likelihood.fill(frame, emission.sample(), observed)
+                event_dim = len(self.likelihood.event_shape)
+                pyro.deterministic(f"filled_{t}", frame, event_dim=event_dim)
+                posterior = observed = None
             if posterior is None and self._writes_posterior:
                 posterior = self._posterior_of_generated(frame, latent, context, prior)
             self._write(latent, frame, observed, posterior)
@@ -376,8 +397,10 @@ class GenerativeTemporalModel(nn.Module):
 
     def encode(self, frames: Tensor) -> Tensor:
         """The features of frames that the posterior sees: ``(T, B, *event) -> (T, B, F)``."""
+        if not frames.is_floating_point():  # as drawn of Pyro's Categorical
+            frames = frames.to(self.like)
         with self._autocast(frames):
-            features: Tensor = self.encoder(frames)
+            features: Tensor = self.encoder(self.likelihood.features(frames))
         return features.to(frames.dtype)
 
     def _frame_process(self, latents: Tensor, contexts: Tensor, inputs: Inputs) -> FrameProcess:

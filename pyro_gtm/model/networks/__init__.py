@@ -34,7 +34,8 @@ class Networks:
     A subclass makes both in a constructor with the arguments of :func:`make_networks` but ``name``.
 
     Attributes:
-        encoder: frames ``(*batch, *event_shape)`` to features ``(*batch, hidden_dim)``.
+        encoder: what the likelihood makes of frames, ``(*batch, *likelihood.feature_shape)``, to
+            features ``(*batch, hidden_dim)``.
         decoder: ``(*batch, decoder_input_dim)`` to ``(*batch, *likelihood.parameter_shape)``.
     """
 
@@ -51,7 +52,7 @@ class MLPNetworks(Networks):
     """:class:`MLPEncoder` and :class:`MLPDecoder`."""
 
     def __init__(self, likelihood: Likelihood, *, hidden_dim: int, decoder_input_dim: int) -> None:
-        self.encoder = MLPEncoder(likelihood.event_shape, hidden_dim, feature_dim=hidden_dim)
+        self.encoder = MLPEncoder(likelihood.feature_shape, hidden_dim, feature_dim=hidden_dim)
         self.decoder = MLPDecoder(decoder_input_dim, hidden_dim, likelihood.parameter_shape)
 
 
@@ -60,7 +61,7 @@ class ConvNetworks(Networks):
     """:class:`ConvEncoder` and :class:`ConvDecoder`."""
 
     def __init__(self, likelihood: Likelihood, *, hidden_dim: int, decoder_input_dim: int) -> None:
-        self.encoder = ConvEncoder(likelihood.event_shape, feature_dim=hidden_dim)
+        self.encoder = ConvEncoder(likelihood.feature_shape, feature_dim=hidden_dim)
         self.decoder = ConvDecoder(decoder_input_dim, hidden_dim, likelihood.parameter_shape)
 
 
@@ -69,7 +70,7 @@ class SmallConvNetworks(Networks):
     """:class:`SmallConvEncoder` and :class:`SmallConvDecoder`, 8 channels for each colour."""
 
     def __init__(self, likelihood: Likelihood, *, hidden_dim: int, decoder_input_dim: int) -> None:
-        self.encoder = SmallConvEncoder(likelihood.event_shape, feature_dim=hidden_dim)
+        self.encoder = SmallConvEncoder(likelihood.feature_shape, feature_dim=hidden_dim)
         self.decoder = SmallConvDecoder(
             decoder_input_dim, hidden_dim, likelihood.parameter_shape, self.encoder.channels
         )
