@@ -29,7 +29,8 @@ class Series:
     """
 
     values: Tensor
-    """``(T, N, *event)``, in the units of the data; NaN where missing, and behind a series' end."""
+    """``(T, N, *event)`` of float64, in the units of the data; NaN where missing, and behind a
+    series' end."""
 
     lengths: Tensor
     """How many steps each series has, ``(N,)`` of int64."""
@@ -271,7 +272,8 @@ def _tensor(name: str, given: Any) -> Tensor:
         ) from error
     if tensor.is_complex():
         raise ValueError(f"Series: {name} must be real numbers, got {tensor.dtype}")
-    return tensor.to(torch.get_default_dtype())
+    # A channel may be far from zero and vary little: it is narrowed once it is standardised.
+    return tensor.double()
 
 
 def _with_channel(name: str, tensor: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from pyro_gtm.infer import continue_frames
 from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.series.data import Series
 from pyro_gtm.series.figures import draw_forecast, save_figure
-from pyro_gtm.series.passes import repeated
+from pyro_gtm.series.passes import check_room, repeated
 from pyro_gtm.series.tables import QUANTILES, Row, check_quantiles, quantile_rows, save_table
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def forecast(
     context = max(model.window - horizon, (model.window + 1) // 2)
     batch = model.frames(series)
     shape = (num_samples, horizon, series.num_series, *series.event_shape)
+    check_room("forecast", shape, f"num_samples={num_samples} and horizon={horizon}")
     samples = torch.empty(shape, dtype=series.values.dtype)
     with model.seeded(seed):
         for at in origins.unique().tolist():

@@ -13,6 +13,7 @@ from pyro_gtm.handlers import use_memory
 from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.series.data import Series
 from pyro_gtm.series.figures import draw_series, save_figure
+from pyro_gtm.series.passes import check_room
 from pyro_gtm.series.tables import Row, save_table, value_rows
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ def generate(
         ValueError: impossible arguments.
     """
     check_positive("generate", num_series=num_series, num_steps=num_steps)
+    check_room(
+        "generate",
+        (num_series, num_steps, *model.event_shape),
+        f"num_series={num_series} and num_steps={num_steps}",
+    )
     count = len(model.control_names)
     wanted = (num_series, num_steps, count)
     given = None if controls is None else torch.as_tensor(controls)

@@ -15,7 +15,7 @@ from pyro_gtm.infer import continue_frames
 from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.series.data import Series
 from pyro_gtm.series.figures import draw_imputation, save_figure
-from pyro_gtm.series.passes import passes
+from pyro_gtm.series.passes import check_room, passes
 from pyro_gtm.series.tables import QUANTILES, Row, gap_rows, save_table
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def impute(
     check_positive("impute", num_samples=num_samples)
     batch = model.frames(series)
     shape = (num_samples, *series.values.shape)
+    check_room("impute", shape, f"num_samples={num_samples}")
     samples = series.values.expand(shape).clone()
     gaps = series.gaps
     with model.seeded(seed):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pyro_gtm.experiments.checkpoint_file import CheckpointError, load_checkpoint, save_checkpoint
-from pyro_gtm.experiments.machine import pick_device
+from pyro_gtm.experiments.machine import bytes_of_memory, pick_device
 from pyro_gtm.handlers import FilteringGuide, use_memory
 from pyro_gtm.internals.files import write_atomically
 from pyro_gtm.memory import MemoryModule, make_memory
@@ -112,6 +112,7 @@ class SeriesModel:
             settings.likelihood, event_shape, **settings.likelihood_options
         )
         self.likelihood = PartialFramesLikelihood(whole) if partial else whole
+        _check_sizes(settings)
         with self.seeded(settings.seed), _refusing_sizes(settings):
             self.memory = self._build_memory()
             self.program = self._build_program()
@@ -209,7 +210,7 @@ class SeriesModel:
         """
         self.check(series)
         device = self.device
-        values = self.scaling.apply(series.values.to(device))
+        values = self.scaling.apply(series.values.to(device)).to(self.program.like.dtype)
         there = ~values.isnan()
         mask = there.flatten(2).any(-1)  # (T, B)
         if isinstance(self.likelihood, PartialFramesLikelihood):
@@ -225,7 +226,7 @@ class SeriesModel:
         """Frames of the program, which it has made itself, in the units of the data."""
         if isinstance(self.likelihood, PartialFramesLikelihood):
             frames = self.likelihood.split(frames)
-        return self.scaling.undo(frames)
+        return self.scaling.undo(frames.double())
 
     def check(self, series: Series) -> None:
         """Refuse series that this model cannot take; see :meth:`frames`."""
@@ -401,6 +402,18 @@ def decided(settings: Settings, series: Series) -> Settings:
         network=network,
         window=window,
     )
+
+
+def _check_sizes(settings: Settings) -> None:
+    """Refuse layers that would fill the machine before PyTorch says that it is full."""
+    available = bytes_of_memory(torch.device("cpu"))
+    widest = settings.latent_dim + settings.hidden_dim
+    # Weights, gradients and two moments of one layer between the widest.
+    if available is not None and 16 * widest * widest > available:
+        raise ValueError(
+            f"fit: latent_dim={settings.latent_dim} and hidden_dim={settings.hidden_dim} given, "
+            f"layers that this machine's {available / 2**30:,.0f} GiB can hold are allowed"
+        )
 
 
 @contextmanager

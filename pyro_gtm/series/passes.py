@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
@@ -10,7 +11,10 @@ from torch import Tensor
 if TYPE_CHECKING:
     from pyro_gtm.series.model import Frames
 
-__all__ = ["Copies", "Pass", "passes", "repeated"]
+__all__ = ["Copies", "Pass", "check_room", "passes", "repeated"]
+
+MOST_NUMBERS = 2**29
+"""Greatest size of all samples, 4 GiB."""
 
 NUMBERS_AT_ONCE = 2**24
 """Greatest size of what a memory may hold of all series and samples at once."""
@@ -66,6 +70,20 @@ def passes(batch: Frames, window: int) -> Iterator[Pass]:
         yield Pass(batch.frames[here], batch.mask[here], controls, done - start, slice(done, stop))
         done = stop
         start = stop - window // 2
+
+
+def check_room(verb: str, shape: Sequence[int], what: str) -> None:
+    """Refuse more samples than may be held.
+
+    Raises:
+        ValueError: they are more.
+    """
+    size = math.prod(shape)
+    if size > MOST_NUMBERS:
+        raise ValueError(
+            f"{verb}: {what} given, which makes {size:,} numbers; at most {MOST_NUMBERS:,} are "
+            "allowed"
+        )
 
 
 def repeated(

@@ -46,7 +46,7 @@ class Scaling:
         apart = torch.where(there, values - location.unsqueeze(1), 0.0)
         scale = (apart.square().sum(1) / counts).sqrt()
         # What is constant but for rounding.
-        constant = scale <= 1e-6 * location.abs().clamp(min=1e-300)
+        constant = scale <= 1e-12 * location.abs().clamp(min=1e-300)
         scale = torch.where(constant, 1.0, scale)
         return cls(tuple(location.tolist()), tuple(scale.tolist()))
 

@@ -113,7 +113,7 @@ def test_imputation_keeps_what_there_is_and_fills_the_rest(model, data):
 
 def test_surprise_is_in_units_of_the_data(data, fit):
     """The same series in other units: densities differ by the units' ratio, to the digit."""
-    factor = torch.tensor([10.0, 0.1, 1000.0])
+    factor = torch.tensor([10.0, 0.1, 1000.0], dtype=torch.float64)
     larger = Series.of(data.values * factor, channels=data.channels, layout="time_first")
     one, other = (fit(d).surprise(d, num_samples=1).negative_elbo for d in (data, larger))
     assert torch.allclose(other - one, factor.log().sum().expand_as(one), atol=2e-3)
@@ -221,7 +221,8 @@ def test_binary_frames_and_images(tmp_path, fit):
         ({"drop": 2}, "drop must lie from 0 to 1"),
         ({"window": 1}, "window must be at least 2"),
         ({"prior": "mixture"}, "must be 'gaussian' for memory 'vrnn'"),
-        ({"latent_dim": 10**9, "hidden_dim": 10**9}, "a model that can be built here"),
+        ({"latent_dim": 10**9}, "layers that this machine's"),
+        ({"memory_options": {"hidden_dim": 10**10}}, "a model that can be built here"),
         ({"colour": "red"}, "setting 'colour' given"),
     ],
 )
@@ -241,7 +242,19 @@ def test_impossible_questions_are_refused(model, data, waves):
         model.impute(Series.of(np.zeros(5)))
     with pytest.raises(ValueError, match="no series is long enough"):
         model.evaluate(data, 25)
+    with pytest.raises(ValueError, match="num_samples=100000 and horizon=1000000 given"):
+        model.forecast(data, 10**6, num_samples=10**5)
+    with pytest.raises(ValueError, match="num_series=1000000000 and num_steps=7 given"):
+        model.generate(10**9, 7)
     with pytest.raises(ValueError, match="quantiles"):
         model.forecast(data, 2, num_samples=2).quantiles((0.5, 1.5))
     with pytest.raises(ValueError, match=r"must end in \.csv or \.parquet"):
         model.generate(1, 2).save("x.txt")
+
+
+def test_a_channel_far_from_zero_keeps_its_digits(fit, waves):
+    """A small change of a large number, such as a height above the centre of the earth."""
+    small = Series.of(waves()[..., :1])
+    far = Series.of(waves()[..., :1] + 1e9)
+    one, other = (fit(d).forecast(d, 3, num_samples=5).mean for d in (small, far))
+    assert torch.allclose(one, other - 1e9, atol=1e-3)

@@ -35,7 +35,7 @@ def read_images(path: Path) -> Series:
     size, grey = _size_of_all(path, every)
     colours = 1 if grey else 3
     steps = max(map(len, found.values()))
-    check_size(path, 4 * steps * len(found) * colours * size[0] * size[1], "its images")
+    check_size(path, 8 * steps * len(found) * colours * size[0] * size[1], "its images")
     sequences = [torch.stack([_frame(file, grey) for file in files]) for files in found.values()]
     names = ["grey"] if grey else ["red", "green", "blue"]
     return Series.of(sequences, ids=list(found), channels=names)

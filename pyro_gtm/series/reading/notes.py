@@ -40,7 +40,7 @@ def read_notes(path: Path, *, part: str | None = None) -> Series:
     notes = [note for piece in pieces for step in piece for note in step]
     keys = KEYS if all(note in KEYS for note in notes) else MIDI
     steps = max(map(len, pieces))
-    check_size(path, 4 * steps * len(pieces) * len(keys))
+    check_size(path, 8 * steps * len(pieces) * len(keys))
     rolls = []
     for piece in pieces:
         roll = torch.zeros(len(piece), len(keys))
