@@ -20,6 +20,8 @@ import csv
 import io
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +35,7 @@ from common.command_line import command, names_option, refusing_bad_input, size_
 from music.contestants import Bound, Contestant, Course, Point, train
 from music.dmm import DMM
 from music.ours import Ours
-from pyro_gtm.experiments.chorales import DEFAULT_FILE, MEMORIES
+from pyro_gtm.experiments.chorales import CHORALES, DATA, MEMORIES, notes_file
 from pyro_gtm.experiments.pieces import Excerpts, Pieces, read_pieces
 from pyro_gtm.experiments.plotting import save
 from pyro_gtm.experiments.plotting.style import GREY, STYLE, TICKS
@@ -82,6 +84,7 @@ def run(
     particles: int,
 ) -> Outcome:
     """Train and judge one contestant."""
+    torch.set_num_threads(1)
     pyro.clear_param_store()
     pyro.set_rng_seed(seed)
     contestant = CONTESTANTS[name]()
@@ -149,9 +152,7 @@ def finite(_: click.Context, __: click.Parameter, value: float) -> float:
 @click.option(
     "--data",
     type=FILE,
-    default=DEFAULT_FILE,
-    required=DEFAULT_FILE is None,
-    help="Notes, JSON.",
+    help=f"Notes, JSON; by default {CHORALES} in the folder {DATA}.",
 )
 @names_option("--contestant", "names", sorted(CONTESTANTS), list(CONTESTANTS))
 @click.option(
@@ -168,6 +169,7 @@ def finite(_: click.Context, __: click.Parameter, value: float) -> float:
     default=6,
     help="Transpose half of the excerpts by up to so many.",
 )
+@size_option("--jobs", default=1, help="Runs at once; their minutes are of a processor each.")
 @size_option("--evaluations", default=20, help="Of a run.")
 @click.option(
     "--particles",
@@ -178,11 +180,12 @@ def finite(_: click.Context, __: click.Parameter, value: float) -> float:
 @click.option("--figure", type=FILE, help="Where to draw the bounds.")
 @click.option("--table", type=FILE, help="Where to write them, as CSV.")
 def main(
-    data: Path,
+    data: Path | None,
     names: list[str],
     minutes: float,
     seeds: int,
     semitones: int,
+    jobs: int,
     evaluations: int,
     particles: int,
     figure: Path | None,
@@ -196,14 +199,20 @@ def main(
         for path, option in ((figure, "--figure"), (table, "--table")):
             if path is not None:
                 make_writable_folder(path.parent, option)
-        parts = read_pieces(data)
+        parts = read_pieces(notes_file(data))
     torch.set_num_threads(1)
     made = provenance(torch.device("cpu"))  # of the code that is imported now
     outcomes: list[Outcome] = []
     try:
-        for name in names:
-            for seed in range(seeds):
-                outcomes.append(run(name, seed, parts, minutes, semitones, evaluations, particles))
+        runs = [(name, seed) for name in names for seed in range(seeds)]
+        settings = (parts, minutes, semitones, evaluations, particles)
+        if jobs == 1:
+            for each in runs:
+                outcomes.append(run(*each, *settings))
+        else:
+            with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+                waiting = [pool.submit(run, *each, *settings) for each in runs]
+                outcomes.extend(done.result() for done in waiting)
     except KeyboardInterrupt:
         click.echo(f"Stopped: {len(outcomes)} of {len(names) * seeds} runs", err=True)
         table = figure = None  # a part would be taken for the whole

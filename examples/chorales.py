@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import pyro_gtm as gtm
-from pyro_gtm.experiments.chorales import DEFAULT_FILE, MEMORIES, ChoraleModel
+from pyro_gtm.experiments.chorales import CHORALES, DATA, MEMORIES, ChoraleModel, notes_file
 from pyro_gtm.experiments.pieces import (
     Excerpts,
     Pieces,
@@ -82,6 +82,8 @@ def draw_roll(axes: Axes, frames: Tensor, given: int | None = None) -> None:
     steps, keys = frames.nonzero(as_tuple=True)
     colours = [ORANGE if given is not None and t >= given else BLUE for t in steps.tolist()]
     notes = keys.numpy() + KEYS[0]
+    if not len(notes):  # silence
+        return
     axes.bar(steps.numpy(), 0.8, 0.94, notes - 0.4, color=colours, linewidth=0)
     c_notes = [note for note in range(notes.min() - 12, notes.max() + 12) if note % 12 == 0]
     axes.set_yticks(c_notes, [f"C{note // 12 - 1}" for note in c_notes])
@@ -153,9 +155,7 @@ def draw_continuation(frames: Tensor, given: int) -> Figure:
 @click.option(
     "--data",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=DEFAULT_FILE,
-    required=DEFAULT_FILE is None,
-    help="Notes, JSON.",
+    help=f"Notes, JSON; by default {CHORALES} in the folder {DATA}.",
 )
 @click.option("--memory", type=click.Choice(list(MEMORIES)), default="associative")
 @click.option(
@@ -172,11 +172,11 @@ def draw_continuation(frames: Tensor, given: int) -> Figure:
     default="chorales",
     help="Folder of what is drawn.",
 )
-def main(data: Path, memory: str, minutes: float, seed: int, output: Path) -> None:
+def main(data: Path | None, memory: str, minutes: float, seed: int, output: Path) -> None:
     """Train, judge, look at a repeated phrase, and go on with a piece."""
     try:
         make_writable_folder(output, "--output")
-        parts = read_pieces(data)
+        parts = read_pieces(notes_file(data))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     torch.set_num_threads(1)  # more would only wait for each other over tensors this small
@@ -205,9 +205,9 @@ def main(data: Path, memory: str, minutes: float, seed: int, output: Path) -> No
         )
     save(draw_repeat(piece, repeat, nats, attention), output / "repeat.png")
 
-    given = test.frames[:GIVEN, number : number + 1]
+    given = piece[:GIVEN].unsqueeze(1)
     whole = gtm.continue_frames(
-        model.program, model.memory, given, num_steps=GIVEN + GENERATED, sample=True
+        model.program, model.memory, given, num_steps=len(given) + GENERATED, sample=True
     )[:, 0]
     save(draw_continuation(whole, len(given)), output / "continuation.png")
     write_atomically(output / "continuation.mid", midi(whole))

@@ -69,7 +69,7 @@ def read_pieces(path: Path) -> dict[str, Pieces]:
             raise DataFileError(
                 path, f"holds notes in {name!r} that no piano has ({KEYS[0]} to {KEYS[-1]})"
             )
-        parts[name] = Pieces(series.values.nan_to_num(0.0), series.lengths)
+        parts[name] = Pieces(series.values.nan_to_num(0.0).float(), series.lengths)
     return parts
 
 

@@ -263,3 +263,10 @@ def test_bad_files_are_refused_in_a_sentence(content, words, example, tmp_path):
     result = CliRunner().invoke(example.main, ["--data", str(path), "-o", str(tmp_path / "new")])
     assert result.exit_code == 2
     assert words in result.output
+
+
+def test_without_data_it_says_where_to_have_it_from(example, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYRO_GTM_DATA", raising=False)
+    result = CliRunner().invoke(example.main, ["-o", str(tmp_path / "new")])
+    assert result.exit_code == 2
+    assert "set PYRO_GTM_DATA" in result.output
