@@ -151,7 +151,7 @@ def ours(
         return made.samples, made.actual
 
     crps, coverage = forecast_scores(make, task, scale)
-    gaps = cut_gaps(task.judged, task.first // 2)
+    gaps = cut_gaps(task.judged, task.gaps_from)
     filled = model.impute(gaps, num_samples=50).filled.values
     return {
         "crps": crps,
@@ -186,7 +186,7 @@ IMPUTERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 def imputed(task: Task, impute: Callable[[Tensor, Tensor], Tensor]) -> dict[str, float]:
     """The error of a classical imputation."""
-    gaps = cut_gaps(task.judged, task.first // 2)
+    gaps = cut_gaps(task.judged, task.gaps_from)
     filled = impute(task.train.values, gaps.values)
     return {"imputation": imputation_error(filled, gaps, task.judged, deviations(task))}
 

@@ -23,6 +23,9 @@ class Task(NamedTuple):
     first: int
     """The earliest origin of a forecast in ``judged``."""
 
+    gaps_from: int
+    """The step from which on gaps are cut into ``judged``: none of it was learned from."""
+
     horizon: int
     origins: int
     season: int
@@ -54,7 +57,7 @@ def load_macro() -> Task:
     )
     first = whole.num_steps - 40
     settings = {"window": 60, "num_steps": 400, "latent_dim": 8, "hidden_dim": 32}
-    return Task(whole.steps(0, first), whole, first, 8, 17, 4, settings)
+    return Task(whole.steps(0, first), whole, first, first, 8, 17, 4, settings)
 
 
 def load_motions() -> Task:
@@ -75,7 +78,7 @@ def load_motions() -> Task:
         )
         for part in ("TRAIN", "TEST")
     )
-    return Task(train, judged, 80, 20, 1, 10, {"window": 100, "num_steps": 800})
+    return Task(train, judged, 80, 40, 20, 1, 10, {"window": 100, "num_steps": 800})
 
 
 def _read_ts(path: Path) -> NDArray[np.float64]:
@@ -95,7 +98,7 @@ def make_waves() -> Task:
     waves = np.sin(2 * np.pi * np.arange(400)[:, None] / np.array([12.0, 18.0, 31.0]) + phases)
     values = (waves + 0.1 * generator.standard_normal(waves.shape)) * np.array([1.0, 5.0, 0.1])
     whole = Series.of(values + np.array([0.0, 10.0, -1.0]))
-    return Task(whole.steps(0, 320), whole, 320, 24, 5, 36, {"window": 80, "num_steps": 1000})
+    return Task(whole.steps(0, 320), whole, 320, 320, 24, 5, 36, {"window": 80, "num_steps": 1000})
 
 
 SETS: dict[str, Callable[[], Task]] = {

@@ -310,7 +310,9 @@ class GenerativeTemporalModel(nn.Module):
                 frame = self.likelihood.fill(frame, emission.sample(), observed)
                 event_dim = len(self.likelihood.event_shape)
                 pyro.deterministic(f"filled_{t}", frame, event_dim=event_dim)
-                posterior = observed = None
+                if self._writes_posterior:
+                    posterior = self._posterior_of_filled(frame, latent, context, prior, observed)
+                observed = None
             if posterior is None and self._writes_posterior:
                 posterior = self._posterior_of_generated(frame, latent, context, prior)
             self._write(latent, frame, observed, posterior)
@@ -458,17 +460,41 @@ class GenerativeTemporalModel(nn.Module):
         A component that was recalled is stored again as it is.  Something new is encoded as a frame
         that was given would be.
         """
+        parameters = self._parameters_of_frame(frame, context, prior)
+        if isinstance(prior, MixturePrior):
+            parameters = prior.component_of(latent, parameters)
+        return Normal(*parameters).to_event(1)
+
+    def _posterior_of_filled(
+        self,
+        frame: Tensor,
+        latent: Tensor,
+        context: Tensor,
+        prior: TorchDistribution,
+        observed: Tensor | None,
+    ) -> TorchDistribution:
+        """What is stored of a frame whose gaps were filled: its own posterior, where some of it was
+        given, and else that of a frame that the program made itself."""
+        given = Normal(*self._parameters_of_frame(frame, context, prior)).to_event(1)
+        if observed is None:
+            return given
+        made = self._posterior_of_generated(frame, latent, context, prior)
+        there = observed.unsqueeze(-1)
+        return Normal(
+            torch.where(there, given.base_dist.loc, cast(Any, made).base_dist.loc),
+            torch.where(there, given.base_dist.scale, cast(Any, made).base_dist.scale),
+        ).to_event(1)
+
+    def _parameters_of_frame(
+        self, frame: Tensor, context: Tensor, prior: TorchDistribution
+    ) -> Parameters:
+        """Location and scale of the posterior of a whole frame."""
         features = self.encode(frame)
         terms = PosteriorTerms(
             self._posterior_parameters, features, self.residual, None, self.sees_context
         )
-        new = _gaussian_of(prior)
-        location, scale = terms.parameters(
-            context, features, None, new if terms.needs_prior else None
-        )
-        if isinstance(prior, MixturePrior):
-            location, scale = prior.component_of(latent, (location, scale))
-        return Normal(location, scale).to_event(1)
+        new = _gaussian_of(prior) if terms.needs_prior else None
+        return terms.parameters(context, features, None, new)
 
     @property
     def _in_chunks(self) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pyro_gtm.experiments.cli.options import (
     COMMAND,
@@ -220,6 +221,8 @@ def fit_command(
     reading = _reading(given)
     given["memory_options"] = dict(given["memory_options"])
     with refusing_bad_input():
+        if goes_on:
+            _refuse_changes(click.get_current_context())
         if output is None:
             output = Path("runs") / f"{path.stem}-{given['memory']}"
         taken = output.exists() and (not output.is_dir() or any(output.iterdir()))
@@ -232,6 +235,11 @@ def fit_command(
         plan = read_plan(output) if goes_on else DataPlan(split, hold_out, given["seed"], reading)
         whole = plan.read(path)
         parts = plan.apply(whole)
+        room = int((parts.judged.lengths - parts.first).max())
+        if horizon is not None and horizon > room:
+            raise ValueError(
+                f"horizon: got {horizon}, must be at most {room}, the steps to judge it by"
+            )
         for note in whole.notes[:5]:
             click.echo(f"{path}: {note}")
         steps: dict[str, Any] = {} if num_steps is None else {"num_steps": num_steps}
@@ -243,15 +251,27 @@ def fit_command(
         make_writable_folder(output, "output")
         _announce(path, parts, plan, settings)
         try:
-            model = _fitted(parts, output, goes_on, settings, steps, device, plan)
+            model = _fitted(path, parts, output, goes_on, settings, steps, device, plan)
         except ValueError:
             if not any(output.iterdir()):
                 output.rmdir()
             raise
-        _judge(model, parts, horizon, output)
+        _judge(model, parts, plan, horizon, output)
+
+
+def _refuse_changes(ctx: click.Context) -> None:
+    """What a fit that goes on keeps, it is not told anew."""
+    may = ("path", "output", "goes_on", "num_steps", "horizon", "device")
+    for name in ctx.params:
+        if name not in may and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            flag = next(p.opts[-1] for p in ctx.command.params if p.name == name)
+            raise ValueError(
+                f"{flag}: must be left out, as --resume goes on with what fit was told"
+            )
 
 
 def _fitted(
+    path: Path,
     parts: Parts,
     output: Path,
     goes_on: bool,
@@ -281,8 +301,8 @@ def _fitted(
             raise click.ClickException(f"{error}. A smaller --learning-rate may help.") from error
     if model.step < total:
         click.echo(
-            f"Stopped after step {model.step:,}; everything is saved. Go on with the same command "
-            f"and --resume --output {output}"
+            f"Stopped after step {model.step:,}; everything is saved. Go on with\n"
+            f"  pyro-gtm series fit --data {path} --output {output} --resume"
         )
         raise SystemExit(128 + stop[0])
     return model
@@ -303,21 +323,25 @@ def _announce(path: Path, parts: Parts, plan: DataPlan, settings: Settings) -> N
     )
 
 
-def _judge(model: SeriesModel, parts: Parts, horizon: int | None, output: Path) -> None:
-    judged = parts.judged
-    room = int((judged.lengths - parts.first).max())
-    horizon = horizon or max(1, min(room, model.window // 2))
-    if room < horizon:
-        click.echo(f"\nNot judged: {room} steps are held out, fewer than the horizon of {horizon}.")
+def _judge(
+    model: SeriesModel, parts: Parts, plan: DataPlan, horizon: int | None, output: Path
+) -> None:
+    room = parts.judged.lengths - parts.first  # (N,)
+    horizon = horizon or max(1, min(int(room.max()), model.window // 2))
+    long_enough = (room >= horizon).nonzero().flatten().tolist()
+    if not long_enough:
+        click.echo("\nNot judged: no step is left to judge by.")
         return
-    scores = evaluate(model, judged, horizon, first=parts.first.tolist())
+    judged = parts.judged.select(long_enough)
+    scores = evaluate(model, judged, horizon, first=parts.first[long_enough].tolist())
     forecast = model.forecast(judged, horizon, origin=(judged.lengths - horizon).tolist())
     paths: dict[str, Callable[[Path], Any]] = {
         "forecast.png": forecast.plot,
         "scores.png": scores.plot,
         "scores.csv": scores.save,
     }
-    click.echo(f"\nForecasts of {horizon} steps, held out:\n{_table(scores)}")
+    of_what = "of what was learned from" if plan.split == "none" else "held out"
+    click.echo(f"\nForecasts of {horizon} steps, {of_what}:\n{_table(scores)}")
     click.echo(f"\nThe model is in {output}:")
     for name, write in paths.items():
         write(output / name)
@@ -352,8 +376,11 @@ def _opened(
     return model, data, plan
 
 
-def _check_outputs(output: Path, figure: Path) -> None:
+def _check_outputs(output: Path, figure: Path, data: Path | None = None) -> None:
     check_table_path(output)
+    for argument, path in (("output", output), ("figure", figure)):
+        if data is not None and path.exists() and path.samefile(data):
+            raise ValueError(f"{argument}: got {path}, must be another file than the data")
     if figure.suffix.lower() != ".png":
         raise ValueError(f"figure: got {figure}, must end in .png")
     for argument, path in (("output", output), ("figure", figure)):
@@ -397,7 +424,7 @@ def forecast_command(
     with refusing_bad_input():
         check_quantiles(quantiles)
         model, data, _ = _opened(folder, path, device, given)
-        _check_outputs(output, figure)
+        _check_outputs(output, figure, path)
         made = model.forecast(data, horizon, num_samples=num_samples, origin=origin, seed=seed)
         _write(made, output, figure, quantiles)
 
@@ -429,7 +456,7 @@ def impute_command(
         model, data, _ = _opened(folder, path, device, given)
         if not bool(data.gaps.any()):
             raise ValueError(f"data: {path} has no gaps to fill")
-        _check_outputs(output, figure)
+        _check_outputs(output, figure, path)
         made = model.impute(data, num_samples=num_samples, seed=seed)
         _write(made, output, figure, quantiles)
 
@@ -463,7 +490,7 @@ def surprise_command(
     """Say how unexpected each frame of the data is."""
     with refusing_bad_input():
         model, data, _ = _opened(folder, path, device, given)
-        _check_outputs(output, figure)
+        _check_outputs(output, figure, path)
         made = model.surprise(data, num_samples=num_samples, num_particles=num_particles, seed=seed)
         mean = made.negative_elbo.nanmean().item()
         click.echo(f"negative ELBO: {mean:.4g} nats a frame")
@@ -538,7 +565,7 @@ def evaluate_command(
     """Judge forecasts from many origins: CRPS, coverage, calibration, density."""
     with refusing_bad_input():
         model, data, plan = _opened(folder, path, device, given)
-        _check_outputs(output, figure)
+        _check_outputs(output, figure, path)
         parts = plan.apply(data)
         scores = evaluate(
             model,

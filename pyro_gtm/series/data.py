@@ -45,7 +45,8 @@ class Series:
     """Of each series' steps."""
 
     controls: Tensor | None = None
-    """c_t, known beforehand: ``(T', N, K)`` with T' >= T; they may reach beyond the data."""
+    """c_t, known beforehand: ``(T', N, K)`` with T' >= T; they may reach beyond the data, and are
+    NaN where a series' own end."""
 
     control_names: tuple[str, ...] = ()
 
@@ -84,12 +85,10 @@ class Series:
             ValueError: one sentence that names the argument, what was given and what is allowed.
         """
         check_choice("Series", "layout", layout, LAYOUTS)
-        stacked, given = _stack("values", values, layout)
-        if lengths is None:
-            lengths = given
-        lengths = _lengths(lengths, *stacked.shape[:2])
         if mask is not None:
-            stacked = _masked(stacked, mask, layout)
+            values = _masked(values, mask)
+        stacked, given = _stack("values", values, layout)
+        lengths = _lengths(given if lengths is None else lengths, *stacked.shape[:2])
         behind = torch.arange(len(stacked)).unsqueeze(1) >= lengths  # (T, N)
         stacked = _where_frame(behind, torch.nan, stacked)
         if bool(stacked.isinf().any()):
@@ -299,24 +298,25 @@ def _lengths(given: Any, steps: int, number: int) -> Tensor:
     return lengths
 
 
-def _masked(values: Tensor, mask: Any, layout: str) -> Tensor:
-    """The values, with NaN where the mask says that there are none."""
-    mask = torch.as_tensor(mask)
-    if mask.dtype != torch.bool:
+def _masked(values: Any, mask: Any) -> Any:
+    """The values as they were given, with NaN where the mask says that there are none."""
+    ragged = _as_ragged(values)
+    if ragged is not None:
+        if not isinstance(mask, (list, tuple)) or len(mask) != len(ragged):
+            raise ValueError(f"Series: mask must be a list of {len(ragged)}, as the values are")
+        return [_masked(one, own) for one, own in zip(ragged, mask, strict=True)]
+    tensor, there = _tensor("values", values), torch.as_tensor(np.asarray(mask))
+    if there.dtype != torch.bool:
+        raise ValueError(f"Series: mask must be bool, True for a value, got {there.dtype}")
+    leading = 1 if tensor.dim() <= 2 else 2  # of a frame's place
+    if there.shape == tensor.shape[:leading]:
+        there = there.reshape(*there.shape, *[1] * (tensor.dim() - leading))
+    elif there.shape != tensor.shape:
         raise ValueError(
-            f"Series: mask must be bool, True where there is a value, got {mask.dtype}"
+            f"Series: mask must have one entry a value, {tuple(tensor.shape)}, or one a frame, "
+            f"{tuple(tensor.shape[:leading])}, got {tuple(there.shape)}"
         )
-    if mask.dim() >= 2 and layout == "series_first" and values.shape[1] > 1:
-        mask = mask.movedim(0, 1)
-    steps, number, *event = values.shape
-    for shape in ((steps, number, *event), (steps, number)):
-        if mask.numel() == np.prod(shape) and (mask.dim() <= 2 or tuple(mask.shape) == shape):
-            mask = mask.reshape(*shape, *[1] * (values.dim() - len(shape)))
-            return torch.where(mask, values, torch.nan)
-    raise ValueError(
-        f"Series: mask must have one entry a value or one a frame, got shape {tuple(mask.shape)} "
-        f"for {number} series of {steps} frames of shape {tuple(event)}"
-    )
+    return torch.where(there, tensor, torch.nan)
 
 
 def _controls(given: Any, steps: int, number: int, lengths: Tensor, layout: str) -> Tensor:
@@ -330,7 +330,7 @@ def _controls(given: Any, steps: int, number: int, lengths: Tensor, layout: str)
     within = torch.arange(len(controls)).unsqueeze(1) < lengths  # (T', N)
     if bool((~controls.isfinite() & within.unsqueeze(-1)).any()):
         raise ValueError("Series: controls must be finite in every step of a series; got NaN")
-    return controls.nan_to_num()
+    return controls
 
 
 def _names(
@@ -398,7 +398,7 @@ def side_by_side(parts: Sequence[Series]) -> Series:
     controls = None
     if parts[0].controls is not None:
         every = [part.controls[:, 0] for part in parts if part.controls is not None]
-        controls = torch.nn.utils.rnn.pad_sequence(every)
+        controls = torch.nn.utils.rnn.pad_sequence(every, padding_value=torch.nan)
     return replace(
         parts[0],
         values=values,

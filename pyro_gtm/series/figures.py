@@ -272,7 +272,7 @@ def _last_frames(forecast: Forecast) -> Tensor:
 
 def _is_roll(series: Series) -> bool:
     """Whether the channels are keys of an instrument, as a list of notes has them."""
-    return len(series.channels) >= 88 and series.channels[0][0] in "ABCDEFG"
+    return series.channels[:1] in (("A0",), ("C-1",)) and len(series.channels) in (88, 128)
 
 
 def _roll(axes: Axes, series: Series, n: int) -> None:
@@ -318,8 +318,9 @@ def _roll_forecast(forecast: Forecast) -> Figure:
             extent=(start - 0.5, start + len(shown) - 0.5, -0.5, shown.shape[1] - 0.5),
         )
         axes.axvline(origin - 0.5, color=VERMILION, linewidth=1)
-        played = np.flatnonzero(shown.max(0) > 0.05)
-        axes.set_ylim(played[0] - 2, played[-1] + 2)
+        played = np.flatnonzero(np.nan_to_num(shown).max(0) > 0.05)
+        if len(played):
+            axes.set_ylim(played[0] - 2, played[-1] + 2)
         octaves = [i for i, name in enumerate(series.channels) if name[:-1] == "C"]
         axes.set_yticks(octaves, [series.channels[i] for i in octaves])
         axes.set_title(f"{series.ids[0]}: given, then how likely each key is")

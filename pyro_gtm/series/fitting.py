@@ -15,7 +15,7 @@ import torch
 from pyro.infer import SVI
 from torch import Tensor
 
-from pyro_gtm.experiments.machine import pick_device
+from pyro_gtm.experiments.machine import bytes_of_memory, pick_device
 from pyro_gtm.infer import Batch, FusedAdam, LearningRate, training_steps
 from pyro_gtm.infer.elbo import ELBOS
 from pyro_gtm.series.data import Series
@@ -36,7 +36,7 @@ training ends early where it returns True."""
 
 def fit(
     series: Series,
-    memory: str = "associative",
+    memory: str = "vrnn",
     *,
     device: str = "auto",
     progress: Progress = lambda step, loss: None,
@@ -77,6 +77,13 @@ def fit(
         device=pick_device(device),
     )
     _check_support(model, series)
+    windows = 8 * wanted.batch_size * wanted.window * math.prod(series.event_shape)
+    available = bytes_of_memory(torch.device("cpu"))
+    if available is not None and 4 * windows > available:
+        raise ValueError(
+            f"fit: batch_size={wanted.batch_size} and window={wanted.window} given, whose frames "
+            f"take {windows / 2**30:,.0f} GiB; choose fewer or shorter ones"
+        )
     return _Training(model, series, folder, save_every).run(progress)
 
 
@@ -149,9 +156,12 @@ class _Training:
             if self.state is not None:
                 self.optimizer.set_state(self.state["optimizer"])
                 model.set_weights(self.state["weights"])
+                model.best_step = None
                 self.best = self.state["best"]
                 self.draws.set_state(self.state["draws"].cpu())
                 torch.set_rng_state(self.state["random"].cpu())
+                if model.device.type == "cuda" and self.state["device_random"] is not None:
+                    torch.cuda.set_rng_state(self.state["device_random"].cpu(), model.device)
             svi = SVI(model.model(), model.guide(), self.optimizer, ELBOS.make(settings.elbo))
             rate = LearningRate(
                 settings.learning_rate,
@@ -174,14 +184,21 @@ class _Training:
                     stop = progress(step, loss / self.frames + self.log_scale)
                     saves = finished or stop or step % self.save_every == 0
                     state = self._state() if saves else {}
-                    if finished and self.best is not None:
-                        model.set_weights(self.best)
-                        model.best_step = self.best["step"]
+                    if finished:
+                        self._take_best()
                     if saves and self.folder is not None:
                         model.save(self.folder, state)
                     if stop:
                         break
+        if model.step == settings.num_steps:  # also where every step was taken before
+            self._take_best()
         return model
+
+    def _take_best(self) -> None:
+        """End with the best weights, where some were looked at."""
+        if self.best is not None:
+            self.model.set_weights(self.best)
+            self.model.best_step = self.best["step"]
 
     def _look_at(self, step: int, finished: bool) -> None:
         """Keep the weights if they are the best so far, once the KL counts in full."""
@@ -215,6 +232,11 @@ class _Training:
             "optimizer": self.optimizer.get_state(),
             "draws": self.draws.get_state(),
             "random": torch.get_rng_state(),
+            "device_random": (
+                torch.cuda.get_rng_state(self.model.device)
+                if self.model.device.type == "cuda"
+                else None
+            ),
         }
 
 

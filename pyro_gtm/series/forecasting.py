@@ -127,7 +127,7 @@ def forecast(
     shape = (num_samples, horizon, series.num_series, *series.event_shape)
     check_room("forecast", shape, f"num_samples={num_samples} and horizon={horizon}")
     samples = torch.empty(shape, dtype=series.values.dtype)
-    with model.seeded(seed):
+    with model.asked(seed):
         for at in origins.unique().tolist():
             start = max(0, at - context)
             which = (origins == at).nonzero().flatten()
@@ -140,6 +140,13 @@ def forecast(
                         f"{at + horizon} needed for horizon={horizon}"
                     )
                 controls = batch.controls[start : at + horizon, which]
+                known = series.controls[start : at + horizon, which].isfinite().flatten(2).all(-1)
+                if not bool(known.all()):
+                    ends = int((~known.all(0)).nonzero()[0])
+                    raise ValueError(
+                        f"forecast: the controls of {series.ids[int(which[ends])]!r} end before "
+                        f"horizon={horizon}"
+                    )
             for chunk in repeated(frames, mask, controls, num_samples, model.size_of_one):
                 drawn = continue_frames(
                     model.program,

@@ -73,7 +73,7 @@ def generate(
         )
     moved = None if given is None else given.movedim(0, 1).to(model.program.like)
     program = model.program.with_layout("per_step")
-    with model.seeded(seed):
+    with model.asked(seed):
         frames = use_memory(model.memory)(program.model)(
             controls=moved, num_steps=num_steps, batch_size=num_series
         )

@@ -78,19 +78,26 @@ def impute(
     check_room("impute", shape, f"num_samples={num_samples}")
     samples = series.values.expand(shape).clone()
     gaps = series.gaps
-    with model.seeded(seed):
+    with model.asked(seed):
         for part in passes(batch, model.window):
             missing = gaps[part.kept]
             if not bool(missing.any()):
                 continue
             for chunk in part.repeated(num_samples, model.size_of_one):
+                frames, mask = chunk.frames, chunk.mask
+                if part.new:  # each sample goes on with what it has drawn so far
+                    done = slice(part.kept.start - part.new, part.kept.start)
+                    so_far = samples[chunk.numbers, done].movedim(1, 0).flatten(1, 2)
+                    before = model.framed(so_far)
+                    frames = torch.cat([before[0], frames[part.new :]])
+                    mask = torch.cat([before[1], mask[part.new :]])
                 drawn = continue_frames(
                     model.program,
                     model.memory,
-                    chunk.frames,
-                    num_steps=len(chunk.frames),
+                    frames,
+                    num_steps=len(frames),
                     controls=chunk.controls,
-                    mask=chunk.mask,
+                    mask=mask,
                     fill_gaps=True,
                 )[part.new :]
                 values = model.values(drawn).to(samples)  # (W, count * N, *event)

@@ -104,6 +104,8 @@ class SeriesModel:
         self.channels = channels
         self.event_shape = event_shape
         self.control_names = control_names
+        self.device = torch.device(device)
+        """Where the weights are."""
         self.step = 0
         """Gradient steps taken."""
         self.best_step: int | None = None
@@ -165,11 +167,6 @@ class SeriesModel:
         return isinstance(self.likelihood, PartialFramesLikelihood)
 
     @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.program.like.device
-
-    @property
     def window(self) -> int:
         """The most steps that the model sees at once."""
         return self.settings.window
@@ -191,6 +188,7 @@ class SeriesModel:
     def to(self, device: torch.device | str) -> SeriesModel:
         """Move it, in place."""
         self.program.to(device), self.memory.to(device)
+        self.device = torch.device(device)
         return self
 
     def model(self) -> Any:
@@ -209,8 +207,15 @@ class SeriesModel:
                 controls where it has learned with some.
         """
         self.check(series)
-        device = self.device
-        values = self.scaling.apply(series.values.to(device)).to(self.program.like.dtype)
+        frames, mask = self.framed(series.values)
+        controls = None if not self.control_names else series.controls
+        # Behind a series' own controls nothing is asked of them: see forecast.
+        return Frames(frames, mask, None if controls is None else controls.nan_to_num().to(frames))
+
+    def framed(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames of the program and which of them there are, ``(T, B)``, of values in the units of
+        the data, ``(T, B, *event)``, NaN where missing."""
+        values = self.scaling.apply(values.to(self.device)).to(self.program.like.dtype)
         there = ~values.isnan()
         mask = there.flatten(2).any(-1)  # (T, B)
         if isinstance(self.likelihood, PartialFramesLikelihood):
@@ -219,8 +224,7 @@ class SeriesModel:
             frames = torch.where(
                 there, values, torch.as_tensor(self.likelihood.placeholder).to(values)
             )
-        controls = None if not self.control_names else series.controls
-        return Frames(frames, mask, None if controls is None else controls.to(values))
+        return frames, mask
 
     def values(self, frames: Tensor) -> Tensor:
         """Frames of the program, which it has made itself, in the units of the data."""
@@ -257,9 +261,24 @@ class SeriesModel:
         """Within it, random numbers follow from a seed, and Pyro's parameter store is its own."""
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise ValueError(f"seed: got {seed!r}, must be a whole number from 0 to {2**32 - 1}")
-        with torch.random.fork_rng(), pyro.get_param_store().scope():
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), pyro.get_param_store().scope():
             torch.manual_seed(seed)
             yield
+
+    @contextmanager
+    def asked(self, seed: int) -> Iterator[None]:
+        """The same, with networks as they are used: nothing that is asked changes the model."""
+        modules = (self.program, self.memory)
+        training = [module.training for module in modules]
+        for module in modules:
+            module.eval()
+        try:
+            with self.seeded(seed):
+                yield
+        finally:
+            for module, mode in zip(modules, training, strict=True):
+                module.train(mode)
 
     def forecast(self, series: Series, horizon: int, **options: Any) -> Forecast:
         """See :func:`pyro_gtm.series.forecast`."""
@@ -407,6 +426,14 @@ def decided(settings: Settings, series: Series) -> Settings:
 def _check_sizes(settings: Settings) -> None:
     """Refuse layers that would fill the machine before PyTorch says that it is full."""
     available = bytes_of_memory(torch.device("cpu"))
+    slots = settings.memory_options.get("slots", 0)
+    if available is not None and isinstance(slots, int):
+        held = 4 * slots * settings.batch_size * settings.latent_dim
+        if held > available:
+            raise ValueError(
+                f"fit: slots={slots} in memory_options and batch_size={settings.batch_size} given, "
+                f"which take {held / 2**30:,.0f} GiB; this machine has {available / 2**30:,.0f}"
+            )
     widest = settings.latent_dim + settings.hidden_dim
     # Weights, gradients and two moments of one layer between the widest.
     if available is not None and 16 * widest * widest > available:

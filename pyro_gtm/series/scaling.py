@@ -45,6 +45,12 @@ class Scaling:
         location = values.sum(1) / counts
         apart = torch.where(there, values - location.unsqueeze(1), 0.0)
         scale = (apart.square().sum(1) / counts).sqrt()
+        if not bool((scale.isfinite() & (scale < 1e30)).all()):
+            which = int((~(scale < 1e30)).nonzero()[0])
+            raise ValueError(
+                f"Scaling: channel {series.channels[which]!r} has a standard deviation of "
+                f"{scale[which].item():g}, less than 1e30 is allowed: give it in another unit"
+            )
         # What is constant but for rounding.
         constant = scale <= 1e-12 * location.abs().clamp(min=1e-300)
         scale = torch.where(constant, 1.0, scale)

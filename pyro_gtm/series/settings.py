@@ -26,8 +26,8 @@ class Settings:
         ValueError: an impossible value.
     """
 
-    memory: str = "associative"
-    """Name of the memory."""
+    memory: str = "vrnn"
+    """Name of the memory; ``vrnn`` has none but the state of its LSTM, and is the fastest."""
 
     memory_options: dict[str, Any] = field(default_factory=dict)
     """Arguments of its class."""

@@ -99,7 +99,7 @@ def surprise(
     terms = torch.zeros(2, *series.values.shape[:2], dtype=series.values.dtype)
     evidence = None
     guide = model.guide()
-    with model.seeded(seed):
+    with model.asked(seed):
         for part in passes(batch, model.window):
             for chunk in part.repeated(num_samples, model.size_of_one):
                 result = evaluate(guide, chunk.frames, chunk.controls, mask=chunk.mask)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyro_gtm.internals.files import write_atomically
-from pyro_gtm.series.data import Series
+from pyro_gtm.series.data import Series, Times
 
 __all__ = [
     "ENDINGS",
@@ -24,7 +24,7 @@ __all__ = [
     "check_table_path",
     "frame_rows",
     "gap_rows",
-    "label",
+    "labels",
     "quantile_rows",
     "save_table",
     "value_rows",
@@ -36,6 +36,9 @@ QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 """Levels that tables have unless others are asked for."""
 
 ENDINGS = (".csv", ".parquet")
+
+UNITS = ("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as")
+"""Of NumPy's dates, the finer the later."""
 
 
 def check_quantiles(levels: Sequence[float]) -> Tensor:
@@ -102,17 +105,17 @@ def _parquet_writer() -> Any:
 
 def _printed(value: Any) -> Any:
     if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
+        return "" if math.isnan(value) else f"{value:.12g}"
     return value
 
 
-def label(time: Any) -> str | float | int:
-    """A time as it is written: a date, a date with its time of day, or a number."""
-    if isinstance(time, np.datetime64):
-        text = str(time.astype("datetime64[s]"))
-        return text.removesuffix("T00:00:00").replace("T", " ")
-    number = float(time)
-    return int(number) if number.is_integer() else number
+def labels(times: Times) -> list[str | float | int]:
+    """Times as they are written: dates, with the time of day if one has such, or numbers."""
+    if times.dtype.kind == "M":
+        days = bool((times == times.astype("datetime64[D]")).all())
+        unit = "D" if days else max(("s", np.datetime_data(times.dtype)[0]), key=UNITS.index)
+        return [text.replace("T", " ") for text in np.datetime_as_string(times, unit=unit).tolist()]
+    return [int(time) if time.is_integer() else time for time in times.tolist()]
 
 
 def element_names(series: Series) -> list[str]:
@@ -139,10 +142,10 @@ def quantile_rows(
     names = element_names(series)
     rows: list[Row] = []
     for n, start in starts:
-        times = series.times_of(n, start, samples.shape[1])
+        times = labels(series.times_of(n, start, samples.shape[1]))
         for h, time in enumerate(times):
             for e, name in enumerate(names):
-                row: Row = {"id": series.ids[n], "time": label(time), "step": start + h}
+                row: Row = {"id": series.ids[n], "time": time, "step": start + h}
                 if horizon:
                     row["horizon"] = h + 1
                 row |= {"channel": name, "mean": means[h, n, e].item()}
@@ -161,9 +164,10 @@ def gap_rows(series: Series, samples: Tensor, levels: Sequence[float]) -> list[R
     flat = samples.flatten(3)  # (S, T, N, elements)
     rows: list[Row] = []
     where = series.gaps.flatten(2).movedim(0, 1)  # (N, T, elements)
+    times = [labels(own) for own in series.times]
     for n, t, e in where.nonzero().tolist():
         drawn = flat[:, t, n, e]
-        row: Row = {"id": series.ids[n], "time": label(series.times[n][t]), "step": t}
+        row: Row = {"id": series.ids[n], "time": times[n][t], "step": t}
         row |= {"channel": names[e], "mean": drawn.mean().item()}
         values = torch.quantile(drawn, checked).tolist()
         row |= {f"q{level:g}": value for level, value in zip(levels, values, strict=True)}
@@ -175,7 +179,7 @@ def frame_rows(series: Series, terms: Mapping[str, Tensor]) -> list[Row]:
     """Rows of figures of frames, ``(T, N)`` each."""
     rows: list[Row] = []
     for n, t, time in _steps(series):
-        row: Row = {"id": series.ids[n], "time": label(time), "step": t}
+        row: Row = {"id": series.ids[n], "time": time, "step": t}
         rows.append(row | {name: term[t, n].item() for name, term in terms.items()})
     return rows
 
@@ -186,12 +190,12 @@ def value_rows(series: Series) -> list[Row]:
     rows: list[Row] = []
     for n, t, time in _steps(series):
         for e, name in enumerate(names):
-            row: Row = {"id": series.ids[n], "time": label(time), "step": t}
+            row: Row = {"id": series.ids[n], "time": time, "step": t}
             rows.append(row | {"channel": name, "value": flat[t, n, e].item()})
     return rows
 
 
 def _steps(series: Series) -> Iterator[tuple[int, int, Any]]:
     for n, times in enumerate(series.times):
-        for t, time in enumerate(times):
+        for t, time in enumerate(labels(times)):
             yield n, t, time

@@ -14,7 +14,7 @@ from real_series import classical, cut_gaps, deviations, imputation_error, ours
 def task():
     whole = Series.of(np.random.default_rng(0).standard_normal((3, 60, 2)).cumsum(1))
     small = {"window": 20, "num_steps": 2, "latent_dim": 2, "hidden_dim": 8}
-    return Task(whole.steps(0, 40), whole, 40, 5, 3, 4, small)
+    return Task(whole.steps(0, 40), whole, 40, 40, 5, 3, 4, small)
 
 
 def test_the_seasonal_naive_forecast_repeats_with_a_spread_that_grows():

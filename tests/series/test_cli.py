@@ -83,10 +83,12 @@ def test_resume_goes_on_and_a_taken_folder_is_refused(fitted, tmp_path):
     command = ("fit", "--data", fitted / "load.csv", "--memory", "vrnn", *SMALL)
     first = tmp_path / "m"
     run(*command, "-o", first)
-    run(*command, "-o", first, "--resume", "-n", 5)
+    again = ("fit", "--data", fitted / "load.csv", "-o", first, "--resume")
+    run(*again, "-n", 5)
+    assert "--latent-dim: must be left out" in run(*again, "--latent-dim", 7, code=2)
     assert json.loads((first / "series.json").read_text())["step"] == 5
     assert "must be empty or new" in run(*command, "-o", first, code=2)
-    assert "holds no model to resume" in run(*command, "-o", tmp_path / "x", "--resume", code=2)
+    assert "holds no model to resume" in run(*again[:3], "-o", tmp_path / "x", "--resume", code=2)
 
 
 @pytest.mark.parametrize(
@@ -100,10 +102,15 @@ def test_resume_goes_on_and_a_taken_folder_is_refused(fitted, tmp_path):
         ("--data load.csv --memory-option size=3", "takes no option 'size'"),
         ("--data load.csv --memory vrnn --prior mixture", "must be 'gaussian'"),
         ("--data load.csv --device tpu", "device"),
+        ("--data load.csv --horizon 1000000", "horizon: got 1000000, must be at most 8"),
+        ("--data load.csv --batch-size 1000000000", "batch_size=1000000000"),
+        ("--data load.csv --memory associative --memory-option slots=99999999999", "slots="),
+        ("--data huge.csv", "less than 1e30 is allowed"),
     ],
 )
 def test_bad_input_to_fit_leaves_nothing(options, words, fitted, tmp_path, monkeypatch):
     monkeypatch.chdir(fitted)
+    (fitted / "huge.csv").write_text("a\n" + "1e300\n-1e300\n" * 20)
     output = tmp_path / "m"
     said = run("fit", *options.split(), "-o", output, "-n", 1, code=2)
     assert words in said and not output.exists()
@@ -114,6 +121,7 @@ def test_bad_input_to_fit_leaves_nothing(options, words, fitted, tmp_path, monke
     [
         ("forecast nowhere --data load.csv --horizon 2", "holds no model of series"),
         ("forecast m --data load.csv --horizon 2 -o t.txt", "must end in .csv"),
+        ("forecast m --data load.csv --horizon 2 -o load.csv", "another file than the data"),
         ("forecast m --data load.csv --horizon 2 --figure p.jpg", "must end in .png"),
         ("forecast m --data load.csv --horizon 2 -q 3", "between 0 and 1"),
         ("forecast m --data load.csv --horizon 2 --origin 99", "origin must lie"),
@@ -130,3 +138,24 @@ def test_bad_questions_write_nothing(command, words, fitted, monkeypatch):
     before = set(fitted.rglob("*"))
     assert words in run(*command.split(), code=2)
     assert set(fitted.rglob("*")) == before
+
+
+def test_series_of_other_lengths_are_judged_where_they_are_long_enough(tmp_path, waves):
+    lines = ["id,t,a,b,c"]
+    for n, length in enumerate((40, 40, 12)):
+        for t, row in enumerate(waves(3, 40)[n][:length]):
+            lines.append(f"s{n},{t},{','.join(map(str, row))}")
+    (tmp_path / "ragged.csv").write_text("\n".join(lines))
+    said = run("fit", "--data", tmp_path / "ragged.csv", "-o", tmp_path / "m", *SMALL)
+    assert "CRPS" in said and (tmp_path / "m" / "forecast.png").exists()
+
+
+def test_a_table_keeps_its_digits(tmp_path):
+    lines = [f"{1700000000.25 + t},{1e6 + t % 3}" for t in range(40)]
+    (tmp_path / "fine.csv").write_text("time,height\n" + "\n".join(lines))
+    run("fit", "--data", tmp_path / "fine.csv", "-o", tmp_path / "m", *SMALL)
+    out = ("-o", tmp_path / "f.csv", "--figure", tmp_path / "f.png")
+    run("forecast", tmp_path / "m", "--data", tmp_path / "fine.csv", "--horizon", 3, *out)
+    written = rows(tmp_path / "f.csv")
+    assert [row["time"] for row in written] == ["1700000040.25", "1700000041.25", "1700000042.25"]
+    assert len({row["q0.05"] for row in written} | {row["q0.95"] for row in written}) > 2

@@ -39,6 +39,16 @@ def test_a_mask_makes_gaps_of_values_or_of_frames():
     assert gaps.nonzero().tolist() == [[1, 0, 0], [1, 0, 1]]
 
 
+def test_masks_of_one_series_and_of_ragged_ones():
+    one = Series.of(np.zeros((1, 3, 2)), mask=np.array([[[True, False]] * 3]))
+    assert one.gaps.sum() == 3
+    ragged = Series.of(
+        [np.zeros((3, 1)), np.zeros((2, 1))],
+        mask=[np.array([True, False, True]), np.array([[True], [False]])],
+    )
+    assert ragged.gaps.nonzero().tolist() == [[1, 0, 0], [1, 1, 0]]
+
+
 def test_splits_keep_every_value_once():
     values = np.arange(20.0).reshape(1, 10, 2).repeat(3, 0) + 100 * np.arange(3)[:, None, None]
     data = Series.of(values, lengths=[10, 8, 10])
@@ -82,6 +92,9 @@ def test_controls_may_reach_beyond_the_values():
         (np.zeros((2, 3, 1)), {"lengths": [3.0, 2.0]}, "lengths must be integers"),
         (np.zeros((2, 3, 1)), {"mask": np.ones((2, 3))}, "mask must be bool"),
         (np.zeros((2, 3, 1)), {"mask": np.ones((2, 4), bool)}, "mask must have one entry"),
+        (np.zeros((2, 3, 1)), {"mask": np.ones((3, 2), bool)}, "mask must have one entry"),
+        (np.zeros((5, 2)), {"mask": np.ones((2, 5), bool)}, "mask must have one entry"),
+        ([np.zeros(3), np.zeros(2)], {"mask": np.ones((2, 3), bool)}, "mask must be a list of 2"),
         (np.zeros((2, 3, 1)), {"controls": np.zeros((2, 2, 1))}, "at least 3 steps"),
         (np.zeros((2, 3, 1)), {"controls": np.full((2, 3, 1), np.nan)}, "controls must be finite"),
         (np.zeros((2, 3, 1)), {"ids": ["a", "a"]}, "ids must be 2 different names"),

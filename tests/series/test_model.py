@@ -258,3 +258,46 @@ def test_a_channel_far_from_zero_keeps_its_digits(fit, waves):
     far = Series.of(waves()[..., :1] + 1e9)
     one, other = (fit(d).forecast(d, 3, num_samples=5).mean for d in (small, far))
     assert torch.allclose(one, other - 1e9, atol=1e-3)
+
+
+def test_a_gap_longer_than_the_window_is_gone_through_in_one_piece(fit):
+    """Levels that stay: what was drawn before the boundary of two windows is known after it."""
+    level = np.where(np.arange(40) % 2, 3.0, -3.0)[:, None, None] * np.ones((40, 60, 1))
+    level += 0.05 * np.random.default_rng(0).standard_normal(level.shape)
+    model = fit(Series.of(level), num_steps=250, window=16, learning_rate=1e-2, batch_size=16)
+    values = level.copy()
+    values[:, 10:50] = np.nan
+    made = model.impute(Series.of(values), num_samples=10).samples  # (10, 60, 40, 1)
+    error = (made[:, 10:50] - torch.as_tensor(level).movedim(0, 1)[10:50]).abs()
+    assert error.median() < 1, "no sample falls back to the middle of all levels"
+
+
+def test_what_is_asked_changes_no_model(data, fit):
+    model = fit(
+        Series.of(np.random.default_rng(0).random((3, 8, 1, 8, 8))), network="conv", window=6
+    )
+    images = Series.of(np.random.default_rng(1).random((3, 8, 1, 8, 8)))
+    before = {name: one.clone() for name, one in model.program.state_dict().items()}
+    model.forecast(images, 1, num_samples=2), model.surprise(images, num_samples=1)
+    assert all(torch.equal(before[n], one) for n, one in model.program.state_dict().items())
+    assert model.program.training
+
+
+def test_controls_that_end_early_are_missed(fit):
+    """Of one series alone."""
+    values = [np.zeros((10, 1)), np.zeros((10, 1))]
+    controls = [np.ones((14, 1)), np.ones((11, 1))]
+    data = Series.of(values, controls=controls, ids=["long", "short"])
+    model = fit(data, window=8)
+    with pytest.raises(ValueError, match="the controls of 'short' end before horizon=3"):
+        model.forecast(data, 3)
+    assert model.forecast(data.select([0]), 3, num_samples=2).horizon == 3
+
+
+def test_resuming_a_finished_fit_gives_the_weights_that_it_gave(fit, waves, tmp_path):
+    data = Series.of(waves(25, 20))
+    model = fit(data, num_steps=40, kl_annealing=0, folder=tmp_path, learning_rate=5e-2)
+    again = resume(tmp_path, data)
+    assert model.best_step == again.best_step
+    for name, weight in model.program.state_dict().items():
+        assert torch.equal(weight, again.program.state_dict()[name]), name
