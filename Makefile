@@ -2,7 +2,7 @@ PYTHON ?= python
 MEMORY ?= introspective
 
 .DEFAULT_GOAL := help
-.PHONY: help install test format lint types debug-run benchmark clean
+.PHONY: help install test format lint types docs debug-run benchmark clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,9 @@ types: ## check types in pyro_gtm and pyro_gtm.tasks
 	ln -s "$(CURDIR)"/pyro_gtm/* build/types/pyro_gtm/
 	ln -s "$(CURDIR)/tasks" build/types/pyro_gtm/tasks
 	MYPYPATH=build/types $(PYTHON) -m mypy -p pyro_gtm
+
+docs: ## build the documentation site in build/docs
+	$(PYTHON) -m sphinx -W --keep-going -b html docs build/docs
 
 debug-run: ## train the smallest preset from scratch; MEMORY=vrnn for another memory
 	rm -rf "runs/debug-$(MEMORY)"

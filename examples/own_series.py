@@ -4,8 +4,8 @@
     python examples/own_series.py --data load.csv --horizon 24 --memory associative
     python examples/own_series.py --data sensors.npz --output sensors
 
-Without ``--data``, a table of a made-up year is written first: a daily load with a weekly rhythm, and a
-temperature with a slower one and some days missing.  The same is on the command line as
+Without ``--data``, a table of a made-up year is written first: a daily load with a weekly rhythm,
+and a temperature with a slower one and some days missing.  The same is on the command line as
 ``pyro-gtm series``.
 """
 

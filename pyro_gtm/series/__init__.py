@@ -6,7 +6,7 @@
 
     data = series.read("load.csv")
     past, future = data.split_time(0.2)
-    model = series.fit(past, memory="associative")
+    model = series.fit(past)
     model.forecast(past, horizon=24).plot("forecast.png")
     model.save("runs/load")
 
