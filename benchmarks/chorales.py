@@ -38,7 +38,7 @@ from music.ours import Ours
 from pyro_gtm.experiments.chorales import CHORALES, DATA, MEMORIES, notes_file
 from pyro_gtm.experiments.pieces import Excerpts, Pieces, read_pieces
 from pyro_gtm.experiments.plotting import save
-from pyro_gtm.experiments.plotting.style import GREY, STYLE, TICKS
+from pyro_gtm.experiments.plotting.style import COLOURS, GREY, STYLE, TICKS
 from pyro_gtm.experiments.provenance import provenance
 from pyro_gtm.internals.files import make_writable_folder, write_atomically
 
@@ -52,6 +52,12 @@ CONTESTANTS: dict[str, Callable[[], Contestant]] = {
 PUBLISHED = 6.80
 """Of the deep Markov model with two inverse autoregressive flows after 5,000 epochs, as Pyro's
 documentation of the example reports it; 6.87 without."""
+
+HIGHEST = 13.0
+"""Of the figure: all begin at some sixty nats, and at twelve a model knows how often each key
+sounds, and no more."""
+
+MARKERS = "os^Dv"
 
 PROVENANCE = ("commit", "date", "machine")
 
@@ -118,22 +124,20 @@ def draw(outcomes: Sequence[Outcome]) -> Figure:
                 axes.plot(
                     [point.minutes for point in points],
                     [point.test for point in points],
-                    color=f"C{number}",
-                    markersize=3,
+                    color=COLOURS[number],
+                    marker=MARKERS[number],
+                    markersize=3.5,
                     label=name if first else None,
                 )
-        axes.axhline(PUBLISHED, color=GREY, linestyle="--", linewidth=1)
-        axes.annotate(
-            f"dmm as published, with 2 IAFs: {PUBLISHED:.2f} after 5,000 epochs",
-            (1.0, PUBLISHED),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
+        axes.axhline(
+            PUBLISHED,
             color=GREY,
+            linestyle="--",
+            linewidth=1,
+            marker="",
+            label=f"dmm as published: {PUBLISHED:.2f}\n(2 IAFs, 5,000 epochs)",
         )
-        axes.set_ylim(min(least, PUBLISHED) - 0.15, 10)
+        axes.set_ylim(min(least, PUBLISHED) - 0.15, HIGHEST)
         axes.set_xlim(left=0)
         axes.set_xlabel("minutes of a processor")
         axes.set_ylabel("negative ELBO of the test pieces, nats a step")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -26,10 +27,18 @@ SMOKE_RUNS = {
     ),
     "examples/what_does_it_remember.py": ("run", "run/figures/what_it_remembers.png"),
     "examples/generate.py": ("run -o picture.png", "2 generated: picture.png"),
+    "examples/chorales.py": (
+        "--data notes.json --memory associative --minutes 0.01 --output new",
+        "new/continuation.mid",
+    ),
     "examples/own_series.py": ("-n 2 --horizon 3 --output new", "interval holds"),
     "examples/own_rules.py": ("", "|"),
     "examples/reproduce.py": ("--list", "0 of 1 seeds recorded"),
     "examples/compose_your_own.py": ("--memory vrnn -n 1", "nats a step: "),
+    "benchmarks/chorales.py": (
+        "--data notes.json --contestant vrnn --minutes 0.01 --evaluations 1",
+        "vrnn",
+    ),
     "benchmarks/copy_task.py": ("--memory vrnn -n 2 -b 2 --eval-every 1", "no"),
     "benchmarks/memory_growth.py": (
         "-T 1,2 --slots 2,3 --heads 1,2 -b 2,3 --turns 1 --figure new/growth.png",
@@ -47,6 +56,7 @@ SMOKE_RUNS = {
         "--set waves --memory vrnn --seeds 1 --steps 2 --num-samples 5",
         "vrnn",
     ),
+    "benchmarks/regime_switching.py": ("--memory vrnn --steps 2", "vrnn"),
     "benchmarks/sequence_time.py": ("--task mnist_map -b 2 --turns 1", "%"),
     "benchmarks/step_time.py": (
         "--turns 1 -T 3 -b 2 --width 8",
@@ -62,9 +72,12 @@ def execute(*command, folder):
 
 @pytest.fixture
 def folder(tmp_path):
-    """An empty folder, but for a trained run: scripts that take one are given its name."""
+    """An empty folder, but for a trained run and some notes: scripts are given their names."""
     config = make_config("debug", num_steps=1, eval_sequences=3, memory="vrnn")
     Run.start(tmp_path / "run", config).train()
+    piece = 3 * [[60, 64, 67], [62, 65, 69], [60, 64, 67], [59, 62, 67]]
+    notes = {part: [piece, piece[:8]] for part in ("train", "valid", "test")}
+    (tmp_path / "notes.json").write_text(json.dumps(notes))
     return tmp_path
 
 

@@ -272,10 +272,10 @@ class ChoraleModel:
             writes="latent+frame",
             **settings,
         )
-        head = self.program.prior_head
-        head.hidden = nn.Sequential(nn.Dropout(dropout), head.hidden)  # type: ignore[assignment]
+        head: Any = self.program.prior_head
+        head.hidden = nn.Sequential(nn.Dropout(dropout), head.hidden)
         self.networks = nn.ModuleList([self.program, self.memory])
-        self.matrices = [p for p in self.networks.parameters() if p.dim() > 1]
+        self.matrices: list[Tensor] = [p for p in self.networks.parameters() if p.dim() > 1]
         self.weight_decay = weight_decay
         model = use_memory(self.memory)(self.program.model)
         self.guide = FilteringGuide(model)

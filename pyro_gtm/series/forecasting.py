@@ -133,7 +133,7 @@ def forecast(
             which = (origins == at).nonzero().flatten()
             frames, mask = batch.frames[start:at, which], batch.mask[start:at, which]
             controls = None
-            if batch.controls is not None:
+            if batch.controls is not None and series.controls is not None:
                 if len(batch.controls) < at + horizon:
                     raise ValueError(
                         f"forecast: controls for {len(batch.controls)} steps given, "

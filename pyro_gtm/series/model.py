@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pyro
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_gtm.experiments.checkpoint_file import CheckpointError, load_checkpoint, save_checkpoint
 from pyro_gtm.experiments.machine import bytes_of_memory, pick_device
@@ -269,7 +269,7 @@ class SeriesModel:
     @contextmanager
     def asked(self, seed: int) -> Iterator[None]:
         """The same, with networks as they are used: nothing that is asked changes the model."""
-        modules = (self.program, self.memory)
+        modules: tuple[nn.Module, ...] = (self.program, self.memory)
         training = [module.training for module in modules]
         for module in modules:
             module.eval()
@@ -277,8 +277,8 @@ class SeriesModel:
             with self.seeded(seed):
                 yield
         finally:
-            for module, mode in zip(modules, training, strict=True):
-                module.train(mode)
+            for each, mode in zip(modules, training, strict=True):
+                each.train(mode)
 
     def forecast(self, series: Series, horizon: int, **options: Any) -> Forecast:
         """See :func:`pyro_gtm.series.forecast`."""

@@ -113,8 +113,8 @@ def labels(times: Times) -> list[str | float | int]:
     """Times as they are written: dates, with the time of day if one has such, or numbers."""
     if times.dtype.kind == "M":
         days = bool((times == times.astype("datetime64[D]")).all())
-        unit = "D" if days else max(("s", np.datetime_data(times.dtype)[0]), key=UNITS.index)
-        return [text.replace("T", " ") for text in np.datetime_as_string(times, unit=unit).tolist()]
+        unit: Any = "D" if days else max(("s", np.datetime_data(times.dtype)[0]), key=UNITS.index)
+        return [str(text).replace("T", " ") for text in np.datetime_as_string(times, unit=unit)]
     return [int(time) if time.is_integer() else time for time in times.tolist()]
 
 
