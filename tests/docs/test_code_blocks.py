@@ -20,6 +20,12 @@ import pytest
 import torch
 
 from pyro_gtm.experiments import cli
+from pyro_gtm.experiments.data.sources import SOURCES
+from pyro_gtm.infer.elbo import ELBOS
+from pyro_gtm.memory.registry import MEMORIES
+from pyro_gtm.model.likelihoods import LIKELIHOODS
+from pyro_gtm.model.networks import NETWORKS
+from pyro_gtm.tasks.base import TASKS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -64,8 +70,10 @@ def run_blocks(page: str, *languages: str) -> None:
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """With what a page may set put back: registries are those of the process and stay."""
+    """With what a page may set put back, and what it registers forgotten."""
     monkeypatch.chdir(tmp_path)
+    for registry in (ELBOS, LIKELIHOODS, MEMORIES, NETWORKS, SOURCES, TASKS):
+        monkeypatch.setattr(registry, "classes", dict(registry.classes))
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     yield
     torch.set_num_threads(threads)

@@ -158,13 +158,13 @@ SPOILT = {
     "frames of NaN": (
         lambda frames, controls: (frames * math.nan, controls),
         InvalidFramesError,
-        r"frames at time 0, sequence 0 \(the first of 15\) hold values from nan to nan, and "
+        r"frames at time 0, sequence 0 \(the first of 15\) hold values from nan to nan, nan among them, and "
         r"BernoulliLikelihood allows finite values in \{0, 1\}",
     ),
     "frames outside the support": (
         lambda frames, controls: (frames * 255, controls),
         InvalidFramesError,
-        r"hold values from 0 to 255, and BernoulliLikelihood allows",
+        r"hold values from 0 to 255, 255 among them, and BernoulliLikelihood allows",
     ),
     "controls of NaN": (
         lambda frames, controls: (frames, controls * math.nan),
