@@ -158,8 +158,8 @@ SPOILT = {
     "frames of NaN": (
         lambda frames, controls: (frames * math.nan, controls),
         InvalidFramesError,
-        r"frames at time 0, sequence 0 \(the first of 15\) hold values from nan to nan, nan among them, and "
-        r"BernoulliLikelihood allows finite values in \{0, 1\}",
+        r"frames at time 0, sequence 0 \(the first of 15\) hold values from nan to nan, nan among "
+        r"them, and BernoulliLikelihood allows finite values in \{0, 1\}",
     ),
     "frames outside the support": (
         lambda frames, controls: (frames * 255, controls),
