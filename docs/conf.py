@@ -1,5 +1,6 @@
 """Sphinx's settings: ``python -m sphinx -W -b html docs build/docs``."""
 
+import re
 from importlib.metadata import version as installed_version
 from typing import Any
 
@@ -49,7 +50,9 @@ mathjax3_config = {"chtml": {"displayAlign": "left", "displayIndent": "1em"}}
 nb_execution_mode = "auto"
 nb_execution_timeout = 180
 nb_execution_raise_on_error = True
+nb_output_stderr = "remove"  # tqdm, which Pyro imports, misses widgets that nothing here shows
 
+add_module_names = False  # a page is a module
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
@@ -74,6 +77,8 @@ nitpick_ignore_regex = [
 SCOPES = ("pyro_gtm", "pyro_gtm.series.fitting", "pyro_gtm.experiments.data")
 """Where docstrings name what is imported under another name, or nowhere."""
 
+BARS = re.compile(r"\|(\w+)\|")
+
 GOOGLE_STYLE = Config(napoleon_use_param=True, napoleon_use_rtype=True)
 
 
@@ -88,7 +93,9 @@ class Docstring(GoogleDocstring):
 def read_docstring(
     app: Sphinx, what: str, name: str, of: Any, options: Any, lines: list[str]
 ) -> None:
-    if what not in ("attribute", "property", "data"):  # of which the same holds
+    # "log |x|" in prose is no substitution; what is indented may be a literal block.
+    lines[:] = [line if line.startswith("    ") else BARS.sub(r"\\|\1\\|", line) for line in lines]
+    if what not in ("attribute", "property", "data"):  # whose "h_t: the state" names no type
         lines[:] = Docstring(lines, GOOGLE_STYLE, app, what, name, of, options).lines()
 
 
