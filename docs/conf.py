@@ -31,6 +31,8 @@ extensions = [
 ]
 exclude_patterns = ["jupyter_execute"]
 
+smartquotes_action = "qe"  # two dashes before an option are no dash
+
 html_theme = "furo"
 html_title = "pyro_gtm"
 html_static_path = ["_static"]
@@ -79,7 +81,7 @@ SCOPES = ("pyro_gtm", "pyro_gtm.series.fitting", "pyro_gtm.experiments.data")
 
 BARS = re.compile(r"\|(\w+)\|")
 
-GOOGLE_STYLE = Config(napoleon_use_param=True, napoleon_use_rtype=True)
+GOOGLE_STYLE: Any = Config(napoleon_use_param=True, napoleon_use_rtype=True)
 
 
 class Docstring(GoogleDocstring):
@@ -91,7 +93,7 @@ class Docstring(GoogleDocstring):
 
 
 def read_docstring(
-    app: Sphinx, what: str, name: str, of: Any, options: Any, lines: list[str]
+    app: Sphinx, what: Any, name: str, of: Any, options: Any, lines: list[str]
 ) -> None:
     # "log |x|" in prose is no substitution; what is indented may be a literal block.
     lines[:] = [line if line.startswith("    ") else BARS.sub(r"\\|\1\\|", line) for line in lines]
