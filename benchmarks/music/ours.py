@@ -25,6 +25,7 @@ class Ours(Contestant):
 
     def __init__(self, name: str, **options: Any) -> None:
         self.name = name
+        self.reads = name != "vrnn" and options.get("reads", True)
         self.chorales = ChoraleModel(name, **options)
 
     @property
@@ -35,7 +36,7 @@ class Ours(Contestant):
         return self.chorales.step(frames, used)
 
     def lesioned(self, pieces: Pieces) -> Bound | None:
-        if self.name == "vrnn":  # which reads nothing: what is zeroed would be its state
+        if not self.reads:  # of the vrnn, what is zeroed would be its state
             return None
         with gtm.lesion_memory():
             return self.bound(pieces)

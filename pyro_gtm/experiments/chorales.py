@@ -88,9 +88,11 @@ class WithLastWrite(MemoryModule):
 
     Args:
         memory: which reads and stores.
+        reads: False zeroes what it reads at each step, from the first step of training on: the
+            network of the same size that has to do without the past.
     """
 
-    def __init__(self, memory: MemoryModule) -> None:
+    def __init__(self, memory: MemoryModule, reads: bool = True) -> None:
         super().__init__(
             latent_dim=memory.latent_dim,
             context_dim=memory.context_dim + memory.latent_dim,
@@ -99,6 +101,7 @@ class WithLastWrite(MemoryModule):
             recall_length=memory.recall_length,
         )
         self.memory = memory
+        self.reads = reads
         self.reads_by_age = memory.reads_by_age  # type: ignore[misc]
         self.controller_fields = memory.controller_fields  # type: ignore[misc]
 
@@ -109,6 +112,9 @@ class WithLastWrite(MemoryModule):
         self, state: Any, latent: Tensor, control: Tensor | None = None, *, write: bool = True
     ) -> MemoryStep:
         result = self.memory.step(state, latent, control, write=write)
+        if not self.reads:
+            blind, context = self.memory.zero_reads(result.state, result.context)
+            result = result._replace(state=blind, context=context)
         return result._replace(context=torch.cat([result.context, latent], dim=-1))
 
     def unroll(
@@ -117,6 +123,9 @@ class WithLastWrite(MemoryModule):
         result = self.memory.unroll(state, latent, latents, controls)
         if result is None:
             return None
+        if not self.reads:
+            blind, contexts = self.memory.zero_reads(result.state, result.contexts)
+            result = result._replace(state=blind, contexts=contexts)
         last = torch.cat([latent.unsqueeze(0), latents[:-1]])  # (T, *batch, latent_dim)
         return result._replace(contexts=torch.cat([result.contexts, last], dim=-1))
 
@@ -229,6 +238,7 @@ class ChoraleModel:
         learning_rate: at its peak.
         warmup: updates over which it is reached.
         annealing: the share of training over which the weight of the KL grows to one.
+        reads: False makes a model that never sees what its memory reads.
         **settings: of the program, before those of ``SETTINGS``.
     """
 
@@ -245,6 +255,7 @@ class ChoraleModel:
         learning_rate: float = 2e-3,
         warmup: int = 100,
         annealing: float = 0.3,
+        reads: bool = True,
         **settings: Any,
     ) -> None:
         encoder = KeyEncoder(feature_dim, dropout)
@@ -254,7 +265,7 @@ class ChoraleModel:
         options = MEMORIES.get(memory, {}) if memory_options is None else memory_options
         settings = {**SETTINGS.get(memory, {}), **settings}
         inner = make_memory(memory, latent_dim=written, **options)
-        self.memory = WithLastWrite(inner)
+        self.memory = WithLastWrite(inner, reads)
         context_dim = self.memory.context_dim
         frames_at = [context_dim - NUM_KEYS]
         if inner.read_shape[1] == written:  # reads are made of what was written, as it was

@@ -183,9 +183,10 @@ def test_context_holds_what_was_written_last(name):
     assert lesioned[:, -3:].equal(latents[-1])
 
 
-def test_all_steps_at_once_are_the_steps_in_turn():
+@pytest.mark.parametrize("reads", [True, False])
+def test_all_steps_at_once_are_the_steps_in_turn(reads):
     torch.manual_seed(0)
-    memory = WithLastWrite(gtm.AssociativeMemory(3, slots=4)).double()
+    memory = WithLastWrite(gtm.AssociativeMemory(3, slots=4), reads).double()
     latents = torch.randn(5, 2, 3, dtype=torch.float64)
     state, last = memory.initial_state((2,)), torch.zeros(2, 3, dtype=torch.float64)
     at_once = memory.unroll(state, last, latents).contexts
@@ -193,6 +194,26 @@ def test_all_steps_at_once_are_the_steps_in_turn():
         result = memory.step(state, last)
         torch.testing.assert_close(at_once[t], result.context, rtol=1e-10, atol=1e-10)
         state, last = result.state, latents[t]
+
+
+def test_a_model_without_reads_sees_one_step_back_and_its_controller_alone():
+    pyro.set_rng_seed(0)
+    model, blind = ChoraleModel("associative"), ChoraleModel("associative", reads=False)
+    blind.networks.load_state_dict(model.networks.state_dict())
+    frames = (torch.rand(6, 2, NUM_KEYS) < 0.05).float()
+    found = []
+    for each in (model, blind):
+        each.networks.eval()
+        pyro.set_rng_seed(1)
+        with gtm.lesion_memory():
+            lesioned = gtm.evaluate(each.guide, frames)
+        pyro.set_rng_seed(1)
+        found.append((gtm.evaluate(each.guide, frames), lesioned))
+    (whole, lesioned), (unread, twice) = found
+    for one in (unread, twice):
+        torch.testing.assert_close(one.reconstruction, lesioned.reconstruction)
+        torch.testing.assert_close(one.kl, lesioned.kl)
+    assert not whole.kl.allclose(unread.kl)
 
 
 def test_no_frame_sees_itself_or_what_comes():
