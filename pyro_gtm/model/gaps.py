@@ -41,6 +41,7 @@ class PartialFramesLikelihood(Likelihood):
         first, *rest = base.event_shape
         super().__init__((2 * first, *rest))
         self.base = base
+        self.has_units, self.num_categories = base.has_units, base.num_categories
         self(torch.zeros(base.parameter_shape))  # refuses what cannot be taken apart
 
     @property

@@ -26,7 +26,7 @@ from pyro_gtm.series.imputing import Imputation, impute
 from pyro_gtm.series.model import SeriesModel, load
 from pyro_gtm.series.reading import Columns, DataFileError, read, series_of_frame
 from pyro_gtm.series.scaling import Scaling
-from pyro_gtm.series.scoring import Scores, backtest, evaluate, naive_forecast, score
+from pyro_gtm.series.scoring import Scores, backtest, evaluate, fair_crps, naive_forecast, score
 from pyro_gtm.series.settings import Settings
 from pyro_gtm.series.surprising import Surprise, surprise
 
@@ -44,6 +44,7 @@ __all__ = [
     "Surprise",
     "backtest",
     "evaluate",
+    "fair_crps",
     "fit",
     "forecast",
     "generate",

@@ -35,13 +35,16 @@ from pyro_gtm.series.data import Series
 from pyro_gtm.series.fitting import fit, resume
 from pyro_gtm.series.held_out import SPLITS, DataPlan, Parts, read_plan
 from pyro_gtm.series.model import DESCRIPTION, SeriesModel, decided, load
-from pyro_gtm.series.scoring import Scores, evaluate
+from pyro_gtm.series.scoring import MOST_ORIGINS, Scores, evaluate
 from pyro_gtm.series.settings import Settings
 from pyro_gtm.series.tables import QUANTILES, check_quantiles, check_table_path
 
 __all__ = ["series"]
 
 DEFAULTS = Settings()
+
+MOST_CHANNELS = 8
+"""Whose scores are printed; the table has those of all."""
 
 
 @click.group(context_settings=COMMAND)
@@ -350,13 +353,20 @@ def _judge(
 
 def _table(scores: Scores) -> str:
     summary = scores.summary()
-    lines = [
-        ("CRPS", f"{summary['crps']:.4g}"),
-        ("CRPS of the naive forecast", f"{summary['naive_crps']:.4g}"),
-        *(
-            (f"values inside the {level:.0%} interval", f"{share:.0%}")
-            for level, share in scores.coverage.items()
-        ),
+    lines = [(scores.score_name, f"{summary['crps']:.4g}")]
+    if 1 < len(scores.channels) <= MOST_CHANNELS:
+        of_channels = scores.crps.nanmean(0).tolist()
+        lines += [
+            (f"  of {name}", f"{of_channel:.4g}")
+            for name, of_channel in zip(scores.channels, of_channels, strict=True)
+        ]
+    lines.append(("the naive forecast's", f"{summary['naive_crps']:.4g}"))
+    lines += [
+        (
+            f"values inside the {level:.0%} interval",
+            "too few samples" if math.isnan(share) else f"{share:.0%}",
+        )
+        for level, share in scores.coverage.items()
     ]
     if scores.negative_elbo is not None:
         lines.append(("negative ELBO, nats a frame", f"{scores.negative_elbo:.3f}"))
@@ -465,7 +475,9 @@ def impute_command(
 @import_option
 @model_argument
 @data_option
-@click.option("-s", "--num-samples", type=click.IntRange(1), default=10, help="Of the posterior.")
+@click.option(
+    "-s", "--num-samples", type=click.IntRange(1, 100_000), default=10, help="Of the posterior."
+)
 @click.option(
     "--num-particles",
     type=click.IntRange(0),
@@ -534,7 +546,9 @@ def generate_command(
 @model_argument
 @data_option
 @click.option("--horizon", type=click.IntRange(1), required=True, help="Steps.")
-@click.option("--origins", type=click.IntRange(1), default=5, help="Forecasts of each series.")
+@click.option(
+    "--origins", type=click.IntRange(1, MOST_ORIGINS), default=5, help="Forecasts of each series."
+)
 @click.option(
     "--first",
     type=click.IntRange(1),

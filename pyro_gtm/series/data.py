@@ -390,6 +390,28 @@ def _beyond(times: Times, count: int) -> Times:
     return times[-1] + ahead * middle
 
 
+def one_each(owner: str, name: str, given: Any, number: int) -> Tensor:
+    """A whole number for each of several series, ``(N,)``, of one for all or one for each.
+
+    Raises:
+        ValueError: no whole numbers, or of another count.
+    """
+    numbers = torch.as_tensor(given) if _is_whole(given) else None
+    if numbers is None or numbers.shape not in ((), (number,)):
+        raise ValueError(
+            f"{owner}: {name} must be a whole number, or {number}, one a series, got {given!r}"
+        )
+    return numbers.long().expand(number).clone()
+
+
+def _is_whole(given: Any) -> bool:
+    if isinstance(given, (Tensor, np.ndarray)):
+        given = given.tolist()
+    if isinstance(given, (list, tuple)):
+        return all(isinstance(one, int) and not isinstance(one, bool) for one in given)
+    return isinstance(given, (int, np.integer)) and not isinstance(given, bool)
+
+
 def side_by_side(parts: Sequence[Series]) -> Series:
     """Series that were taken apart, together again."""
     values = torch.nn.utils.rnn.pad_sequence(

@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_gtm.experiments.plotting import save
+from pyro_gtm.experiments.plotting.picture import Picture
 from pyro_gtm.experiments.plotting.style import BLACK, BLUE, GREY, STYLE, TICKS, VERMILION
 from pyro_gtm.series.data import Series
+from pyro_gtm.series.tables import category_shares
 
 if TYPE_CHECKING:
     from pyro_gtm.series.forecasting import Forecast
@@ -64,6 +68,8 @@ def draw_forecast(forecast: Forecast) -> Figure:
         )
     if _is_roll(series):
         return _roll_forecast(forecast)
+    if forecast.num_categories is not None:
+        return _forecast_of_categories(forecast, forecast.num_categories)
     figure, grid = _grid(
         series,
         "given (black); forecast (blue): median, 50 % and 90 % intervals; what came (dashed)",
@@ -97,6 +103,8 @@ def draw_imputation(imputation: Imputation) -> Figure:
                 "one sample": imputation.samples[0, :MOST_STRIP, 0],
             }
         )
+    if imputation.num_categories is not None:
+        return _gaps_of_categories(imputation, imputation.num_categories)
     figure, grid = _grid(series, "given (black); gaps (blue): median, 50 % and 90 % intervals")
     samples = imputation.samples.numpy()
     gaps = series.gaps.numpy()
@@ -110,6 +118,54 @@ def draw_imputation(imputation: Imputation) -> Figure:
             _fan(axes, times, fan, BLUE)
     _finish(figure, grid, series)
     return figure
+
+
+def _forecast_of_categories(forecast: Forecast, num_categories: int) -> Figure:
+    """What was given, how likely each category is, and what came where it is known."""
+    series, horizon = forecast.series, forecast.horizon
+    figure, grid = _grid(series, "given (black); how likely each category is (blue); came (cross)")
+    shares = category_shares(forecast.samples, num_categories)  # (K, H, N, C)
+    actual = forecast.actual
+    for n, row in enumerate(grid):
+        origin = int(forecast.origins[n])
+        start = max(0, origin - 3 * horizon)
+        given = category_shares(series.values[start:origin, n].unsqueeze(0), num_categories)
+        before = series.times_of(n, start, origin - start)
+        after = series.times_of(n, origin, horizon)
+        for c, axes in enumerate(row):
+            _categories(axes, before, given[..., c], "Greys")
+            _categories(axes, after, shares[:, :, n, c], "Blues")
+            axes.plot(after, actual[:, n, c], color=VERMILION, marker="x", linestyle="None")
+    _finish(figure, grid, series)
+    return figure
+
+
+def _gaps_of_categories(imputation: Imputation, num_categories: int) -> Figure:
+    """What there is, and how likely each category is in each gap."""
+    series = imputation.series
+    figure, grid = _grid(series, "given (black); how likely each category is in a gap (blue)")
+    shares = category_shares(imputation.samples, num_categories)  # (K, T, N, C)
+    gaps = series.gaps
+    for n, row in enumerate(grid):
+        start, stop = _around_gaps(gaps[: int(series.lengths[n]), n].numpy())
+        times = series.times[n][start:stop]
+        for c, axes in enumerate(row):
+            missing = gaps[start:stop, n, c]
+            of_both = shares[:, start:stop, n, c]
+            _categories(axes, times, of_both.where(~missing, torch.nan), "Greys")
+            _categories(axes, times, of_both.where(missing, torch.nan), "Blues")
+    _finish(figure, grid, series)
+    return figure
+
+
+def _categories(axes: Axes, times: NDArray[Any], shares: Tensor, colours: str) -> None:
+    """A column of shades for each time: ``shares`` ``(K, len(times))``."""
+    numbers = np.arange(len(shares))
+    if len(times) > 1:
+        axes.pcolormesh(
+            times, numbers, shares.numpy(), cmap=colours, vmin=0, vmax=1, shading="nearest"
+        )
+    axes.set_yticks(numbers[:: max(1, len(numbers) // 8)])
 
 
 def _around_gaps(gaps: NDArray[Any]) -> tuple[int, int]:
@@ -147,7 +203,7 @@ def draw_surprise(surprise: Surprise) -> Figure:
     single = len(series.event_shape) > 1 or _is_roll(series)
     panels = 1 if single else min(MOST_CHANNELS, len(series.channels))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8, 2.4 + 1.4 * panels), layout="constrained")
+        figure = Picture(figsize=(8, 2.4 + 1.4 * panels), layout="constrained")
         *tops, below = figure.subplots(
             panels + 1, 1, sharex=not _is_roll(series), height_ratios=(*[1] * panels, 1.5)
         )
@@ -163,10 +219,15 @@ def draw_surprise(surprise: Surprise) -> Figure:
                 axes.plot(times, series.values[:length, 0, c], color=BLACK, marker="None")
                 axes.set_ylabel(series.channels[c])
         tops[0].set_title(series.ids[0])
-        kl, total = surprise.kl[:length, 0].numpy(), surprise.negative_elbo[:length, 0].numpy()
+        counts = surprise.values[:length, 0]
+        partial = bool((counts[counts > 0] != counts.max()).any())  # such frames weigh less
+        kl, total = (
+            (of_frame[:length, 0] / (counts if partial else 1)).numpy()
+            for of_frame in (surprise.kl, surprise.negative_elbo)
+        )
         below.plot(times, total, color=BLUE, marker="None", label="negative ELBO")
         below.plot(times, kl, color=VERMILION, marker="None", label="KL")
-        below.set_ylabel("nats a frame")
+        below.set_ylabel("nats a value" if partial else "nats a frame")
         below.set_ylim(top=np.nanmax(total) + 0.25 * (np.nanmax(total) - min(0, np.nanmin(kl))))
         below.legend(loc="upper right", ncols=2)
         for axes in (*tops, below):
@@ -177,19 +238,12 @@ def draw_surprise(surprise: Surprise) -> Figure:
 
 def draw_scores(scores: Scores) -> Figure:
     """How often values lay below each quantile, and CRPS by horizon."""
+    ordered = scores.num_categories is None  # categories have no quantiles
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8, 3.6), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        levels = np.linspace(0, 1, 101)
-        pit = np.sort(scores.pit.numpy())
-        share = np.searchsorted(pit, levels, side="right") / max(1, len(pit))
-        left.plot(levels, levels, color=GREY, linestyle="--", marker="None", label="calibrated")
-        left.plot(levels, share, color=BLUE, marker="None", label="this model")
-        left.set_title("calibration")
-        left.set_xlabel("quantile of the forecast")
-        left.set_ylabel("share of values below it")
-        left.set_aspect("equal")
-        left.legend(loc="upper left")
+        figure = Picture(figsize=(8 if ordered else 5, 3.6), layout="constrained")
+        *left, right = figure.subplots(1, 2 if ordered else 1, squeeze=False)[0]
+        for axes in left:
+            _calibration(axes, scores.pit.numpy())
         horizon = np.arange(1, len(scores.crps) + 1)
         right.plot(horizon, scores.crps.nanmean(1), color=BLUE, label="this model", marker=".")
         right.plot(
@@ -201,12 +255,26 @@ def draw_scores(scores: Scores) -> Figure:
             label="naive forecast",
         )
         right.set_ylim(bottom=0)
-        right.set_title("CRPS, mean over channels")
+        right.set_title(f"{scores.score_name}, mean over channels")
         right.set_xlabel("horizon in steps")
+        right.xaxis.set_major_locator(MaxNLocator(integer=True))
         right.legend()
-        for axes in (left, right):
+        for axes in (*left, right):
             axes.tick_params(**TICKS)
     return figure
+
+
+def _calibration(axes: Axes, pit: NDArray[Any]) -> None:
+    """The share of values below each quantile of their forecasts."""
+    levels = np.linspace(0, 1, 101)
+    share = np.searchsorted(np.sort(pit), levels, side="right") / max(1, len(pit))
+    axes.plot(levels, levels, color=GREY, linestyle="--", marker="None", label="calibrated")
+    axes.plot(levels, share, color=BLUE, marker="None", label="this model")
+    axes.set_title("calibration")
+    axes.set_xlabel("quantile of the forecast")
+    axes.set_ylabel("share of values below it")
+    axes.set_aspect("equal")
+    axes.legend(loc="upper left")
 
 
 def _fan(axes: Axes, times: NDArray[Any], fan: NDArray[Any], colour: str) -> None:
@@ -220,7 +288,7 @@ def _grid(series: Series, title: str) -> tuple[Figure, list[list[Axes]]]:
     rows, columns = min(MOST_SERIES, series.num_series), min(MOST_CHANNELS, len(series.channels))
     with mpl.rc_context(STYLE):
         width = 7.5 if columns == 1 else min(4.2 * columns, 12.6)
-        figure = Figure(figsize=(width, 0.6 + 2.2 * rows), layout="constrained")
+        figure = Picture(figsize=(width, 0.6 + 2.2 * rows), layout="constrained")
         if title:
             figure.suptitle(title, fontsize=9.5, x=0.01, ha="left")
         grid = figure.subplots(rows, columns, squeeze=False)
@@ -243,7 +311,8 @@ def _finish(figure: Figure, grid: list[list[Axes]], series: Series) -> None:
 
 def _time_axis(axes: Axes, times: NDArray[Any]) -> None:
     if times.dtype.kind == "M":
-        locator = AutoDateLocator(maxticks=7)
+        # Two days of hours are too many for hours, and are days enough.
+        locator = AutoDateLocator(minticks=3, maxticks=7)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
@@ -252,7 +321,9 @@ def _image_rows(rows: dict[str, Tensor]) -> Figure:
     """Strips of frames ``(n, colours, height, width)``, one below the other."""
     columns = max(map(len, rows.values()))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(0.9 * columns + 0.6, 1.05 * len(rows) + 0.2), layout="constrained")
+        figure = Picture(
+            figsize=(0.9 * columns + 0.6, 1.05 * len(rows) + 0.2), layout="constrained"
+        )
         grid = figure.subplots(len(rows), columns, squeeze=False)
         for line, (name, frames) in zip(grid, rows.items(), strict=True):
             line[0].set_title(name, fontsize=9)
@@ -291,7 +362,7 @@ def _roll(axes: Axes, series: Series, n: int) -> None:
 def _rolls(series: Series) -> Figure:
     rows = min(MOST_SERIES, series.num_series)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8, 2.2 * rows), layout="constrained")
+        figure = Picture(figsize=(8, 2.2 * rows), layout="constrained")
         for n, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
             _roll(axes, series, n)
             axes.set_title(series.ids[n])
@@ -306,7 +377,7 @@ def _roll_forecast(forecast: Forecast) -> Figure:
     given = series.values[start:origin, 0].numpy()
     shown = np.concatenate([given, forecast.mean[:, 0].numpy()])
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8, 3.2), layout="constrained")
+        figure = Picture(figsize=(8, 3.2), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(
             shown.T,

@@ -18,8 +18,9 @@ from torch import Tensor
 from pyro_gtm.experiments.machine import bytes_of_memory, pick_device
 from pyro_gtm.infer import Batch, FusedAdam, LearningRate, training_steps
 from pyro_gtm.infer.elbo import ELBOS
+from pyro_gtm.model.likelihoods import LIKELIHOODS
 from pyro_gtm.series.data import Series
-from pyro_gtm.series.model import SCALED, Frames, SeriesModel, decided, load_with_training
+from pyro_gtm.series.model import Frames, SeriesModel, decided, load_with_training
 from pyro_gtm.series.scaling import Scaling
 from pyro_gtm.series.settings import Settings
 from pyro_gtm.series.validation import validation_split
@@ -63,7 +64,8 @@ def fit(
         NonFiniteLossError: training diverged.
     """
     wanted = decided(Settings.of({"memory": memory, **settings}), series)
-    scaling = (Scaling.fit if wanted.likelihood in SCALED else Scaling.none)(series)
+    has_units = LIKELIHOODS.find(wanted.likelihood).has_units
+    scaling = (Scaling.fit if has_units else Scaling.none)(series)
     there = series.there.flatten(2)
     has_gaps_inside = bool((there.any(-1) & ~there.all(-1)).any())
     several = math.prod(series.event_shape) > 1

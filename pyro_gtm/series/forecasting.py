@@ -13,10 +13,17 @@ from torch import Tensor
 
 from pyro_gtm.infer import continue_frames
 from pyro_gtm.internals.checks import check_positive
-from pyro_gtm.series.data import Series
+from pyro_gtm.series.data import Series, one_each
 from pyro_gtm.series.figures import draw_forecast, save_figure
 from pyro_gtm.series.passes import check_room, repeated
-from pyro_gtm.series.tables import QUANTILES, Row, check_quantiles, quantile_rows, save_table
+from pyro_gtm.series.tables import (
+    QUANTILES,
+    Row,
+    center,
+    check_quantiles,
+    quantile_rows,
+    save_table,
+)
 
 if TYPE_CHECKING:
     from pyro_gtm.series.model import SeriesModel
@@ -37,6 +44,9 @@ class Forecast:
     series: Series
     """What was given, and perhaps what really came."""
 
+    num_categories: int | None = None
+    """Of values that are categories: tables and figures have their shares among the samples."""
+
     @property
     def horizon(self) -> int:
         """H."""
@@ -44,8 +54,8 @@ class Forecast:
 
     @property
     def mean(self) -> Tensor:
-        """Of the samples: ``(H, N, *event)``."""
-        return self.samples.mean(0)
+        """Of the samples, or their likeliest category: ``(H, N, *event)``."""
+        return center(self.samples, self.num_categories)
 
     def quantiles(self, levels: Sequence[float] = QUANTILES) -> Tensor:
         """``(len(levels), H, N, *event)``.
@@ -67,14 +77,15 @@ class Forecast:
 
     def rows(self, levels: Sequence[float] = QUANTILES) -> list[Row]:
         """A row for each series, step and channel: id, time, step, horizon, channel, mean,
-        quantiles, and the value that came, where it is known."""
+        quantiles (of categories, the likeliest and the share of each), and the value that came,
+        where it is known."""
         return quantile_rows(
             self.series,
             self.samples,
             levels,
             [(n, int(origin)) for n, origin in enumerate(self.origins)],
             self.actual,
-            horizon=True,
+            self.num_categories,
         )
 
     def save(self, path: str | Path, levels: Sequence[float] = QUANTILES) -> None:
@@ -116,7 +127,7 @@ def forecast(
     check_positive("forecast", horizon=horizon, num_samples=num_samples)
     origins = series.lengths.clone()
     if origin is not None:
-        origins = torch.as_tensor(origin).long().expand_as(origins).clone()
+        origins = one_each("forecast", "origin", origin, series.num_series)
     if bool(((origins < 1) | (origins > series.lengths)).any()):
         raise ValueError(
             f"forecast: origin must lie from 1 to the length of every series, the shortest of "
@@ -160,4 +171,4 @@ def forecast(
                 )[at - start :]  # (H, count * n, *event)
                 values = model.values(drawn).to(samples).unflatten(1, (-1, len(which)))
                 samples[chunk.numbers, :, which] = values.movedim(1, 0)
-    return Forecast(samples, origins, series)
+    return Forecast(samples, origins, series, model.likelihood.num_categories)

@@ -16,7 +16,7 @@ from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.series.data import Series
 from pyro_gtm.series.figures import draw_imputation, save_figure
 from pyro_gtm.series.passes import check_room, passes
-from pyro_gtm.series.tables import QUANTILES, Row, gap_rows, save_table
+from pyro_gtm.series.tables import QUANTILES, Row, center, gap_rows, save_table
 
 if TYPE_CHECKING:
     from pyro_gtm.series.model import SeriesModel
@@ -34,14 +34,18 @@ class Imputation:
     series: Series
     """What was given."""
 
+    num_categories: int | None = None
+    """Of values that are categories: tables and figures have their shares among the samples."""
+
     @property
     def filled(self) -> Series:
-        """The series, each gap filled with the mean of its samples."""
-        return replace(self.series, values=self.samples.mean(0))
+        """The series, each gap filled with the mean of its samples, or their likeliest category."""
+        return replace(self.series, values=center(self.samples, self.num_categories))
 
     def rows(self, levels: Sequence[float] = QUANTILES) -> list[Row]:
-        """A row for each value that was missing: id, time, step, channel, mean, quantiles."""
-        return gap_rows(self.series, self.samples, levels)
+        """A row for each value that was missing: id, time, step, channel, mean, quantiles; of
+        categories, the likeliest and the share of each."""
+        return gap_rows(self.series, self.samples, levels, self.num_categories)
 
     def save(self, path: str | Path, levels: Sequence[float] = QUANTILES) -> None:
         """Write :meth:`rows` as a ``.csv`` or ``.parquet`` file."""
@@ -104,4 +108,4 @@ def impute(
                 values = values.unflatten(1, (-1, series.num_series)).movedim(1, 0)
                 filled = torch.where(missing, values, series.values[part.kept])
                 samples[chunk.numbers, part.kept] = filled
-    return Imputation(samples, series)
+    return Imputation(samples, series, model.likelihood.num_categories)

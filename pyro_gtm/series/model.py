@@ -48,9 +48,6 @@ MOST_SLOTS = 32
 
 BUFFERS = ("associative", "introspective")
 
-SCALED = ("gaussian", "student_t")
-"""Likelihoods of numbers in units, which are standardised."""
-
 LIKELIHOOD_OPTIONS: dict[str, dict[str, Any]] = {
     # Of standardised values, whose own scale is 1.
     "gaussian": {"min_scale": 0.02, "max_scale": 3.0},

@@ -14,36 +14,54 @@ from pyro.ops.stats import crps_empirical
 from torch import Tensor
 
 from pyro_gtm.internals.checks import check_positive
-from pyro_gtm.series.data import Series
+from pyro_gtm.series.data import Series, one_each
 from pyro_gtm.series.figures import draw_scores, save_figure
 from pyro_gtm.series.forecasting import Forecast, forecast
+from pyro_gtm.series.passes import check_room
 from pyro_gtm.series.surprising import surprise
 from pyro_gtm.series.tables import Row, save_table
 
 if TYPE_CHECKING:
     from pyro_gtm.series.model import SeriesModel
 
-__all__ = ["INTERVALS", "Scores", "backtest", "evaluate", "naive_forecast", "score"]
+__all__ = [
+    "INTERVALS",
+    "Scores",
+    "backtest",
+    "evaluate",
+    "fair_crps",
+    "naive_forecast",
+    "score",
+]
 
 INTERVALS = (0.5, 0.8, 0.95)
 """Central intervals whose coverage is reported."""
 
+MOST_ORIGINS = 10_000
+"""Forecasts of each series."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What forecasts were worth, over origins, series and the elements of frames."""
+    """What forecasts were worth, over origins, series and the elements of frames.
+
+    Categories have no order: their score is the same with a distance of 1 between any two, which is
+    half the Brier score, and they have neither intervals nor quantiles.
+    """
 
     crps: Tensor
-    """Continuous ranked probability score, in the units of the data: ``(H, C)``."""
+    """Continuous ranked probability score, in the units of the data: ``(H, C)``.  It is the fair
+    one, the same on average for few samples as for many."""
 
     naive_crps: Tensor
     """That of the naive forecast, the last value or that of a season ago: ``(H, C)``."""
 
     absolute_error: Tensor
-    """Of the median: ``(H, C)``."""
+    """Of the median, ``(H, C)``; of the likeliest category, the share of errors."""
 
     coverage: dict[float, float]
-    """The share of values inside each central interval, by its level."""
+    """The share of values inside each central interval, by its level; NaN where there are less than
+    2 / (1 - level) - 1 samples, too few for such an interval."""
 
     pit: Tensor
     """Where each value lies among the samples, in [0, 1]; even, if the forecast is calibrated."""
@@ -53,6 +71,17 @@ class Scores:
 
     channels: tuple[str, ...]
 
+    values: int
+    """How many were compared."""
+
+    num_categories: int | None = None
+    """Of values that are categories."""
+
+    @property
+    def score_name(self) -> str:
+        """Of :attr:`crps`, for a table or a figure."""
+        return "CRPS" if self.num_categories is None else "half the Brier score"
+
     def summary(self) -> dict[str, Any]:
         """The figures that are reported, each a mean over horizons and channels."""
         return {
@@ -61,7 +90,7 @@ class Scores:
             "absolute_error_of_median": _mean(self.absolute_error),
             **{f"coverage_{level:g}": share for level, share in self.coverage.items()},
             "negative_elbo_per_frame": self.negative_elbo,
-            "values": len(self.pit),
+            "values": self.values,
         }
 
     def rows(self) -> list[Row]:
@@ -106,7 +135,7 @@ def evaluate(
         series: with what came.
         horizon: H.
         origins: how many for each series, spread evenly from ``first`` to the last that has a whole
-            horizon before the end.
+            horizon before the end; a series that has fewer is forecast from each of them once.
         first: the earliest, one for all series or one for each; None for the middle of each.
         season: of the naive forecast, which gives the value of so many steps before; 1 for the last
             value.
@@ -139,6 +168,7 @@ def evaluate(
         naive,
         channels=series.channels,
         negative_elbo=negative_elbo,
+        num_categories=model.likelihood.num_categories,
         seed=seed,
     )
 
@@ -153,8 +183,14 @@ def backtest(
     num_samples: int = 200,
     seed: int = 0,
 ) -> list[Forecast]:
-    """Forecasts from several origins of each series; arguments are those of :func:`evaluate`."""
+    """Forecasts from several origins of each series; arguments are those of :func:`evaluate`.
+
+    Each forecast has its own :attr:`~pyro_gtm.series.Forecast.series`: those that are long enough
+    and were not forecast from that origin before.
+    """
     check_positive("evaluate", horizon=horizon, origins=origins)
+    if origins > MOST_ORIGINS:
+        raise ValueError(f"evaluate: origins must be at most {MOST_ORIGINS:,}, got {origins:,}")
     earliest = _earliest(series, first)
     latest = series.lengths - horizon
     long_enough = (latest >= earliest).nonzero().flatten().tolist()
@@ -163,20 +199,28 @@ def backtest(
             f"evaluate: horizon={horizon} and first={first} given, and no series is long enough; "
             f"the longest has {series.num_steps} steps"
         )
-    chosen = series.select(long_enough)
     low, high = earliest[long_enough], latest[long_enough]
+    shares = torch.linspace(0, 1, origins) if origins > 1 else torch.ones(1)
+    at = (low + shares.unsqueeze(1).double() * (high - low)).round().long()  # (K, N)
+    new = torch.ones_like(at, dtype=torch.bool)
+    new[1:] = at[1:] != at[:-1]
+    elements = math.prod(series.event_shape)
+    check_room(
+        "evaluate",
+        (num_samples, horizon, int(new.sum()), elements),
+        f"num_samples={num_samples}, horizon={horizon} and origins={origins}",
+    )
     forecasts: list[Forecast] = []
     for k in range(origins):
-        share = k / (origins - 1) if origins > 1 else 1.0
-        at = (low + share * (high - low)).round().long()
-        if forecasts and bool((at == forecasts[-1].origins).all()):
+        which = new[k].nonzero().flatten().tolist()
+        if not which:
             continue
         made = forecast(
             model,
-            chosen,
+            series.select([long_enough[i] for i in which]),
             horizon,
             num_samples=num_samples,
-            origin=at.tolist(),
+            origin=at[k, which].tolist(),
             seed=seed + k,
         )
         forecasts.append(made)
@@ -208,6 +252,7 @@ def score(
     *,
     channels: tuple[str, ...],
     negative_elbo: float | None = None,
+    num_categories: int | None = None,
     seed: int = 0,
 ) -> Scores:
     """Scores of forecasts, of any model.
@@ -218,35 +263,95 @@ def score(
         naive: the naive forecasts, ``(H, N, *event)`` each.
         channels: names along the first dimension of a frame.
         negative_elbo: is passed on.
+        num_categories: of values that are categories.
         seed: of ties in the PIT, for values that are discrete.
+
+    Raises:
+        ValueError: there is no forecast.
     """
+    if not len(samples):
+        raise ValueError("score: samples of no forecast given, at least one is needed")
     drawn = torch.cat([_by_place(one, 3) for one in samples], dim=2)  # (S, H, N, C, places)
     came = torch.cat([_by_place(one, 2) for one in actual], dim=1)  # (H, N, C, places)
     simple = torch.cat([_by_place(one, 2) for one in naive], dim=1)
     there = ~came.isnan()
     filled = came.nan_to_num()
-    crps = crps_empirical(drawn, filled)
-    median = torch.quantile(drawn, 0.5, dim=0)
-    coverage = {}
-    for level in INTERVALS:
-        tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=drawn.dtype)
-        low, high = torch.quantile(drawn, tails, dim=0)
-        inside = (filled >= low) & (filled <= high)
-        coverage[level] = inside[there].double().mean().item()
-    generator = torch.Generator().manual_seed(seed)
-    ties = torch.rand(filled.shape, generator=generator, dtype=drawn.dtype)
-    below, equal = (drawn < filled).sum(0), (drawn == filled).sum(0)
-    pit = (below + ties * (equal + 1)) / (len(drawn) + 1)
-    known = there & ~simple.isnan()
+    if num_categories is None:
+        crps = fair_crps(drawn, filled)
+        error = (torch.quantile(drawn, 0.5, dim=0) - filled).abs()
+        naive_error = (simple.nan_to_num() - filled).abs()
+        coverage = {level: _coverage(drawn, filled, there, level) for level in INTERVALS}
+        pit = _pit(drawn, filled, seed)[there]
+    else:
+        crps = _half_brier(drawn, filled, num_categories)
+        error = (drawn.mode(0).values != filled).to(drawn)
+        naive_error = (simple.nan_to_num() != filled).to(drawn)
+        coverage, pit = {}, drawn.new_empty(0)
     return Scores(
         _over_series(crps, there),
-        _over_series((simple.nan_to_num() - filled).abs(), known),
-        _over_series((median - filled).abs(), there),
+        _over_series(naive_error, there & ~simple.isnan()),
+        _over_series(error, there),
         coverage,
-        pit[there],
+        pit,
         negative_elbo,
         channels,
+        int(there.sum()),
+        num_categories,
     )
+
+
+def fair_crps(samples: Tensor, actual: Tensor) -> Tensor:
+    """E|X - x| - E|X - X'| / 2 over different samples X, X'.
+
+    Pyro's, over all pairs, a sample with itself among them, gives a forecast of few samples more
+    than its distribution deserves.
+
+    Source: Ferro 2014, Quarterly Journal of the Royal Meteorological Society 140, equation 5.
+
+    Args:
+        samples: ``(S, *shape)``; of one sample the absolute error is left.
+        actual: ``(*shape)``.
+    """
+    count = len(samples)
+    error = (samples - actual).abs().mean(0)
+    spread = error - crps_empirical(samples, actual)  # of all S² pairs
+    return error - spread * count / max(1, count - 1)
+
+
+def _half_brier(samples: Tensor, actual: Tensor, num_categories: int) -> Tensor:
+    """The fair score with a distance of 1 between different categories."""
+    count = len(samples)
+    counts = torch.stack([(samples == k).sum(0) for k in range(num_categories)]).to(samples)
+    alike = (counts * (counts - 1)).sum(0) / max(1, count * (count - 1))  # of different samples
+    if count == 1:
+        alike = torch.ones_like(alike)
+    return (samples != actual).to(samples).mean(0) - (1 - alike) / 2
+
+
+def _coverage(samples: Tensor, actual: Tensor, there: Tensor, level: float) -> float:
+    """The share of values inside the central interval.
+
+    Its ends are at the ranks p (S + 1), between which a value like the samples falls with just this
+    probability, however few they are.
+    """
+    count = len(samples)
+    tail = (1 - level) / 2
+    rank = tail * (count + 1)  # from 1
+    if rank < 1 - 1e-9:
+        return math.nan
+    lower = (rank - 1) / max(1, count - 1)
+    tails = torch.tensor([lower, 1 - lower], dtype=samples.dtype).clamp(0, 1)
+    low, high = torch.quantile(samples, tails, dim=0)
+    inside = (actual >= low) & (actual <= high)
+    return inside[there].double().mean().item()
+
+
+def _pit(samples: Tensor, actual: Tensor, seed: int) -> Tensor:
+    """Where values lie among samples, ties broken at random."""
+    generator = torch.Generator().manual_seed(seed)
+    ties = torch.rand(actual.shape, generator=generator, dtype=samples.dtype)
+    below, equal = (samples < actual).sum(0), (samples == actual).sum(0)
+    return (below + ties * (equal + 1)) / (len(samples) + 1)
 
 
 def _by_place(values: Tensor, leading: int) -> Tensor:
@@ -267,7 +372,7 @@ def _mean(values: Tensor) -> float:
 def _earliest(series: Series, first: int | Sequence[int] | None) -> Tensor:
     if first is None:
         return (series.lengths // 2).clamp(min=1)
-    earliest = torch.as_tensor(first).long().expand_as(series.lengths)
+    earliest = one_each("evaluate", "first", first, series.num_series)
     if bool((earliest < 1).any()):
         raise ValueError(f"evaluate: first must be at least 1, got {int(earliest.min())}")
     return earliest

@@ -41,16 +41,30 @@ class Surprise:
     """The importance-weighted bound on log p of each whole series, ``(N,)``; None unless asked."""
 
     @property
+    def values(self) -> Tensor:
+        """How many values there are in each frame: ``(T, N)``."""
+        return self.series.there.flatten(2).sum(-1)
+
+    @property
+    def per_value(self) -> Tensor:
+        """The negative ELBO over the number of values, ``(T, N)``: to hold frames with gaps inside
+        against whole ones, which have more to be surprised by."""
+        return self.negative_elbo / self.values
+
+    @property
     def negative_elbo(self) -> Tensor:
         """The sum of the two, a bound on -log p(x_t | x_<t) summed over a series: ``(T, N)``."""
         return self.kl + self.reconstruction
 
     def rows(self) -> list[Row]:
-        """A row for each frame that there is: id, time, step, kl, reconstruction, negative_elbo."""
+        """A row for each frame: id, time, step, kl, reconstruction, negative_elbo, the number of
+        its values, and negative_elbo_per_value."""
         terms = {
             "kl": self.kl,
             "reconstruction": self.reconstruction,
             "negative_elbo": self.negative_elbo,
+            "values": self.values,
+            "negative_elbo_per_value": self.per_value,
         }
         return frame_rows(self.series, terms)
 

@@ -20,6 +20,8 @@ __all__ = [
     "ENDINGS",
     "QUANTILES",
     "Row",
+    "category_shares",
+    "center",
     "check_quantiles",
     "check_table_path",
     "frame_rows",
@@ -127,18 +129,45 @@ def element_names(series: Series) -> list[str]:
     return [f"{series.channels[c]} {place}" for c in range(first) for place in places]
 
 
+def center(samples: Tensor, num_categories: int | None) -> Tensor:
+    """The mean of samples, or their most frequent category: ``(S, *shape) -> (*shape)``."""
+    if num_categories is None:
+        return samples.mean(0)
+    likeliest = category_shares(samples, num_categories).max(0).indices.to(samples)
+    return torch.where(samples[0].isnan(), torch.nan, likeliest)
+
+
+def category_shares(samples: Tensor, num_categories: int) -> Tensor:
+    """The share of each category among samples: ``(S, *shape) -> (K, *shape)``."""
+    return torch.stack([(samples == k).double().mean(0) for k in range(num_categories)])
+
+
+def _summaries(
+    samples: Tensor, levels: Sequence[float], num_categories: int | None
+) -> dict[str, Tensor]:
+    """What is told of samples ``(S, *shape)``, by name of the column: ``(*shape)`` each."""
+    if num_categories is None:
+        quantiles = torch.quantile(samples, check_quantiles(levels).to(samples), dim=0)
+        told = {f"q{level:g}": one for level, one in zip(levels, quantiles, strict=True)}
+        return {"mean": samples.mean(0), **told}
+    shares = category_shares(samples, num_categories)
+    return {
+        "likeliest": center(samples, num_categories),
+        **{f"share_{k}": share for k, share in enumerate(shares)},
+    }
+
+
 def quantile_rows(
     series: Series,
     samples: Tensor,
     levels: Sequence[float],
     starts: Sequence[tuple[int, int]],
     actual: Tensor,
-    *,
-    horizon: bool,
+    num_categories: int | None,
 ) -> list[Row]:
     """Rows of samples ``(S, H, N, *event)``, series n beginning at step ``start``."""
-    quantiles = torch.quantile(samples, check_quantiles(levels).to(samples), dim=0).flatten(3)
-    means, known = samples.mean(0).flatten(2), actual.flatten(2)  # (H, N, elements)
+    told = _summaries(samples.flatten(3), levels, num_categories)  # (H, N, elements) each
+    known = actual.flatten(2)  # (H, N, elements)
     names = element_names(series)
     rows: list[Row] = []
     for n, start in starts:
@@ -146,32 +175,26 @@ def quantile_rows(
         for h, time in enumerate(times):
             for e, name in enumerate(names):
                 row: Row = {"id": series.ids[n], "time": time, "step": start + h}
-                if horizon:
-                    row["horizon"] = h + 1
-                row |= {"channel": name, "mean": means[h, n, e].item()}
-                row |= {
-                    f"q{level:g}": quantiles[i, h, n, e].item() for i, level in enumerate(levels)
-                }
+                row |= {"horizon": h + 1, "channel": name}
+                row |= {column: one[h, n, e].item() for column, one in told.items()}
                 row["actual"] = known[h, n, e].item()
                 rows.append(row)
     return rows
 
 
-def gap_rows(series: Series, samples: Tensor, levels: Sequence[float]) -> list[Row]:
+def gap_rows(
+    series: Series, samples: Tensor, levels: Sequence[float], num_categories: int | None
+) -> list[Row]:
     """Rows of the gaps alone, of samples ``(S, T, N, *event)``."""
-    checked = check_quantiles(levels).to(samples)
     names = element_names(series)
-    flat = samples.flatten(3)  # (S, T, N, elements)
-    rows: list[Row] = []
     where = series.gaps.flatten(2).movedim(0, 1)  # (N, T, elements)
+    of_gaps = samples.flatten(3).transpose(1, 2)[:, where]  # (S, gaps)
+    told = _summaries(of_gaps, levels, num_categories)  # (gaps,) each
     times = [labels(own) for own in series.times]
-    for n, t, e in where.nonzero().tolist():
-        drawn = flat[:, t, n, e]
-        row: Row = {"id": series.ids[n], "time": times[n][t], "step": t}
-        row |= {"channel": names[e], "mean": drawn.mean().item()}
-        values = torch.quantile(drawn, checked).tolist()
-        row |= {f"q{level:g}": value for level, value in zip(levels, values, strict=True)}
-        rows.append(row)
+    rows: list[Row] = []
+    for i, (n, t, e) in enumerate(where.nonzero().tolist()):
+        row: Row = {"id": series.ids[n], "time": times[n][t], "step": t, "channel": names[e]}
+        rows.append(row | {column: one[i].item() for column, one in told.items()})
     return rows
 
 

@@ -301,3 +301,46 @@ def test_resuming_a_finished_fit_gives_the_weights_that_it_gave(fit, waves, tmp_
     assert model.best_step == again.best_step
     for name, weight in model.program.state_dict().items():
         assert torch.equal(weight, again.program.state_dict()[name]), name
+
+
+def test_a_likelihood_of_ones_own_says_whether_it_has_units(fit, data):
+    from pyro_gtm.model.likelihoods import LIKELIHOODS, GaussianLikelihood
+
+    class Plain(GaussianLikelihood):
+        has_units = False
+
+    LIKELIHOODS.classes |= {"plain": Plain, "in_units": type("Own", (GaussianLikelihood,), {})}
+    try:
+        assert fit(data, likelihood="in_units").scaling.scale[0] != 1
+        assert set(fit(data, likelihood="plain").scaling.scale) == {1.0}
+    finally:
+        del LIKELIHOODS.classes["plain"], LIKELIHOODS.classes["in_units"]
+
+
+def test_categories_are_told_by_their_shares(fit, tmp_path):
+    values = np.random.default_rng(0).integers(0, 4, (8, 20, 2)).astype(float)
+    values[0, 5:8, 1] = np.nan
+    data = Series.of(values)
+    model = fit(data, likelihood="categorical")
+    forecast = model.forecast(data, 3, origin=15, num_samples=10)
+    row = forecast.rows()[0]
+    shares = [row[f"share_{k}"] for k in range(4)]
+    assert sum(shares) == pytest.approx(1) and "mean" not in row and "q0.5" not in row
+    assert shares[int(row["likeliest"])] == max(shares)
+    assert set(forecast.mean.flatten().tolist()) <= {0.0, 1.0, 2.0, 3.0}
+    filled = model.impute(data, num_samples=10).filled.values
+    assert set(filled[5:8, 0, 1].tolist()) <= {0.0, 1.0, 2.0, 3.0}
+    for made in (forecast, model.impute(data, num_samples=4), model.evaluate(data, 3)):
+        made.plot(tmp_path / "figure.png")
+        made.save(tmp_path / "table.csv")
+
+
+def test_a_notebook_shows_a_figure(model, data):
+    png = model.forecast(data, 3, num_samples=4).plot()._repr_png_()
+    assert png.startswith(b"\x89PNG")
+
+
+def test_two_days_of_hours_have_a_time_axis(fit, tmp_path):
+    times = np.datetime64("2026-01-01T00", "s") + np.arange(80) * np.timedelta64(3600, "s")
+    data = Series.of(np.sin(np.arange(80.0)), times=times)
+    fit(data).forecast(data, 20, origin=50, num_samples=4).plot(tmp_path / "figure.png")

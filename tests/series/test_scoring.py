@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyro_gtm import series
-from pyro_gtm.series import Series, naive_forecast, score
+from pyro_gtm.series import Series, fair_crps, naive_forecast, score
 
 
 def gaussian_crps(location, scale, value):
@@ -41,6 +41,112 @@ def test_what_did_not_come_does_not_count():
     result = score([torch.ones(5, 2, 3, 1)], [came], [came], channels=("a",))
     assert result.crps[0].tolist() == [1.0] and result.crps[1].isnan().all()
     assert len(result.pit) == 3 and result.summary()["crps"] == 1.0
+
+
+def plain_score(samples, value, distance):
+    """E d(X, x) - E d(X, X') / 2 over pairs of different samples."""
+    error = sum(distance(x, value) for x in samples) / len(samples)
+    pairs = [distance(x, y) for i, x in enumerate(samples) for y in samples[:i]]
+    return error - (sum(pairs) / len(pairs) / 2 if pairs else 0.0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_crps_is_fair_to_few_samples(count):
+    generator = torch.Generator().manual_seed(count)
+    samples = torch.randn(count, 5, generator=generator, dtype=torch.float64)
+    actual = torch.randn(5, generator=generator, dtype=torch.float64)
+    for n, value in enumerate(actual.tolist()):
+        expected = plain_score(samples[:, n].tolist(), value, lambda x, y: abs(x - y))
+        assert fair_crps(samples, actual)[n].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_few_samples_are_worth_as_much_as_many_on_average():
+    generator = torch.Generator().manual_seed(0)
+    came = torch.randn(1, 20_000, 1, generator=generator)
+    few, many = (
+        score(
+            [torch.randn(count, 1, 20_000, 1, generator=generator)], [came], [came], channels=("a",)
+        )
+        for count in (9, 400)
+    )
+    assert few.summary()["crps"] == pytest.approx(many.summary()["crps"], rel=0.01)
+    assert few.coverage[0.8] == pytest.approx(0.8, abs=0.01)
+    assert math.isnan(few.coverage[0.95])  # nine samples have no such interval
+
+
+def test_categories_have_shares_and_no_means():
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randint(3, (6, 2, 4, 1), generator=generator).double()  # (S, H, N, C)
+    came = torch.randint(3, (2, 4, 1), generator=generator).double()
+    naive = (came + 1) % 3
+    result = score([samples], [came], [naive], channels=("a",), num_categories=3)
+    for h in range(2):
+        expected = [
+            plain_score(
+                samples[:, h, n, 0].tolist(), came[h, n, 0].item(), lambda x, y: float(x != y)
+            )
+            for n in range(4)
+        ]
+        assert result.crps[h, 0].item() == pytest.approx(sum(expected) / 4, abs=1e-12)
+    assert result.naive_crps.tolist() == [[1.0], [1.0]]
+    assert result.coverage == {} and result.values == 8
+    assert result.score_name == "half the Brier score"
+
+
+@pytest.fixture(scope="module")
+def model():
+    data = Series.of(np.random.default_rng(0).standard_normal((6, 30, 2)))
+    return series.fit(data, num_steps=3, hidden_dim=8, latent_dim=2, batch_size=4, window=20)
+
+
+def test_an_origin_is_counted_once(model):
+    values = [np.arange(20.0).reshape(-1, 2) for _ in range(2)] + [np.ones((40, 2))]
+    data = Series.of(values)
+    forecasts = series.backtest(model, data, 3, origins=9, num_samples=4)
+    seen = [
+        (name, origin)
+        for made in forecasts
+        for name, origin in zip(made.series.ids, made.origins.tolist(), strict=True)
+    ]
+    assert len(seen) == len(set(seen))
+    assert sorted(origin for name, origin in seen if name == "0") == [5, 6, 7]
+    assert len([origin for name, origin in seen if name == "2"]) == 9
+    compared = model.evaluate(data, 3, origins=9, num_samples=4).values
+    assert compared == (3 + 3 + 9) * 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"origins": 10**7}, "origins must be at most 10,000"),
+        ({"origins": 10_000, "num_samples": 90_000}, "num_samples=90000, horizon=3 and origins"),
+        ({"first": [3, 4]}, "first must be a whole number, or 6, one a series"),
+        ({"first": 2.5}, "first must be a whole number"),
+    ],
+)
+def test_absurd_evaluations_are_refused_at_once(model, arguments, words):
+    data = Series.of(np.zeros((6, 20_000, 2)))
+    with pytest.raises(ValueError, match=words):
+        model.evaluate(data, 3, **arguments)
+
+
+@pytest.mark.parametrize("origin", [[3, 4], 2.5, True, "end"])
+def test_an_origin_is_a_whole_number_for_each(model, origin):
+    with pytest.raises(ValueError, match="forecast: origin must be a whole number, or 6"):
+        model.forecast(Series.of(np.zeros((6, 10, 2))), 2, origin=origin)
+
+
+def test_frames_with_gaps_are_compared_by_value(model):
+    values = np.random.default_rng(1).standard_normal((2, 12, 2))
+    values[0, 5, 1] = np.nan
+    values[1, 7] = np.nan
+    found = model.surprise(Series.of(values))
+    assert found.values[5].tolist() == [1, 2] and found.values[7].tolist() == [2, 0]
+    assert found.per_value[5, 0] == found.negative_elbo[5, 0]
+    assert found.per_value[5, 1] == found.negative_elbo[5, 1] / 2
+    assert found.per_value[7, 1].isnan()
+    row = found.rows()[5]
+    assert (row["values"], row["negative_elbo_per_value"]) == (1, row["negative_elbo"])
 
 
 def test_naive_forecasts():

@@ -86,7 +86,8 @@ class SeriesProgress:
     def __init__(self, total: int, done: int) -> None:
         self.bar = tqdm(total=total, initial=done, disable=None, unit="step", dynamic_ncols=True)
         self.every = max(1, total // self.LINES)
-        self.total = total
+        self.total, self.done = total, done
+        self.begun = time.monotonic()
         self.losses: list[float] = []
 
     def __enter__(self) -> SeriesProgress:
@@ -105,7 +106,11 @@ class SeriesProgress:
         self.losses.clear()
         self.bar.set_postfix({"negative ELBO": f"{mean:.3g}"}, refresh=False)
         if self.bar.disable:
-            click.echo(f"step {step:>7,}  negative ELBO {mean:9.3f}  (training, nats a frame)")
+            remaining = (time.monotonic() - self.begun) / (step - self.done) * (self.total - step)
+            left = f"  ETA {tqdm.format_interval(remaining)}" if step < self.total else ""
+            click.echo(
+                f"step {step:>7,}  negative ELBO {mean:9.3f}  (training, nats a frame){left}"
+            )
 
     def stopping(self) -> None:
         """Answer Ctrl-C."""

@@ -14,10 +14,12 @@ addresses of a mixture prior, and one recall under interventions on the memory.
   share of sequences, in [0, 1], in which they are.  Such frames are the recall phase, and are
   marked in one colour in every figure.  ``oracle_kl`` is the KL of a perfect memory.
 - Every function returns a :class:`matplotlib.figure.Figure` that no global state knows of: it needs
-  no display and no closing.  A wrong shape raises a ValueError that names the argument.
+  no display and no closing, and a notebook shows it.  A wrong shape raises a ValueError that names
+  the argument.
 
-One file a figure.  They share ``style`` (how figures look), ``arrays`` (what they take) and
-``frames`` (images and the sheets they stand on), and import nothing from each other.
+One file a figure.  They share ``style`` (how figures look), ``picture`` (what they are), ``arrays``
+(what they take) and ``frames`` (images and the sheets they stand on), and import nothing from each
+other.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from pyro_gtm.experiments.plotting.arrays import (
     as_share,
     earlier_same,
 )
+from pyro_gtm.experiments.plotting.picture import Picture
 from pyro_gtm.experiments.plotting.style import (
     BLUE,
     STYLE,
@@ -75,7 +76,7 @@ def addresses_over_time(
     }
     side = min(max(0.13 * num_frames, 2.8), 3.4)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2 * side + 1.7, side + 2.1), layout="constrained")
+        figure = Picture(figsize=(2 * side + 1.7, side + 2.1), layout="constrained")
         finding = _finding((shares * right).sum(2), looked_up)
         figure.suptitle(finding, x=0.01, ha="left", fontsize=11)
         grid = figure.add_gridspec(2, 2, height_ratios=[1.0, 0.26])

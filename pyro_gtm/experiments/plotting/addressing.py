@@ -19,6 +19,7 @@ from pyro_gtm.experiments.plotting.arrays import (
     importance_of_frames,
     when_recalled,
 )
+from pyro_gtm.experiments.plotting.picture import Picture
 from pyro_gtm.experiments.plotting.style import (
     GREEN,
     GREY,
@@ -110,7 +111,7 @@ def memory_over_time(details: Mapping[str, ArrayLike], predictable: ArrayLike) -
     height = 2 + SMALL * (any(lines) + any(mixtures))
     width = min(max(0.16 * num_frames, 2.3), 2.8)
     with mpl.rc_context(STYLE):
-        figure = Figure(
+        figure = Picture(
             figsize=(max(width * (columns + 1) + 0.9, WIDTH_OF_TITLE), 0.6 + 2.0 * height * blocks),
             layout="constrained",
         )

@@ -21,6 +21,7 @@ from pyro_gtm.experiments.plotting.arrays import (
     importance_of_frames,
     when_recalled,
 )
+from pyro_gtm.experiments.plotting.picture import Picture
 from pyro_gtm.experiments.plotting.style import (
     STYLE,
     TICKS,
@@ -85,7 +86,7 @@ def association_over_time(
     blocks = -(-heads // columns)
     width = min(max(0.13 * num_frames, 2.5), 3.0)
     with mpl.rc_context(STYLE):
-        figure = Figure(
+        figure = Picture(
             figsize=(max(width * columns + 1.9, WIDTH_OF_TITLE), (width + 2.3) * blocks + 0.4),
             layout="constrained",
         )

@@ -16,6 +16,7 @@ from pyro_gtm.experiments.plotting.arrays import (
     importance_of_frames,
     when_recalled,
 )
+from pyro_gtm.experiments.plotting.picture import Picture
 from pyro_gtm.experiments.plotting.style import BLUE, GREY, STYLE, TICKS, frame_axis, mark_recall
 
 
@@ -58,7 +59,7 @@ def attention_over_time(
     parts = [1.0] if openness is None else [1.0, 0.25]
     width = min(max(0.2 * num_frames, 3.0), 4.2)
     with mpl.rc_context(STYLE):
-        figure = Figure(
+        figure = Picture(
             figsize=(width * columns + 0.9, 3.2 * sum(parts) * lines), layout="constrained"
         )
         grid = figure.add_gridspec(lines * len(parts), columns, height_ratios=parts * lines)

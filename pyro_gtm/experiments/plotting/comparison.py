@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_array, as_shaped, as_share
+from pyro_gtm.experiments.plotting.picture import Picture
 from pyro_gtm.experiments.plotting.style import (
     BLACK,
     BLUE,
@@ -115,7 +116,7 @@ def memories_compared(
     with mpl.rc_context(STYLE):
         strips = sum(len(values) > 0 for values in paper.values())
         width = 12.5 + 0.6 * len(oracles) + STRIP * strips
-        figure = Figure(figsize=(width, 3.9), layout="constrained")
+        figure = Picture(figsize=(width, 3.9), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr,call-arg]
         frames, last, bound = figure.subplots(1, 3)
         for memory, (steps, values) in lines.items():

@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 
 from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_array
+from pyro_gtm.experiments.plotting.picture import Picture
 from pyro_gtm.experiments.plotting.style import RECALL_FILL, STYLE, VERMILION
 
 GAP, MARGIN = 0.03, 0.15
@@ -64,7 +65,7 @@ def intensities(
 
 def sheet(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure, and axes that cover it: one unit an inch, y downwards."""
-    figure = Figure(figsize=(width, height))
+    figure = Picture(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_autoscale_on(False)

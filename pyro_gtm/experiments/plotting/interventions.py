@@ -19,6 +19,7 @@ from pyro_gtm.experiments.plotting.arrays import (
     is_graded,
 )
 from pyro_gtm.experiments.plotting.frames import GENERATED_LOOK, show_frame
+from pyro_gtm.experiments.plotting.picture import Picture
 from pyro_gtm.experiments.plotting.style import (
     STYLE,
     frame_axis,
@@ -71,7 +72,9 @@ def recall_under_interventions(
     shape = next(iter(strips.values())).shape
     row_height = width / num_frames * shape[2] / shape[3]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width + 4.6, 3.4 + row_height * len(strips)), layout="constrained")
+        figure = Picture(
+            figsize=(width + 4.6, 3.4 + row_height * len(strips)), layout="constrained"
+        )
         above, below = figure.subplots(
             2, 1, sharex=True, height_ratios=[2.6, row_height * len(strips)]
         )

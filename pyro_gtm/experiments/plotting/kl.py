@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pyro_gtm.experiments.plotting.arrays import Array, ArrayLike, as_shaped, as_share, is_graded
+from pyro_gtm.experiments.plotting.picture import Picture
 from pyro_gtm.experiments.plotting.style import (
     STYLE,
     draw_oracle_kl,
@@ -53,7 +54,7 @@ def kl_per_frame(
 
     num_frames = len(share)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(min(5.5 + 0.06 * num_frames, 8.5), 3.6), layout="constrained")
+        figure = Picture(figsize=(min(5.5 + 0.06 * num_frames, 8.5), 3.6), layout="constrained")
         axes = figure.add_subplot()
         for label, curve in lines.items():
             (line,) = axes.plot(np.arange(num_frames), curve, label=label)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from pyro_gtm.experiments.plotting.arrays import Array
+from pyro_gtm.experiments.plotting.picture import Picture
 from pyro_gtm.experiments.plotting.style import (
     BLUE,
     GREY,
@@ -55,7 +56,7 @@ def training_curves(
     trained = _columns("metrics", metrics, ("step", bound))
     held_out = _columns("evaluations", evaluations, ("step", bound, "recall_kl", "last_frame_kl"))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 3.5), layout="constrained")
+        figure = Picture(figsize=(9.6, 3.5), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.12)  # type: ignore[union-attr,call-arg]
         left, right = figure.subplots(1, 2)
         _bound_panel(left, trained["step"], trained[bound], held_out["step"], held_out[bound])

@@ -28,6 +28,14 @@ class Likelihood(ABC):
     placeholder: float | Tensor = 0.0
     """A frame inside the support, or its every number, which takes the place of missing frames."""
 
+    has_units: bool = False
+    """Whether a frame may be given in other units: numbers that :mod:`pyro_gtm.series` standardises
+    before the likelihood sees them.  Not counts, bits and categories."""
+
+    num_categories: int | None = None
+    """How many categories a value is one of, 0, 1, ...; None where one value is greater than
+    another.  Of categories shares are told, and neither means nor quantiles."""
+
     def __init__(self, event_shape: Sequence[int]) -> None:
         if not isinstance(event_shape, Sequence):
             raise TypeError(

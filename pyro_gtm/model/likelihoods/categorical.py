@@ -40,7 +40,7 @@ class CategoricalLikelihood(Likelihood):
             raise ValueError(
                 f"CategoricalLikelihood: num_categories must be at least 2, got {num_categories}"
             )
-        self.num_categories = num_categories
+        self.num_categories: int = num_categories
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:

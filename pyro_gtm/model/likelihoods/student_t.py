@@ -35,6 +35,8 @@ class StudentTLikelihood(Likelihood):
         ValueError: impossible scales.
     """
 
+    has_units = True
+
     def __init__(
         self, event_shape: Sequence[int], min_scale: float = 0.05, max_scale: float = 1.0
     ) -> None:
