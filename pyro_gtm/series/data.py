@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_gtm.internals.checks import check_choice
+from pyro_gtm.series.clock import beyond
 
-__all__ = ["Series", "Times", "side_by_side"]
+__all__ = ["Series", "Times", "one_each", "side_by_side"]
 
 Times = NDArray[Any]
 """The times of one series, ``(length,)``: float64, or datetime64."""
@@ -212,7 +213,7 @@ class Series:
         times = self.times[series]
         missing = start + count - len(times)
         if missing > 0:
-            times = np.concatenate([times, _beyond(times, missing)])
+            times = np.concatenate([times, beyond(times, missing)])
         return times[start : start + count]
 
 
@@ -366,28 +367,12 @@ def _times(given: Any, lengths: Tensor) -> tuple[Times, ...]:
                 f"{array.dtype} of shape {array.shape}"
             )
         array = array[:count]
+        if bool((np.isnat(array) if array.dtype.kind == "M" else ~np.isfinite(array)).any()):
+            raise ValueError("Series: times must be known in every step; got one that is missing")
         if bool((np.diff(array) <= np.zeros(1, np.diff(array[:1]).dtype)).any()):
             raise ValueError("Series: times must grow from step to step")
         times.append(array)
     return tuple(times)
-
-
-def _beyond(times: Times, count: int) -> Times:
-    """The next ``count`` times in the spacing of those given."""
-    ahead = np.arange(1, count + 1)
-    if len(times) < 2:
-        one = np.timedelta64(1, "D") if times.dtype.kind == "M" else 1.0
-        return times[-1] + ahead * one if len(times) else ahead - 1.0
-    if times.dtype.kind == "M":
-        months = times.astype("datetime64[M]")
-        apart = np.diff(months).astype(int)
-        within = (times - months)[-1]
-        same_day = bool((times - months == within).all())
-        if same_day and apart.min() == apart.max() and apart[0] > 0:
-            return (months[-1] + ahead * np.diff(months)[-1]) + within
-    apart = np.diff(times)
-    middle = np.sort(apart)[len(apart) // 2]
-    return times[-1] + ahead * middle
 
 
 def one_each(owner: str, name: str, given: Any, number: int) -> Tensor:

@@ -84,7 +84,8 @@ def test_wide_table_with_ids_times_gaps_and_controls(tmp_path):
     assert data.lengths.tolist() == [5, 1]
     assert data.values[:, 0, 0].tolist()[:2] == [1.0, 3.0], "in the order of time"
     assert data.values[2:4, 0].isnan().all(), "days without a row are gaps"
-    assert "2 of 5 steps have no row" in data.notes[0]
+    assert "2 of 5 steps have no row" in data.notes[1]
+    assert data.notes[0] == "columns: values a, b, holiday; series id; times date."
 
 
 def test_long_table_is_the_wide_one(tmp_path):
@@ -249,3 +250,93 @@ def test_a_folder_in_the_place_of_a_file_and_an_option_of_another_format(tmp_pat
         read(write(tmp_path, "t.csv", "a\n1\n"), part="train")
     with pytest.raises(DataFileError, match="no column 'when'"):
         read(write(tmp_path, "t.csv", "a\n1\n"), time="when")
+
+
+def table(folder, times, name="t.csv"):
+    """A table of one channel at these times."""
+    rows = "".join(f"{time},{i}\n" for i, time in enumerate(times))
+    return read(write(folder, name, f"time,a\n{rows}"))
+
+
+EVEN_CLOCKS = {
+    "tenths": ["0.0", "0.1", "0.2", "0.30000000000000004", "0.4", "0.5"],
+    "thousand tenths": [f"{0.1 * i:.1f}" for i in range(1000)],
+    "milliseconds": [f"2026-01-01 00:00:00.{i:03d}" for i in range(0, 1000, 250)],
+    "months": ["2026-01", "2026-02", "2026-03"],
+    "ends of months": ["2024-01-31", "2024-02-29", "2024-03-31", "2024-04-30"],
+    "ends of quarters": ["2025-03-31", "2025-06-30", "2025-09-30", "2025-12-31"],
+    "quarters": ["2025Q3", "2025Q4", "2026Q1"],
+    "years": ["2023-07-01", "2024-07-01", "2025-07-01"],
+    "eight digits": ["20260130", "20260131", "20260201"],
+    "over the summer time": [
+        "2026-03-29T01:00+01:00",
+        "2026-03-29T03:00+02:00",
+        "2026-03-29T04:00+02:00",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", EVEN_CLOCKS)
+def test_even_clocks_are_seen_to_be_even(name, tmp_path):
+    data = table(tmp_path, EVEN_CLOCKS[name])
+    assert data.num_steps == len(EVEN_CLOCKS[name]) and len(data.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("times", "missing"),
+    [
+        (["2026-01", "2026-02", "2026-04"], "2026-03-01"),
+        (["2025-11-30", "2025-12-31", "2026-02-28"], "2026-01-31"),
+        (["20260130", "20260131", "20260202"], "2026-02-01"),
+        (["0.1", "0.2", "0.4"], 0.3),
+    ],
+)
+def test_a_time_that_a_clock_lacks_is_a_gap(times, missing, tmp_path):
+    data = table(tmp_path, times)
+    assert data.values[:, 0, 0].isnan().tolist() == [False, False, True, False]
+    if isinstance(missing, str):
+        assert str(data.times[0][2])[:10] == missing
+    else:
+        assert data.times[0][2] == pytest.approx(missing)
+    assert "1 of 4 steps have no row" in data.notes[1]
+
+
+def test_what_keeps_no_clock_is_taken_step_by_step(tmp_path):
+    data = table(tmp_path, ["0", "1", "2.3", "3"])
+    assert data.num_steps == 4 and "not even" in data.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("times", "ahead"),
+    [
+        (["2025-11-30", "2025-12-31", "2026-01-31"], ["2026-02-28", "2026-03-31"]),
+        (["2025-01-15", "2025-02-15"], ["2025-03-15", "2025-04-15"]),
+        (["2025-03-31", "2025-06-30"], ["2025-09-30", "2025-12-31"]),
+        (["2026-02-27", "2026-02-28"], ["2026-03-01", "2026-03-02"]),
+    ],
+)
+def test_a_clock_goes_on_as_it_was(times, ahead, tmp_path):
+    data = table(tmp_path, times)
+    assert [str(time)[:10] for time in data.times_of(0, len(times), 2)] == ahead
+
+
+def test_lines_are_those_of_the_file(tmp_path):
+    for text in ("t,a\n\n0,1\n\n1,two\n", "t,channel,value\n\n0,a,1\n\n1,a,two\n"):
+        with pytest.raises(DataFileError, match="line 5"):
+            read(write(tmp_path, "t.csv", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        ("id,a\n,1\n", {}, "no series id in column id, line 2"),
+        ("t,a\n0,1\n", {"controls": ["t"]}, "time and control are to be it"),
+        ("t,a\n0,1\n", {"controls": ["a", "a"]}, "control and control are to be it"),
+        ("t,a\n0,1\n", {"time": "a", "id": "a"}, "id and time are to be it"),
+        ("date,a\n2026-01-01T00:00Z,1\n2026-01-02T00:00,2\n", {}, "all with a time zone or none"),
+        ("t,p,channel,value\n0,1,a,1\n0,2,b,1\n", {"controls": ["p"]}, "other controls for 0"),
+    ],
+)
+def test_tables_that_contradict_themselves_are_refused(text, options, words, tmp_path):
+    with pytest.raises(DataFileError, match=words):
+        read(write(tmp_path, "t.csv", text), **options)

@@ -90,7 +90,7 @@ class Likelihood(ABC):
         """The frames that have a density, whatever the decoder's output."""
         return cast(constraints.Constraint, self(torch.zeros(self.parameter_shape)).support)
 
-    def _stacked_shape(self, count: int) -> tuple[int, ...]:
+    def stacked_shape(self, count: int) -> tuple[int, ...]:
         """The event shape ``count`` times along its first dimension, as convolutions stack it."""
         first, *rest = self.event_shape
         return (count * first, *rest)

@@ -44,11 +44,11 @@ class CategoricalLikelihood(Likelihood):
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
-        return self._stacked_shape(self.num_categories)
+        return self.stacked_shape(self.num_categories)
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        return self._stacked_shape(self.num_categories)
+        return self.stacked_shape(self.num_categories)
 
     def features(self, frames: Tensor) -> Tensor:
         """The frames, one-hot: zeros for what is no category."""

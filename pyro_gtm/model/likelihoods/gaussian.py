@@ -44,7 +44,7 @@ class GaussianLikelihood(Likelihood):
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
-        return self._stacked_shape(2)
+        return self.stacked_shape(2)
 
     def __call__(self, parameters: Tensor) -> dist.TorchDistribution:
         mean, raw = parameters.chunk(2, dim=-len(self.event_shape))  # (*batch, *event_shape) each

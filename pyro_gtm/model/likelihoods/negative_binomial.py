@@ -41,7 +41,7 @@ class NegativeBinomialLikelihood(Likelihood):
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
-        return self._stacked_shape(2)
+        return self.stacked_shape(2)
 
     def features(self, frames: Tensor) -> Tensor:
         """log(1 + count): ``(*batch, *event_shape)``."""

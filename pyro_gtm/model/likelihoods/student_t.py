@@ -47,7 +47,7 @@ class StudentTLikelihood(Likelihood):
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
-        return self._stacked_shape(3)
+        return self.stacked_shape(3)
 
     def __call__(self, parameters: Tensor) -> dist.TorchDistribution:
         # (*batch, *event_shape) each

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyro_gtm.series.clock import place_on_clock, times_of_words
 from pyro_gtm.series.data import Series
 from pyro_gtm.series.reading.failures import DataFileError, check_size
+from pyro_gtm.series.tables import labels
 
 __all__ = ["Columns", "read_csv", "series_of_frame"]
 
 MISSING = frozenset({"", "na", "nan", "n/a", "null", "none", "?", "<na>", "nat"})
 """Cells, in lower case, that are gaps."""
+
+MOST_NAMES = 6
+"""Of channels, that a note lists."""
 
 MOST_GAPS = 10
 """Times that are left out become gaps unless they were more than so many times the rows."""
@@ -75,8 +80,12 @@ def read_csv(
             comma = max(",;\t", key=first.count)
             lines = csv.reader(file, delimiter=comma, strict=True)
             names = next(lines, [])
-            rows = [row for row in lines if row]
-        return _series(names, rows, columns)
+            rows, places = [], []
+            for row in lines:
+                if row:
+                    rows.append(row)
+                    places.append(f"line {lines.line_num}")
+        return _series(names, rows, places, columns)
     except UnicodeDecodeError as error:
         raise DataFileError(path, "is no text in UTF-8") from error
     except csv.Error as error:
@@ -98,12 +107,15 @@ def series_of_frame(frame: Any, columns: Columns = Columns()) -> Series:
     names = [str(name) for name in frame.columns]
     rows = list(zip(*(frame[name].tolist() for name in frame.columns), strict=True))
     try:
-        return _series(names, rows, columns)
+        return _series(names, rows, [f"row {i}" for i in range(len(rows))], columns)
     except TableError as error:
         raise ValueError(f"series_of_frame: the frame {error}") from error
 
 
-def _series(names: Sequence[str], rows: Sequence[Sequence[Any]], given: Columns) -> Series:
+def _series(
+    names: Sequence[str], rows: Sequence[Sequence[Any]], places: Sequence[str], given: Columns
+) -> Series:
+    """Series of a table, ``places`` saying where each row is."""
     names = [str(name).strip() for name in names]
     if not rows:
         raise TableError("holds no line below that of the columns' names")
@@ -111,9 +123,9 @@ def _series(names: Sequence[str], rows: Sequence[Sequence[Any]], given: Columns)
         raise TableError(f"must name every column once in its first line, got {', '.join(names)}")
     if all(_is_number(name) for name in names):
         raise TableError("must name its columns in the first line, which holds numbers")
-    for number, row in enumerate(rows, 2):
+    for row, at in zip(rows, places, strict=True):
         if len(row) != len(names):
-            raise TableError(f"has {len(names)} columns and {len(row)} cells in line {number}")
+            raise TableError(f"has {len(names)} columns and {len(row)} cells in {at}")
     columns = _find(names, given)
     place = {name: i for i, name in enumerate(names)}
     special = {columns.id, columns.time, columns.channel, columns.value, *columns.controls}
@@ -128,7 +140,7 @@ def _series(names: Sequence[str], rows: Sequence[Sequence[Any]], given: Columns)
                 f"is long, with {columns.channel} and {columns.value}, and has columns besides: "
                 f"{', '.join(channels)}; name them as controls or leave them out"
             )
-        names, rows, channels = _widened(rows, place, columns)
+        names, rows, places, channels = _widened(rows, places, place, columns)
         place = {name: i for i, name in enumerate(names)}
     elif columns.value is not None:
         channels.append(columns.value)
@@ -137,12 +149,18 @@ def _series(names: Sequence[str], rows: Sequence[Sequence[Any]], given: Columns)
     by_id: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         key = "series 0" if columns.id is None else str(row[place[columns.id]]).strip()
+        if key.lower() in MISSING:
+            raise TableError(f"has no series id in column {columns.id}, {places[number]}")
         by_id.setdefault(key, []).append(number)
-    clock = None if columns.time is None else _times(row[place[columns.time]] for row in rows)
-    values, times, controls, notes = [], [], [], []
+    clock = None
+    if columns.time is not None:
+        clock = _times([row[place[columns.time]] for row in rows], places)
+    values, times, controls, notes = [], [], [], [_told(columns, channels)]
     for key, numbers in by_id.items():
         wanted = [place[name] for name in (*channels, *columns.controls)]
-        table = np.array([[_cell(rows[i][c], names[c], i) for c in wanted] for i in numbers])
+        table = np.array(
+            [[_cell(rows[i][c], names[c], places[i]) for c in wanted] for i in numbers]
+        )
         if clock is not None:
             table, own, note = _in_order(table, clock[numbers], key)
             times.append(own)
@@ -181,13 +199,35 @@ def _find(names: Sequence[str], given: Columns) -> Columns:
     for name in given.controls:
         if name not in names:
             raise TableError(f"has no column {name!r} (controls); it has {', '.join(names)}")
-    return Columns(**found, controls=given.controls)
+    columns = Columns(**found, controls=given.controls)
+    taken: dict[str, str] = {}
+    for role, name in (*found.items(), *(("control", name) for name in given.controls)):
+        if name is not None and name in taken:
+            raise TableError(f"has one column {name!r}, and {taken[name]} and {role} are to be it")
+        if name is not None:
+            taken[name] = role
+    return columns
+
+
+def _told(columns: Columns, channels: Sequence[str]) -> str:
+    """Which column was taken for what."""
+    few = ", ".join(channels[:MOST_NAMES])
+    more = len(channels) - MOST_NAMES
+    told = {
+        "values": few + (f" and {more} more" if more > 0 else ""),
+        "series": columns.id,
+        "times": columns.time,
+        "controls": ", ".join(columns.controls) or None,
+    }
+    if columns.channel is not None:
+        told["values"] = f"{columns.value}, by {columns.channel} ({told['values']})"
+    return "columns: " + "; ".join(f"{what} {name}" for what, name in told.items() if name) + "."
 
 
 def _widened(
-    rows: Sequence[Sequence[Any]], place: dict[str, int], columns: Columns
-) -> tuple[list[str], list[list[Any]], list[str]]:
-    """A long table made wide: its names, rows and channels."""
+    rows: Sequence[Sequence[Any]], places: Sequence[str], place: dict[str, int], columns: Columns
+) -> tuple[list[str], list[list[Any]], list[str], list[str]]:
+    """A long table made wide: its names, rows, where each begins, and channels."""
     assert columns.channel is not None and columns.value is not None
     if columns.time is None:
         raise TableError("is long, and has no column of times to put its channels side by side")
@@ -195,26 +235,31 @@ def _widened(
     channels = list(dict.fromkeys(str(row[place[columns.channel]]).strip() for row in rows))
     if len(channels) > len(rows) ** 0.5 + 1000:
         raise TableError(f"has {len(channels):,} channels in {len(rows):,} rows")
+    slots = {name: len(kept) + i for i, name in enumerate(channels)}
     wide: dict[tuple[Any, ...], list[Any]] = {}
-    for number, row in enumerate(rows, 2):
-        key = tuple(row[place[name]] for name in kept[: 2 if columns.id else 1])
-        entry = wide.setdefault(
-            key, [*(row[place[name]] for name in kept), *[None] * len(channels)]
-        )
-        slot = len(kept) + channels.index(str(row[place[columns.channel]]).strip())
-        if entry[slot] is not None:
+    begins: list[str] = []
+    for row, at in zip(rows, places, strict=True):
+        own = [row[place[name]] for name in kept]
+        key = tuple(own[: 2 if columns.id else 1])
+        if key not in wide:
+            wide[key] = own + [None] * len(channels)
+            begins.append(at)
+        entry = wide[key]
+        if entry[len(key) : len(kept)] != own[len(key) :]:
             raise TableError(
-                f"has two values for {' '.join(map(str, key))}, "
-                f"{channels[slot - len(kept)]} (line {number})"
+                f"has other controls for {' '.join(map(str, key))} in {at} than before"
             )
-        entry[slot] = row[place[columns.value]]
+        name = str(row[place[columns.channel]]).strip()
+        if entry[slots[name]] is not None:
+            raise TableError(f"has two values for {' '.join(map(str, key))}, {name} ({at})")
+        entry[slots[name]] = _cell(row[place[columns.value]], columns.value, at)
     names = [*kept, *channels]
     if len(set(names)) < len(names):
         raise TableError(f"has a channel with the name of a column, among {', '.join(names)}")
-    return names, list(wide.values()), channels
+    return names, list(wide.values()), begins, channels
 
 
-def _cell(cell: Any, name: str, number: int) -> float:
+def _cell(cell: Any, name: str, at: str) -> float:
     if cell is None:
         return math.nan
     if isinstance(cell, str):
@@ -225,17 +270,17 @@ def _cell(cell: Any, name: str, number: int) -> float:
             value = float(text)
         except ValueError:
             raise TableError(
-                f"has {text[:40]!r} in column {name}, line {number + 2}, which is no number"
+                f"has {text[:40]!r} in column {name}, {at}, which is no number"
             ) from None
     else:
         try:
             value = float(cell)
         except (TypeError, ValueError):
             raise TableError(
-                f"has {str(cell)[:40]!r} in column {name}, row {number}, which is no number"
+                f"has {str(cell)[:40]!r} in column {name}, {at}, which is no number"
             ) from None
     if math.isinf(value):
-        raise TableError(f"has infinity in column {name}, line {number + 2}")
+        raise TableError(f"has infinity in column {name}, {at}")
     return value
 
 
@@ -247,36 +292,19 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _times(cells: Iterable[Any]) -> NDArray[Any]:
-    """Numbers, or dates to the second."""
-    cells = [cell.strip() if isinstance(cell, str) else cell for cell in cells]
-    if all(_is_number(cell) if isinstance(cell, str) else _is_real(cell) for cell in cells):
-        numbers = np.array([float(cell) for cell in cells])
-        if not np.isfinite(numbers).all():
-            raise TableError("has a time that is missing")
-        return numbers
-    times = []
-    for number, cell in enumerate(cells):
-        time = _date(str(cell))
-        if np.isnat(time):
-            raise TableError(
-                f"has {str(cell)[:40]!r} as the time in line {number + 2}, and numbers or dates "
-                "such as 2026-01-31 or 2026-01-31 12:30 are allowed"
-            )
-        times.append(time)
-    return np.array(times)
-
-
-def _date(text: str) -> Any:
-    """A date to the second; "not a time" for what is none."""
-    try:
-        return np.datetime64(text.removesuffix("Z"), "s")
-    except ValueError:
-        return np.datetime64("NaT")
-
-
-def _is_real(cell: Any) -> bool:
-    return isinstance(cell, (int, float, np.integer, np.floating)) and not isinstance(cell, bool)
+def _times(cells: Sequence[Any], places: Sequence[str]) -> NDArray[Any]:
+    """Numbers, or dates."""
+    words = [str(cell).strip() for cell in cells]
+    times, bad = times_of_words(words)
+    if times is not None:
+        return times
+    assert bad is not None
+    if words[bad].lower() in MISSING:
+        raise TableError(f"has a time that is missing, in {places[bad]}")
+    raise TableError(
+        f"has {words[bad][:40]!r} as the time in {places[bad]}, and either numbers are allowed or "
+        "dates such as 2026-01-31, 2026-01-31 12:30 or 2026Q1, all with a time zone or none"
+    )
 
 
 def _in_order(
@@ -290,26 +318,16 @@ def _in_order(
     apart = np.diff(times)
     zero = np.zeros(1, apart.dtype)[0]
     if (apart == zero).any():
-        twice = times[:-1][apart == zero][0]
+        twice = labels(times[:-1][apart == zero][:1])[0]
         raise TableError(f"has the time {twice} twice in {key}")
-    least = apart.min()
-    if (apart == least).all():
-        return table, times, []
-    steps = (times - times[0]) / least
-    whole = np.rint(steps)
-    if not np.allclose(steps, whole, atol=1e-6) or whole[-1] >= MOST_GAPS * len(times):
-        if _is_monthly(times):
-            return table, times, []
+    placed = place_on_clock(times, MOST_GAPS * len(times))
+    if placed is None:
         return table, times, [f"{key}: times are not even; rows are taken as steps one by one."]
-    full = np.full((int(whole[-1]) + 1, table.shape[1]), np.nan)
-    full[whole.astype(int)] = table
+    steps, clock = placed
+    if len(clock) == len(times):
+        return table, times, []
+    full = np.full((len(clock), table.shape[1]), np.nan)
+    full[steps] = table
     missing = len(full) - len(table)
     note = f"{key}: {missing} of {len(full)} steps have no row; they are gaps."
-    return full, times[0] + np.arange(len(full)) * least, [note]
-
-
-def _is_monthly(times: NDArray[Any]) -> bool:
-    if times.dtype.kind != "M":
-        return False
-    apart = np.diff(times.astype("datetime64[M]")).astype(int)
-    return bool((apart == apart[0]).all() and apart[0] > 0)
+    return full, clock, [note]
