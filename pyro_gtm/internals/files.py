@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["make_writable_folder", "write_atomically"]
+__all__ = ["check_writable_folder", "make_writable_folder", "write_atomically"]
 
 
 def make_writable_folder(folder: Path, argument: str) -> None:
@@ -22,6 +22,27 @@ def make_writable_folder(folder: Path, argument: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ValueError(f"{argument}: got {folder}, cannot be written to: {reason}") from error
+
+
+def check_writable_folder(folder: Path, argument: str) -> None:
+    """Refuse a folder that could not be made or written to, and make none.
+
+    Args:
+        folder: that is to be written to later.
+        argument: whose value it is, for the error.
+
+    Raises:
+        ValueError: it cannot be made, or written to.
+    """
+    nearest = folder
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         reason = error.strerror or type(error).__name__

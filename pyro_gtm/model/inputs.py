@@ -10,6 +10,7 @@ from pyro.infer.util import is_validation_enabled
 from torch import Tensor
 
 from pyro_gtm.model.likelihoods import Likelihood
+from pyro_gtm.model.likelihoods.support import support_of_elements, words_of_support
 
 __all__ = ["Inputs", "InvalidFramesError", "as_tensor", "observed_frames", "prepare_inputs"]
 
@@ -152,7 +153,7 @@ def check_support(likelihood: Likelihood, frames: Tensor, observed: Tensor | Non
         return
     step, sequence = (~fine).nonzero()[0].tolist()
     frame = frames[step, sequence]
-    elements = _of_elements(likelihood.support)
+    elements = support_of_elements(likelihood.support)
     among = ""
     if elements.is_discrete and elements.event_dim == 0:
         # The range does not tell: 1.5 is among counts from 0 to 3.
@@ -162,28 +163,8 @@ def check_support(likelihood: Likelihood, frames: Tensor, observed: Tensor | Non
         f"{OWNER}: frames at time {step}, sequence {sequence} (the first of "
         f"{int((~fine).sum())}) hold values from {frame.min().item():g} to "
         f"{frame.max().item():g}{among}, and {type(likelihood).__name__} allows finite values in "
-        f"{_words(elements)}"
+        f"{words_of_support(elements)}"
     )
-
-
-def _of_elements(support: Any) -> Any:
-    """The support of one element of a frame."""
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    return support
-
-
-def _words(support: Any) -> str:
-    kind = type(support).__name__.strip("_")
-    if kind == "IntegerInterval":
-        low, high = support.lower_bound, support.upper_bound
-        few = high - low <= 3
-        listed = range(low, high + 1) if few else (low, low + 1, "...", high)
-        return f"{{{', '.join(map(str, listed))}}}"
-    if kind == "IntegerGreaterThan":
-        low = support.lower_bound
-        return f"{{{low}, {low + 1}, {low + 2}, ...}}"
-    return {"Boolean": "{0, 1}", "Real": "the real numbers"}.get(kind, str(support))
 
 
 def _sizes(

@@ -237,8 +237,8 @@ class GenerativeTemporalModel(nn.Module):
 
         Returns:
             All frames, given and generated: ``(T, *batch, B, *event)``, ``batch`` being the plates
-            around.  A missing frame holds the likelihood's placeholder;
-            ``gtm.reconstruct`` imputes it.
+            around.  A missing frame holds the likelihood's placeholder, which ``gtm.reconstruct``
+            imputes; under ``fill_gaps`` it holds what was drawn for it.
 
         Raises:
             ValueError: an argument is not as above; under Pyro's validation also, frames outside

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from pyro_gtm.experiments.config import MAX_SEED
 from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.infer import NonFiniteLossError
 from pyro_gtm.infer.elbo import ELBOS
-from pyro_gtm.internals.files import make_writable_folder
+from pyro_gtm.internals.files import check_writable_folder, make_writable_folder
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.model.likelihoods import LIKELIHOODS
 from pyro_gtm.series.data import Series
@@ -238,6 +239,8 @@ def fit_command(
         plan = read_plan(output) if goes_on else DataPlan(split, hold_out, given["seed"], reading)
         whole = plan.read(path)
         parts = plan.apply(whole)
+        if plan.split == "series":
+            plan = replace(plan, held_out=parts.judged.ids)
         room = int((parts.judged.lengths - parts.first).max())
         if horizon is not None and horizon > room:
             raise ValueError(
@@ -394,10 +397,12 @@ def _check_outputs(output: Path, figure: Path, data: Path | None = None) -> None
     if figure.suffix.lower() != ".png":
         raise ValueError(f"figure: got {figure}, must end in .png")
     for argument, path in (("output", output), ("figure", figure)):
-        make_writable_folder(path.parent, argument)
+        check_writable_folder(path.parent, argument)
 
 
 def _write(made: Any, output: Path, figure: Path, *table_options: Any) -> None:
+    for argument, path in (("output", output), ("figure", figure)):
+        make_writable_folder(path.parent, argument)
     made.save(output, *table_options)
     made.plot(figure)
     click.echo(f"{output}\n{figure}")

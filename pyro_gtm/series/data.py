@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -134,6 +135,15 @@ class Series:
         """The values that are missing before the end: ``(T, N, *event)`` of bool."""
         before_end = torch.arange(self.num_steps).unsqueeze(1) < self.lengths  # (T, N)
         return _where_frame(before_end, self.values.isnan(), torch.tensor(False))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of values, lengths and controls: what tells these series from others."""
+        digest = hashlib.sha256(str(tuple(self.values.shape)).encode())
+        for part in (self.values, self.lengths, self.controls):
+            if part is not None:
+                digest.update(part.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def select(self, indices: Iterable[int]) -> Series:
         """Some of the series, in this order."""

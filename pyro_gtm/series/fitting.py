@@ -19,6 +19,7 @@ from pyro_gtm.experiments.machine import bytes_of_memory, pick_device
 from pyro_gtm.infer import Batch, FusedAdam, LearningRate, training_steps
 from pyro_gtm.infer.elbo import ELBOS
 from pyro_gtm.model.likelihoods import LIKELIHOODS
+from pyro_gtm.model.likelihoods.support import support_of_elements, words_of_support
 from pyro_gtm.series.data import Series
 from pyro_gtm.series.model import Frames, SeriesModel, decided, load_with_training
 from pyro_gtm.series.scaling import Scaling
@@ -26,6 +27,9 @@ from pyro_gtm.series.settings import Settings
 from pyro_gtm.series.validation import validation_split
 
 __all__ = ["Progress", "fit", "resume"]
+
+MOST_COUNTED = 2**24
+"""Of values that are not standardised: float32 holds all whole numbers up to it."""
 
 LOOKS = 20
 """How often a fit looks at what is set apart."""
@@ -120,6 +124,11 @@ def resume(
         annealing = model.settings.annealing  # that of the fit which goes on
         model.settings = replace(model.settings, num_steps=num_steps, kl_annealing=annealing)
     model.check(series)
+    if training.get("data", series.fingerprint) != series.fingerprint:
+        raise ValueError(
+            f"resume: other series given than the fit in {folder} has learned from; the same are "
+            "needed, split in the same way"
+        )
     return _Training(model, series, folder, save_every, training).run(progress)
 
 
@@ -138,6 +147,7 @@ class _Training:
         self.folder = None if folder is None else Path(folder)
         self.save_every = save_every
         self.state = state
+        self.fingerprint = series.fingerprint
         train, self.validation = validation_split(
             series, model.settings.validation, model.window, model.settings.seed
         )
@@ -231,6 +241,7 @@ class _Training:
         return {
             "weights": copy.deepcopy(self.model.weights()),
             "best": self.best,
+            "data": self.fingerprint,
             "optimizer": self.optimizer.get_state(),
             "draws": self.draws.get_state(),
             "random": torch.get_rng_state(),
@@ -310,13 +321,18 @@ def _check_support(model: SeriesModel, series: Series) -> None:
     """Refuse values that the likelihood gives no density, before anything is trained."""
     whole = getattr(model.likelihood, "base", model.likelihood)
     values = series.values[series.there]
-    support: Any = whole.support
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
+    support = support_of_elements(whole.support)
     fine = support.check(values)
     if not bool(fine.all()):
         bad = values[~fine]
         raise ValueError(
             f"likelihood: {model.settings.likelihood!r} given, and the data holds {len(bad):,} "
-            f"values outside its support ({support}), such as {bad[0].item():g}"
+            f"values outside of what it allows ({words_of_support(support)}), such as "
+            f"{bad[0].item():g}"
+        )
+    if not whole.has_units and bool((values.abs() > MOST_COUNTED).any()):
+        raise ValueError(
+            f"likelihood: {model.settings.likelihood!r} given, and the data holds "
+            f"{values.abs().max().item():.0f}; at most {MOST_COUNTED:,} is allowed, up to which "
+            "float32 tells one number from the next: count in greater units"
         )

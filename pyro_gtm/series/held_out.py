@@ -52,6 +52,10 @@ class DataPlan:
     reading: dict[str, Any] = field(default_factory=dict)
     """Options of :func:`pyro_gtm.series.read`."""
 
+    held_out: tuple[str, ...] = ()
+    """With ``split="series"``, the ids that were held out of the file that the model was fitted
+    to."""
+
     def __post_init__(self) -> None:
         check_choice("fit", "split", self.split, SPLITS)
         if self.split != "none" and not 0 < self.share < 1:
@@ -64,10 +68,17 @@ class DataPlan:
         return read(path, **{**kept, **(reading or {})})
 
     def apply(self, series: Series) -> Parts:
-        """Split the series."""
-        if self.split == "series":
+        """Split the series: as those were that the model was fitted to, as far as these are the
+        same; series that are all others are judged whole."""
+        if self.split == "series" and not self.held_out:
             train, judged = series.split_series(self.share, self.seed)
             return Parts(train, judged, (judged.lengths // 2).clamp(min=1))
+        if self.split == "series":
+            apart = [n for n, name in enumerate(series.ids) if name in self.held_out]
+            learned = [n for n in range(series.num_series) if n not in apart]
+            if apart and learned:
+                train, judged = series.select(learned), series.select(apart)
+                return Parts(train, judged, (judged.lengths // 2).clamp(min=1))
         if self.split == "time":
             train, _ = series.split_time(self.share)
             return Parts(train, series, train.lengths)
@@ -88,6 +99,7 @@ def read_plan(folder: Path) -> DataPlan:
     if not path.is_file():
         return DataPlan(split="none")
     try:
-        return DataPlan(**json.loads(path.read_text(encoding="utf-8")))
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return DataPlan(**{**told, "held_out": tuple(told.get("held_out", ()))})
     except (TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"model: {path} is damaged ({error})") from error

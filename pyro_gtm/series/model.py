@@ -33,6 +33,7 @@ from pyro_gtm.series.scaling import Scaling
 from pyro_gtm.series.scoring import Scores, evaluate
 from pyro_gtm.series.settings import Settings
 from pyro_gtm.series.surprising import Surprise, surprise
+from pyro_gtm.series.validation import longest_window
 
 __all__ = ["Frames", "SeriesModel", "load"]
 
@@ -404,7 +405,7 @@ def decided(settings: Settings, series: Series) -> Settings:
     network = settings.network
     if network == "auto":
         network = "small_conv" if len(series.event_shape) == 3 else "mlp"
-    window = min(settings.window, series.num_steps)
+    window = min(settings.window, longest_window(series, settings.validation))
     if window < 2:
         raise ValueError("data: every series has a single step, and at least 2 are needed")
     at_once = settings.memory in AT_ONCE

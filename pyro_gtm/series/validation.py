@@ -41,6 +41,17 @@ class Validation:
         return terms[counts & ~terms.isnan()].mean().item()
 
 
+def longest_window(series: Series, share: float) -> int:
+    """Of a model of these series, of which ``share`` is set apart.
+
+    Few series are seen in windows of two thirds of what is left to learn from: a window as long as
+    that would be the same one each time.
+    """
+    if series.num_series >= MANY_SERIES or int(series.lengths.min()) < LEAST_STEPS:
+        return series.num_steps
+    return max(2, int(2 / 3 * (1 - share) * series.num_steps))
+
+
 def validation_split(
     series: Series, share: float, window: int, seed: int
 ) -> tuple[Series, Validation | None]:

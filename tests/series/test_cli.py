@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from pyro_gtm.experiments.cli import main
+from pyro_gtm.series.held_out import read_plan
 
 SMALL = (
     *("-n", "3", "-b", "4", "--window", "12", "--latent-dim", "2"),
@@ -34,7 +35,8 @@ def fitted(tmp_path_factory, waves):
     output = run(
         "fit", "--data", folder / "load.csv", "--memory", "vrnn", "-o", folder / "m", *SMALL
     )
-    assert "CRPS of the naive forecast" in output and "20%, by time, is held out" in output
+    assert "the naive forecast's" in output and "of load" in output
+    assert "20%, by time, is held out" in output
     return folder
 
 
@@ -98,7 +100,7 @@ def test_resume_goes_on_and_a_taken_folder_is_refused(fitted, tmp_path):
         ("--data load.csv --time-column when", "no column 'when'"),
         ("--data load.csv --hold-out 2", "hold_out must lie between 0 and 1"),
         ("--data load.csv --learning-rate 0", "learning_rate must be a positive"),
-        ("--data load.csv --likelihood bernoulli", "outside its support"),
+        ("--data load.csv --likelihood bernoulli", "outside of what it allows ({0, 1})"),
         ("--data load.csv --memory-option size=3", "takes no option 'size'"),
         ("--data load.csv --memory vrnn --prior mixture", "must be 'gaussian'"),
         ("--data load.csv --device tpu", "device"),
@@ -159,3 +161,32 @@ def test_a_table_keeps_its_digits(tmp_path):
     written = rows(tmp_path / "f.csv")
     assert [row["time"] for row in written] == ["1700000040.25", "1700000041.25", "1700000042.25"]
     assert len({row["q0.05"] for row in written} | {row["q0.95"] for row in written}) > 2
+
+
+def test_the_series_held_out_are_known_by_name(tmp_path, waves):
+    def write(name, ids):
+        lines = ["id,t,a"]
+        for n, rows_of_one in zip(ids, waves(len(ids), 24), strict=True):
+            lines += [f"{n},{t},{row[0]:.4f}" for t, row in enumerate(rows_of_one)]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        return tmp_path / name
+
+    names = [f"s{n}" for n in range(6)]
+    data = write("a.csv", names)
+    run("fit", "--data", data, "--split", "series", "-o", tmp_path / "m", *SMALL)
+    held_out = json.loads((tmp_path / "m" / "data.json").read_text())["held_out"]
+    assert len(held_out) == 1
+    more = write("b.csv", [*names, "new1", "new2"])
+    plan = read_plan(tmp_path / "m")
+    assert plan.apply(plan.read(more)).judged.ids == tuple(held_out)
+    others = write("c.csv", ["new1", "new2"])
+    assert plan.apply(plan.read(others)).judged.ids == ("new1", "new2")
+    fewer = write("d.csv", names[:-1])
+    command = ("fit", "--data", fewer, "-o", tmp_path / "m", "--resume", "-n", 5)
+    assert "resume: other series given" in run(*command, code=2)
+
+
+def test_a_refusal_makes_no_folder(fitted, tmp_path):
+    command = ("forecast", fitted / "m", "--data", fitted / "load.csv", "--horizon", 2)
+    run(*command, "--origin", 1000, "-o", tmp_path / "new" / "t.csv", code=2)
+    assert not list(tmp_path.iterdir())

@@ -215,7 +215,7 @@ def test_binary_frames_and_images(tmp_path, fit):
     [
         ({"memory": "tape"}, "memory must be one of"),
         ({"likelihood": "cauchy"}, "likelihood must be one of"),
-        ({"likelihood": "bernoulli"}, "outside its support"),
+        ({"likelihood": "bernoulli"}, "outside of what it allows"),
         ({"num_steps": 0}, "num_steps must be a positive integer"),
         ({"learning_rate": -1.0}, "learning_rate must be a positive number"),
         ({"drop": 2}, "drop must lie from 0 to 1"),
@@ -344,3 +344,23 @@ def test_two_days_of_hours_have_a_time_axis(fit, tmp_path):
     times = np.datetime64("2026-01-01T00", "s") + np.arange(80) * np.timedelta64(3600, "s")
     data = Series.of(np.sin(np.arange(80.0)), times=times)
     fit(data).forecast(data, 20, origin=50, num_samples=4).plot(tmp_path / "figure.png")
+
+
+def test_a_fit_goes_on_with_the_series_it_began_with(fit, tmp_path, waves):
+    data = Series.of(waves(), channels=CHANNELS)
+    fit(data, folder=tmp_path, num_steps=2)
+    with pytest.raises(ValueError, match="resume: other series given"):
+        resume(tmp_path, Series.of(waves(seed=1), channels=CHANNELS), num_steps=3)
+    assert resume(tmp_path, Series.of(waves(), channels=CHANNELS), num_steps=3).step == 3
+
+
+def test_few_series_are_seen_in_windows_that_differ(fit, waves):
+    one = Series.of(waves(1, 60)[0])
+    assert fit(one, window=100).window == 36  # two thirds of what validation leaves
+    many = Series.of(waves(25, 30))
+    assert fit(many, window=100).window == 30
+
+
+def test_counts_that_float32_would_round_are_refused(fit):
+    with pytest.raises(ValueError, match="at most 16,777,216 is allowed"):
+        fit(Series.of([1.0, 2.0, 2.0**24 + 1, 3.0]), likelihood="poisson")
