@@ -53,6 +53,7 @@ LIKELIHOOD_OPTIONS: dict[str, dict[str, Any]] = {
     # Of standardised values, whose own scale is 1.
     "gaussian": {"min_scale": 0.02, "max_scale": 3.0},
     "student_t": {"min_scale": 0.02, "max_scale": 3.0},
+    "gaussian_mixture": {"min_scale": 0.02, "max_scale": 3.0},
 }
 
 

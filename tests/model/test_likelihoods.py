@@ -161,6 +161,34 @@ def test_moments_are_scipys(oracle):
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("event", SHAPES, ids=str)
+def test_a_mixture_is_the_sum_of_its_components(event):
+    """Logits, means and raw scales, of component 0 for the whole frame first."""
+    logits, means, raw = torch.randn(3, 4, 2, *event)
+    frames = torch.randn(4, *event)
+    likelihood = gtm.GaussianMixtureLikelihood(event, components=2, min_scale=0.1, max_scale=2.0)
+    found = likelihood(torch.cat([part.flatten(1, 2) for part in (logits, means, raw)], 1))
+    weights, density = logits.softmax(1), torch.zeros_like(frames)
+    mean = torch.zeros_like(frames)
+    for k, place in enumerate((-1.0, 1.0)):
+        scale = 0.1 * 20 ** raw[:, k].sigmoid()
+        centered = (frames - means[:, k] - place) / scale
+        density += weights[:, k] * (-(centered**2) / 2).exp() / (scale * math.sqrt(2 * math.pi))
+        mean += weights[:, k] * (means[:, k] + place)
+    torch.testing.assert_close(found.log_prob(frames), density.log().flatten(1).sum(-1))
+    torch.testing.assert_close(point_estimate(found), mean)
+
+
+def test_the_mode_of_a_mixture_is_its_highest_place():
+    """Of two places far apart, the one with the greater share of its width."""
+    likelihood = gtm.GaussianMixtureLikelihood((1,), components=2, max_scale=2.0)
+    outputs = torch.tensor([0.0, 1.0, -10.0, 10.0, 0.0, 0.0])  # logits, means, scales
+    assert likelihood(outputs).mode.item() == pytest.approx(11.0)
+    outputs[:2] = outputs[:2].flip(0)
+    assert likelihood(outputs).mode.item() == pytest.approx(-11.0)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("event", SHAPES, ids=str)
 def test_categories_are_a_softmax(event):
     """Logits of category 0 for the whole frame first; the mode is the likeliest of each element."""
     logits = torch.randn(4, K, *event)

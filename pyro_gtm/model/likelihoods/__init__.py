@@ -9,6 +9,7 @@ from pyro_gtm.model.likelihoods.base import LIKELIHOODS, Likelihood, register_li
 from pyro_gtm.model.likelihoods.bernoulli import BernoulliLikelihood
 from pyro_gtm.model.likelihoods.categorical import CategoricalLikelihood
 from pyro_gtm.model.likelihoods.gaussian import GaussianLikelihood
+from pyro_gtm.model.likelihoods.gaussian_mixture import GaussianMixtureLikelihood
 from pyro_gtm.model.likelihoods.negative_binomial import NegativeBinomialLikelihood
 from pyro_gtm.model.likelihoods.point_estimates import point_estimate
 from pyro_gtm.model.likelihoods.poisson import PoissonLikelihood
@@ -19,6 +20,7 @@ __all__ = [
     "BernoulliLikelihood",
     "CategoricalLikelihood",
     "GaussianLikelihood",
+    "GaussianMixtureLikelihood",
     "Likelihood",
     "NegativeBinomialLikelihood",
     "PoissonLikelihood",
