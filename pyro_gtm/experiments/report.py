@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +31,35 @@ ATTENTION = ("read_weights", "write_weights")
 """Details that a memory with slots must record for its figure."""
 
 
-def draw_figures(run: Run) -> list[Path]:
-    """Draw all figures of a trained run into its folder.
+def draw_figures(run: Run, folder: Path | None = None, names: Sequence[str] = ()) -> list[Path]:
+    """Draw the figures of a trained run.
 
     Args:
         run: with its trained model.
+        folder: where to; by default the one for them in the run's.
+        names: of those to be written; all, where none is given.
 
     Returns:
         The paths of ``training.png`` and of those of :func:`draw_evaluation`.
+
+    Raises:
+        ValueError: the run has no figure of such a name.
     """
-    folder = run.folder / "figures"
-    folder.mkdir(exist_ok=True)
+    if folder is None:
+        folder = run.folder / "figures"
+        folder.mkdir(exist_ok=True)
     figures = {
         "training": plotting.training_curves(
             run.split("train"), run.split("test"), kl=kl_name(run.experiment.config.prior)
         ),
         **draw_evaluation(run.experiment, run.experiment.held_out()),
     }
+    for name in names:
+        if name not in figures:
+            raise ValueError(f"figure: got {name!r}, must be one of {', '.join(figures)}")
     paths = []
-    for name, figure in figures.items():
+    for name in names or figures:
+        figure = figures[name]
         paths.append(folder / f"{name}.png")
         plotting.save(figure, paths[-1])
     return paths

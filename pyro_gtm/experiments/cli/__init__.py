@@ -1,5 +1,5 @@
-"""The command line: ``pyro-gtm train``, ``evaluate``, ``generate``, ``compare``,
-``reproduce`` and ``export``, and ``pyro-gtm series`` for one's own sequences.
+"""The command line: ``pyro-gtm train``, ``evaluate``, ``generate``, ``compare``, ``runs``,
+``plot``, ``reproduce`` and ``export``, and ``pyro-gtm series`` for one's own sequences.
 
 Also ``python -m pyro_gtm``; ``examples/train.py`` is ``train``.  One file a command; ``options`` is
 shared, ``progress`` shows how training goes.
@@ -14,7 +14,9 @@ from pyro_gtm.experiments.cli.comparing import compare
 from pyro_gtm.experiments.cli.evaluating import evaluate
 from pyro_gtm.experiments.cli.exporting import export
 from pyro_gtm.experiments.cli.generating import generate
+from pyro_gtm.experiments.cli.listing import runs
 from pyro_gtm.experiments.cli.options import import_option
+from pyro_gtm.experiments.cli.plotting import plot
 from pyro_gtm.experiments.cli.reproducing import reproduce
 from pyro_gtm.experiments.cli.training import train
 from pyro_gtm.series.cli import series
@@ -26,7 +28,9 @@ __all__ = [
     "generate",
     "import_option",
     "main",
+    "plot",
     "reproduce",
+    "runs",
     "series",
     "train",
 ]
@@ -38,5 +42,5 @@ def main() -> None:
     """Generative temporal models with memory, in Pyro."""
 
 
-for command in (train, evaluate, generate, compare, reproduce, export, series):
+for command in (train, evaluate, generate, compare, runs, plot, reproduce, export, series):
     main.add_command(command)

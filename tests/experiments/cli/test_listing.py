@@ -1,0 +1,93 @@
+"""``pyro-gtm runs`` and ``pyro-gtm plot``: what a run tells after it has ended."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import pytest
+
+
+def listed(command_line, line=""):
+    return list(csv.DictReader(command_line.succeeds(f"runs --format csv {line}").output.split()))
+
+
+def test_a_finished_run_is_told_with_its_summary(run, command_line):
+    summary = json.loads((run / "summary.json").read_text())
+    (line,) = listed(command_line, ".")
+    assert (line["folder"], line["state"], line["memory"]) == ("run", "finished", "introspective")
+    assert int(line["step"]) == int(line["num_steps"]) == summary["num_steps"]
+    for ours, its in (
+        ("negative_elbo", "negative_elbo_per_frame"),
+        ("recall_kl", "recall_kl"),
+        ("recall_accuracy", "recall_accuracy"),
+    ):
+        assert float(line[ours]) == summary[its]
+    told = command_line.succeeds("runs run").output
+    assert f"{summary['negative_elbo_per_frame']:.2f}" in told and "finished" in told
+
+
+def test_no_folder_is_too_broken_to_be_told_of(run, command_line, folder):
+    for name in ("stopped", "begun", "config", "metrics", "summary"):
+        shutil.copytree(run, folder / "set" / name)
+    (folder / "set/stopped/summary.json").unlink()
+    (folder / "set/begun/summary.json").unlink()
+    shutil.rmtree(folder / "set/begun/checkpoints")
+    (folder / "set/config/config.json").write_bytes(b"\xff{")
+    (folder / "set/metrics/metrics.jsonl").write_text("3\n")
+    (folder / "set/summary/summary.json").write_text("{}")
+    states = {line["folder"]: line["state"] for line in listed(command_line, "set")}
+    assert states == {
+        "set/stopped": "stopped",
+        "set/begun": "begun",
+        "set/config": "damaged",
+        "set/metrics": "damaged",
+        "set/summary": "damaged",
+    }
+
+
+def test_runs_are_sorted_and_those_without_the_figure_come_last(run, command_line, folder):
+    for name, bound in (("a", 3.0), ("b", 1.0), ("c", 2.0)):
+        shutil.copytree(run, folder / "set" / name)
+        summary = json.loads((folder / "set" / name / "summary.json").read_text())
+        summary["negative_elbo_per_frame"] = bound
+        (folder / "set" / name / "summary.json").write_text(json.dumps(summary))
+    (folder / "set/a/config.json").write_text("")
+    found = json.loads(command_line.succeeds("runs set --sort negative_elbo --format json").output)
+    assert [line["folder"] for line in found] == ["set/b", "set/c", "set/a"]
+
+
+def test_a_folder_without_runs_and_no_folder(command_line, folder):
+    (folder / "empty").mkdir()
+    assert "No runs in empty" in command_line.succeeds("runs empty").output
+    command_line.fails("runs nowhere", 2, "got nowhere, must be a folder")
+    command_line.fails("runs", 2, "got runs, must be a folder")
+
+
+def test_figures_are_drawn_again_as_they_were(run, command_line, folder):
+    before = command_line.files(run)
+    output = command_line.succeeds("plot run -o again").output
+    drawn = {path.name: path.read_bytes() for path in (folder / "again").iterdir()}
+    assert drawn == {
+        path.name: content for path, content in before.items() if path.parent.name == "figures"
+    }
+    assert output.split() == [f"again/{name}" for name in output.replace("again/", "").split()]
+    (run / "figures" / "frames.png").unlink()
+    command_line.succeeds("plot run --figure frames")
+    assert command_line.files(run) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("plot nowhere", "nowhere holds no run"),
+        ("plot run --figure nothing", "must be one of training, kl_per_frame"),
+        ("plot run --output run/config.json", "--output"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(line, words, run, command_line):
+    before = command_line.files(run)
+    result = command_line(line)
+    assert result.exit_code == 2 and words in result.output
+    assert command_line.files(run) == before
