@@ -1,0 +1,91 @@
+"""Runs in TensorBoard: scalars, what is made of held-out sequences, and histograms of weights."""
+
+from __future__ import annotations
+
+import io
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pyro_gtm.experiments.metrics_log import Row
+from pyro_gtm.experiments.report import draw_sequences
+from pyro_gtm.experiments.run import Run
+
+__all__ = ["FOLDER", "TensorBoardLog"]
+
+FOLDER = "tensorboard"
+"""Of the event files, in the run's."""
+
+
+class TensorBoardLog:
+    """Writes the rows of a run's metrics as they come, to be shown by ``tensorboard --logdir runs``.
+
+    With every evaluation it adds the first held-out sequences beside what the model makes of them,
+    and histograms of all weights.  Nothing of it touches the run: its random numbers stay.
+
+    Args:
+        run: that is to be trained; rows beyond its present step, of a run that was killed, are
+            hidden.
+
+    Raises:
+        ValueError: TensorBoard is not installed.
+    """
+
+    def __init__(self, run: Run) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ValueError(
+                "--tensorboard: needs the package tensorboard; install it with the extra "
+                "pyro_gtm[tensorboard], or leave the option out"
+            ) from error
+        self.run = run
+        folder = str(run.folder / FOLDER)
+        self.writer: Any = SummaryWriter(folder, purge_step=run.step + 1)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> TensorBoardLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.writer.close()
+
+    def __call__(self, row: Row) -> None:
+        """Take a row of metrics; what a step says of itself is not one."""
+        if "split" not in row:
+            return
+        split, step = row["split"], row["step"]
+        for name, value in row.items():
+            if isinstance(value, (int, float)) and name != "step":
+                self.writer.add_scalar(f"{name}/{split}", value, step)
+        if split == "test":
+            self._add_pictures(step)
+            self._add_histograms(step)
+
+    def _add_pictures(self, step: int) -> None:
+        experiment = self.run.experiment
+        batch = experiment.held_out()
+        figures = draw_sequences(experiment, batch, experiment.test_task.num_given)
+        for name, figure in figures.items():
+            self.writer.add_image(name, _pixels(figure), step, dataformats="HWC")
+
+    def _add_histograms(self, step: int) -> None:
+        for owner in ("program", "memory"):
+            module = getattr(self.run.experiment, owner)
+            for name, parameter in module.named_parameters():
+                self.writer.add_histogram(f"{owner}/{name}", parameter.detach().cpu(), step)
+
+
+def _pixels(figure: Figure) -> Any:
+    """A figure as ``(height, width, 3)`` of bytes."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=80)
+    content.seek(0)
+    return np.asarray(Image.open(content).convert("RGB"))
