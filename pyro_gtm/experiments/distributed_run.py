@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -57,7 +57,7 @@ class DistributedRun(Run):
         _check_same(ranks.gather(asdict(config)))
         with ranks.failing_together():
             if ranks.first:
-                run = super().start(folder, config)
+                run = cast(DistributedRun, super().start(folder, config))
             else:
                 run = cls(folder, build_experiment(config))
         run._share_weights()  # some may be of another run, which the first has read
@@ -69,10 +69,12 @@ class DistributedRun(Run):
         ranks = Ranks.here()
         _check_same(ranks.gather(overrides))
         with ranks.failing_together():
-            run = super().resume(folder, **overrides) if ranks.first else None
-        config, content, rows = ranks.from_first(lambda: _saved(run))
+            first = super().resume(folder, **overrides) if ranks.first else None
+        config, content, rows = ranks.from_first(lambda: _saved(cast(Run, first)))
         with ranks.failing_together():
-            if run is None:
+            if ranks.first:
+                run = cast(DistributedRun, first)
+            else:
                 left = {name: overrides[name] for name in LEFT_TO_EACH if name in overrides}
                 run = cls(folder, build_experiment(Config(**{**config, **left})))
                 run.metrics.rows = rows
@@ -121,9 +123,9 @@ class DistributedRun(Run):
 
     def _evaluation_row(self) -> Row:
         evaluate, curriculum = super()._evaluation_row, self.experiment.curriculum
-        row, stage = self.ranks.from_first(lambda: (evaluate(), curriculum and curriculum.stage))
-        if curriculum:
-            curriculum.stage = stage
+        if curriculum is None:
+            return self.ranks.from_first(evaluate)
+        row, curriculum.stage = self.ranks.from_first(lambda: (evaluate(), curriculum.stage))
         return row
 
     def save(self) -> Path:
@@ -144,9 +146,8 @@ class _Unwritten(MetricsLog):
         yield self.rows.append
 
 
-def _saved(run: Run | None) -> tuple[dict[str, Any], dict[str, Any] | None, list[Row]]:
+def _saved(run: Run) -> tuple[dict[str, Any], dict[str, Any] | None, list[Row]]:
     """What the other ranks need of a run that goes on: its settings, checkpoint and metrics."""
-    assert run is not None
     paths = run.checkpoints()
     content = load_checkpoint(paths[-1]) if paths else None
     return asdict(run.experiment.config), content, run.metrics.rows

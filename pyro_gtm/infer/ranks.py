@@ -1,7 +1,7 @@
 """The processes that train one model together, and what they say to each other.
 
-They are PyTorch's own: ``torchrun`` starts them, ``torch.distributed`` carries what is said, by gloo
-between CPUs and NCCL between GPUs.
+They are PyTorch's own: ``torchrun`` starts them, ``torch.distributed`` carries what is said, by
+gloo between CPUs and NCCL between GPUs.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Ranks:
     def share(self, batch: None) -> None: ...
 
     def share(self, batch: Tensor | None) -> Tensor | None:
-        """This rank's sequences of a batch for all: of ``(T, size * B, ...)`` its ``(T, B, ...)``."""
+        """This rank's sequences: of a batch ``(T, size * B, ...)`` for all its ``(T, B, ...)``."""
         if batch is None or self.size == 1:
             return batch
         return batch.chunk(self.size, dim=1)[self.rank]

@@ -204,7 +204,7 @@ def test_another_number_of_ranks_is_refused_in_a_sentence(in_ranks, tmp_path):
     assert in_ranks(refused, size=3) == [sentence] * 3
     with pytest.raises(RunError, match="ranks: got 1, must be 2"):
         Run.resume(folder, ranks=1)
-    with pytest.raises(ValueError, match="ranks: got 2, must be 1, .* --nproc-per-node=2"):
+    with pytest.raises(ValueError, match=r"ranks: got 2, must be 1, .* --nproc-per-node=2"):
         Run.resume(folder)
     assert Run.load(folder).step == STEPS, "one process can evaluate it"
 

@@ -118,7 +118,7 @@ def test_each_has_a_gpu_of_its_own(monkeypatch):
     with pytest.raises(ValueError, match="device: got 'cuda:0', must be auto, cpu or cuda"):
         ranks.device("cuda:0")
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(ValueError, match="process 3 of this machine.*PyTorch finds 2"):
+    with pytest.raises(ValueError, match=r"process 3 of this machine.*PyTorch finds 2"):
         ranks.device("auto")
 
 

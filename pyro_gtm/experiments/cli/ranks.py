@@ -1,4 +1,4 @@
-"""``torchrun ... -m pyro_gtm train``: one command in several processes, of which the first speaks."""
+"""``torchrun ... -m pyro_gtm train``: a command in several processes, of which the first speaks."""
 
 from __future__ import annotations
 
