@@ -108,4 +108,6 @@ def test_what_is_refused_is_told_once(torchrun, folder):
     (folder / "run" / "notes.txt").touch()
     launched = torchrun(f"{TINY} -n 2 --output run")
     assert launched.end() != 0
-    assert launched.output.count("Error: output: got run, must be empty or new") == 1, launched.output
+    assert launched.output.count("Error: output: got run, must be empty or new") == 1, (
+        launched.output
+    )
