@@ -153,8 +153,8 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
             for config in fetchable.values() or configs[:1]:  # which refuses, by name
                 load_data(config.data, config.data_dir, download=True, binarise=config.binarise)
         comparison = Comparison(output, configs)
-        output.mkdir(parents=True, exist_ok=True)
         place = _place(flags["cluster"], output / "jobs", dict(flags["cluster_options"]))
+        output.mkdir(parents=True, exist_ok=True)
     waiting = sum(not comparison.finished(name) for name in comparison.configs)
     click.echo(f"{counted(len(configs), 'run')}, {waiting} of them to be trained, in {output}")
     try:
