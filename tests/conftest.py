@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
 import pyro_gtm as gtm
+from pyro_gtm.infer.ranks import Ranks, joined
 from pyro_gtm.model.likelihoods import LIKELIHOODS
 from pyro_gtm.model.networks import MLPDecoder, MLPEncoder
 
@@ -97,6 +99,44 @@ def build_memory() -> Callable[..., gtm.MemoryModule]:
         return gtm.make_memory(name, latent_dim=latent_dim, **sizes)
 
     return build
+
+
+@pytest.fixture
+def in_ranks(tmp_path: Path) -> Callable[..., list[Any]]:
+    """Call ``work(ranks)`` in each of several processes that have joined; what each returns.
+
+    They are forks of this one, which is quick and takes what a test has made along.  The errors
+    of some are raised here as their text; a rank that was killed has returned None.
+    """
+
+    def run(work: Callable[[Ranks], Any], size: int = 2, timeout: float = 60.0) -> list[Any]:
+        place, meeting = multiprocessing.get_context("fork"), tmp_path / os.urandom(4).hex()
+
+        def one(rank: int) -> None:
+            where, value, error = f"file://{meeting}", None, None
+            try:
+                with joined(timeout, init_method=where, rank=rank, world_size=size) as ranks:
+                    value = work(ranks)
+            except Exception as raised:
+                error = f"rank {rank}: {type(raised).__name__}: {raised}"
+            torch.save((value, error), f"{meeting}-{rank}.pt")
+
+        started = [place.Process(target=one, args=(rank,)) for rank in range(size)]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join()
+        told = [
+            (None, None)
+            if process.exitcode < 0
+            else torch.load(f"{meeting}-{rank}.pt", weights_only=False)
+            for rank, process in enumerate(started)
+        ]
+        errors = [error for _, error in told if error is not None]
+        assert not errors, "; ".join(errors)
+        return [value for value, _ in told]
+
+    return run
 
 
 class Feed(Messenger):

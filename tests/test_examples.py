@@ -52,6 +52,7 @@ SMOKE_RUNS = {
         "--figure new/walk.png",
         "new/walk.png",
     ),
+    "benchmarks/ranks.py": ("-b 2 --steps 1 --turns 1", ""),
     "benchmarks/real_series.py": (
         "--set waves --memory vrnn --seeds 1 --steps 2 --num-samples 5",
         "vrnn",
@@ -63,6 +64,10 @@ SMOKE_RUNS = {
         "naive pair, validated",
     ),
 }
+
+
+SLOW = {"benchmarks/ranks.py"}
+"""Smoke runs that start many processes."""
 
 
 def execute(*command, folder):
@@ -85,7 +90,9 @@ def test_every_script_has_a_smoke_run():
     assert sorted(SMOKE_RUNS) == sorted(str(path.relative_to(ROOT)) for path in SCRIPTS)
 
 
-@pytest.mark.parametrize("script", SMOKE_RUNS)
+@pytest.mark.parametrize(
+    "script", [pytest.param(s, marks=pytest.mark.slow if s in SLOW else ()) for s in SMOKE_RUNS]
+)
 def test_script_runs(script, folder):
     arguments, ending = SMOKE_RUNS[script]
     result = execute(sys.executable, ROOT / script, *arguments.split(), folder=folder)

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
+import numpy as np
 import pyro
 import torch
 from pyro.infer import SVI
@@ -18,8 +19,10 @@ from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.machine import bytes_of_memory, check_fits, pick_device
 from pyro_gtm.handlers import FilteringGuide, use_memory
 from pyro_gtm.infer.captured import CapturedSVI
+from pyro_gtm.infer.distributed_elbo import DistributedELBO
 from pyro_gtm.infer.elbo import ELBOS
 from pyro_gtm.infer.optim import FusedAdam
+from pyro_gtm.infer.ranks import ALONE, Ranks
 from pyro_gtm.internals.unrolling import Unrolling
 from pyro_gtm.memory import MemoryModule, make_memory
 from pyro_gtm.memory.registry import memory_class
@@ -28,7 +31,7 @@ from pyro_gtm.model.networks import make_networks
 from pyro_gtm.model.program import GenerativeTemporalModel
 from pyro_gtm.tasks import Task, make_task, task_class
 
-__all__ = ["build_experiment"]
+__all__ = ["build_experiment", "seed_of_rank"]
 
 load_data_once = functools.lru_cache(maxsize=4)(load_data)
 """Data is never changed, so that the experiments of a process can share it."""
@@ -38,7 +41,8 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
     """Build everything a run needs; nothing is written and nothing trained.
 
     Clears Pyro's parameter store, seeds PyTorch and sets the precision of its matrix products: a
-    run owns its process.
+    run owns its process.  A run of several ranks is built in each of them, with the same weights,
+    noise of its own, and the gradient of all.
 
     Args:
         config: what is asked for.
@@ -46,10 +50,12 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
             a longer list.
 
     Raises:
-        ValueError: the configuration asks for something impossible.
+        ValueError: the configuration asks for something impossible, or for other ranks than
+            there are.
         MissingDataError: its data cannot be had.
     """
-    device = pick_device(config.device)
+    ranks = _find_ranks(config)
+    device = pick_device(ranks.device(config.device))
     _check_source(config)
     # No seed of the run's: images, sampled pixels included, are the same for all runs.
     splits = load_data_once(config.data, config.data_dir, binarise=config.binarise)
@@ -66,7 +72,7 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
             )
     curriculum = _build_curriculum(config, training_task, train)
     for task in (training_task, test_task):
-        check_fits(task, max(config.batch_size, config.eval_sequences))
+        check_fits(task, max(config.batch_size * ranks.size, config.eval_sequences))
     _check_slots_fit(config, training_task)
     likelihood = LIKELIHOODS.make(config.likelihood, training_task.event_shape)
 
@@ -77,6 +83,8 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
     memory = _build_memory(config, training_task)
     program = _build_program(config, likelihood, memory)
     program.to(device), memory.to(device)
+    if not ranks.first:
+        torch.manual_seed(seed_of_rank(config.seed, ranks.rank))
 
     unrolling = Unrolling(
         checkpoint_every=config.checkpoint_every, compile_steps=config.compile_steps
@@ -85,6 +93,8 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
     guide = FilteringGuide(model)
     optimizer = FusedAdam(lr=config.learning_rate, clip_norm=config.clip_norm)
     elbo = ELBOS.make(config.elbo)
+    if ranks.size > 1:
+        elbo = DistributedELBO(elbo, ranks)
     draws = torch.Generator(device).manual_seed(config.seed)
     svi = SVI(model, guide, optimizer, elbo)
     if device.type == "cuda" and curriculum is None:  # a graph is of one size
@@ -101,7 +111,25 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
         svi=svi,
         draws=draws,
         curriculum=curriculum,
+        ranks=ranks,
     )
+
+
+def seed_of_rank(seed: int, rank: int) -> int:
+    """Of the noise of a rank other than the first, which has the run's own."""
+    return int(np.random.SeedSequence([seed, rank]).generate_state(1)[0])
+
+
+def _find_ranks(config: Config) -> Ranks:
+    if config.ranks == 1:
+        return ALONE
+    ranks = Ranks.here()
+    if ranks.size != config.ranks:
+        raise ValueError(
+            f"ranks: got {config.ranks}, must be {ranks.size}, the processes that there are: "
+            f"torchrun --nproc-per-node={config.ranks} starts as many"
+        )
+    return ranks
 
 
 def _check_source(config: Config) -> None:

@@ -144,6 +144,13 @@ class Config:
     batch_size: int = setting(
         32, help="Sequences in a step.", default_help=OF_PRESET, flags=("-b",), minimum=1
     )
+    ranks: int = setting(
+        1,
+        help="Processes that train together, each on batch_size sequences of its own.",
+        minimum=1,
+        compare=False,
+        option=False,
+    )
     learning_rate: float = setting(
         2e-3, help="Of Adam.", default_help=OF_PRESET, flags=("-lr",), positive=True
     )

@@ -50,6 +50,7 @@ class Setting:
         folder: whether it is a path of a folder.
         compare: whether all runs of a comparison share it, so that ``compare`` has its option.
         may_change: whether a resumed run may be given another value.
+        option: whether it is an option on the command line, and not found out there.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Setting:
     folder: bool = False
     compare: bool = True
     may_change: bool = False
+    option: bool = True
 
     @property
     def allowed(self) -> str:

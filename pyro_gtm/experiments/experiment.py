@@ -18,6 +18,7 @@ from pyro_gtm.handlers import FilteringGuide
 from pyro_gtm.infer.evaluation import Evaluation, evaluate
 from pyro_gtm.infer.learning_rate import LearningRate
 from pyro_gtm.infer.optim import FusedAdam
+from pyro_gtm.infer.ranks import ALONE, Ranks
 from pyro_gtm.memory import MemoryModule
 from pyro_gtm.model.program import GenerativeTemporalModel
 from pyro_gtm.tasks import Sequences, Task
@@ -59,15 +60,20 @@ class Experiment:
 
     curriculum: Curriculum | None = None
     """The sizes that training sequences have; None where all are of the training task."""
+    ranks: Ranks = ALONE
+    """The processes that train this model, this one among them."""
     frames_drawn: int = 0
     """Frames of the training batch drawn last, over all its sequences."""
 
     def draw(self) -> tuple[Tensor, Tensor | None]:
-        """Frames and controls of the next training batch."""
+        """Frames and controls of the next training batch: of that of all ranks, this one's part.
+
+        Each rank draws the batch of all, as one process would with as many sequences.
+        """
         task = self.curriculum.draw(self.draws) if self.curriculum else self.training_task
-        batch = task.sample(self.config.batch_size, self.draws)
+        batch = task.sample(self.config.batch_size * self.ranks.size, self.draws)
         self.frames_drawn = batch.labels.numel()
-        return batch.frames, batch.controls
+        return self.ranks.share(batch.frames), self.ranks.share(batch.controls)
 
     @property
     def learning_rate(self) -> LearningRate:
@@ -109,10 +115,15 @@ class Experiment:
             "optimizer": self.optimizer.get_state(),
             "device": self.device.type,
             "draws": self.draws.get_state(),
-            "noise": torch.get_rng_state(),
+            **self.noise_state(),
         }
         if self.curriculum:
             state["stage"] = self.curriculum.stage
+        return state
+
+    def noise_state(self) -> dict[str, Tensor]:
+        """The state of PyTorch's own generators, which each rank has for itself."""
+        state = {"noise": torch.get_rng_state()}
         if self.device.type == "cuda":
             state["cuda_noise"] = torch.cuda.get_rng_state(self.device)
         return state

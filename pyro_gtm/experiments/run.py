@@ -200,7 +200,7 @@ class Run:
                 not fit the memory options.
             CheckpointError: its newest checkpoint is damaged.
         """
-        config = replace(_config_of(folder), device=device)
+        config = replace(_config_of(folder), device=device, ranks=1)
         if data_dir is not None:
             config = replace(config, data_dir=data_dir)
         if memory_options:
@@ -268,7 +268,7 @@ class Run:
                     start=self.step,
                     kl_annealing=config.kl_annealing,
                     learning_rate=rate if rate.varies else None,
-                    pause=lambda step: bool(stop) or self._acts_at(step),
+                    pause=lambda step: self._is_asked_to_stop(stop) or self._acts_at(step),
                 )
             ) as steps,
         ):
@@ -290,7 +290,7 @@ class Run:
                 finished = step == config.num_steps
                 # Once: a signal from here on stops after the next step.  With steps captured, those
                 # of a block are taken before the first of them comes out here.
-                stopping = bool(stop) and parameters_are_current(experiment.svi)
+                stopping = self._is_asked_to_stop(stop) and parameters_are_current(experiment.svi)
                 if step % config.log_every == 0 or finished:
                     log(self._training_row())
                 if step % config.eval_every == 0 or finished:
@@ -303,6 +303,10 @@ class Run:
                     raise Interrupted(step, stop[0])
             if not any(row["step"] == self.step for row in self.split("test")):
                 log(self._evaluation_row())  # resumed with as many steps as were already taken
+
+    def _is_asked_to_stop(self, signals: list[int]) -> bool:
+        """Whether a signal has come, of those received."""
+        return bool(signals)
 
     def _acts_at(self, step: int) -> bool:
         """Whether something is to be done after this step, with the weights it leaves."""
@@ -356,11 +360,15 @@ class Run:
         """Write a checkpoint and drop all but the newest two."""
         path = checkpoint_path(self.folder, self.step)
         path.parent.mkdir(exist_ok=True)
-        window = [self._window_loss, self._window_steps]
-        save_checkpoint(path, {"step": self.step, "window": window, **self.experiment.state()})
+        save_checkpoint(path, self._content())
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             old.unlink()
         return path
+
+    def _content(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        window = [self._window_loss, self._window_steps]
+        return {"step": self.step, "window": window, **self.experiment.state()}
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints there are, oldest first."""
@@ -410,6 +418,7 @@ class Run:
             "data": config.data,
             "seed": config.seed,
             "num_steps": self.step,
+            "ranks": config.ranks,
             "curriculum": config.curriculum,
             "init_from": self.init_record,
             "parameters": experiment.num_parameters,

@@ -12,12 +12,11 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 
@@ -27,17 +26,17 @@ from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
 from pyro_gtm.experiments.config_fields import flat
 from pyro_gtm.experiments.data import MissingDataError
 from pyro_gtm.experiments.metrics_log import MetricsLog, Row
+from pyro_gtm.experiments.places import Outcome, Place, Processes
 from pyro_gtm.experiments.report import draw_figures
 from pyro_gtm.experiments.run import Interrupted, Run, RunError
 from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.internals.compiling import CannotCompileError
 
-__all__ = ["FailedRunsError", "Progress", "RunSet", "Stopped"]
+__all__ = ["FailedRunsError", "Progress", "RunSet", "Stopped", "train_run"]
 
 Progress = Callable[[str, str, Row], None]
 
-PROCESSES: Any = get_context("spawn")  # a fork would inherit PyTorch's threads, or a GPU
 POLL = 0.5
 """Seconds between looks at what has happened."""
 
@@ -137,20 +136,22 @@ class RunSet:
         progress: Progress = lambda name, event, row: None,
         on_signal: Callable[[], None] = lambda: None,
         modules: Sequence[str] = (),
+        place: Place | None = None,
     ) -> None:
         """Train what is not finished, ``jobs`` runs at a time, each on one CPU thread.
 
-        The processes import the script that was started, as all of Python's do that are not forked:
-        what it does belongs under ``if __name__ == "__main__"``.
+        Processes of this machine import the script that was started, as all of Python's do that
+        are not forked: what it does belongs under ``if __name__ == "__main__"``.
 
         Args:
             jobs: how many processes.
-            progress: is given a run's name, an event and what belongs to it: ``"begins"`` and
-                ``{"step": n}``; ``"is at"``, about once a minute, and its last row of metrics, or
-                nothing before the first; ``"finished"`` and its summary; ``"failed"`` and
-                ``{"reason": sentence}``.
+            progress: is given a run's name, an event and what belongs to it: ``"begins"``, or as
+                the place calls it, and ``{"step": n}``; ``"is at"``, about once a minute, and its
+                last row of metrics, or nothing before the first; ``"finished"`` and its summary;
+                ``"failed"`` and ``{"reason": sentence}``.
             on_signal: is called at once when a signal asks to stop.
             modules: imported in each process, as they may register memories, tasks and the like.
+            place: where the runs are trained; None for processes of this machine.
 
         Raises:
             ValueError: jobs is less than one.
@@ -161,7 +162,7 @@ class RunSet:
         if jobs < 1:
             raise ValueError(f"jobs: got {jobs}, must be a positive integer")
         waiting = [name for name in self.configs if not self.finished(name)]
-        running: dict[Any, tuple[str, Any]] = {}  # by the end of the pipe that tells of it
+        place, running = place or Processes(), set[str]()
         reasons: dict[str, str] = {}
         reported, told_to_stop, cut_short = time.monotonic(), False, False
         with stop_signals(on_signal) as stop:
@@ -169,18 +170,15 @@ class RunSet:
                 while running or (waiting and not stop):
                     while waiting and len(running) < jobs and not stop:
                         name = waiting.pop(0)
-                        progress(name, "begins", {"step": self.steps_taken(name)})
-                        pipe, process = self._start(name, modules)
-                        running[pipe] = name, process
+                        progress(name, place.begins, {"step": self.steps_taken(name)})
+                        settings = self.folder / name, self.configs[name], tuple(modules)
+                        place.start(name, train_run, *settings)
+                        running.add(name)
                     if stop and not told_to_stop:
-                        # Not SIGINT, which a terminal has sent them too: two would end them at
-                        # once. A run in training saves; one before or after that has saved.
-                        for _, process in running.values():
-                            process.terminate()
+                        place.stop()
                         told_to_stop = True
-                    for pipe in connection.wait(list(running), POLL):
-                        name, process = running.pop(pipe)
-                        event, row = _outcome(cast(Any, pipe), process)
+                    for name, (event, row) in place.ended(POLL):
+                        running.remove(name)
                         if stop and event != "finished":
                             cut_short = True
                             continue
@@ -189,26 +187,14 @@ class RunSet:
                         progress(name, event, row)
                     if time.monotonic() - reported > REPORT_EVERY and not stop:
                         reported = time.monotonic()
-                        for name, _ in running.values():
+                        for name in running:
                             progress(name, "is at", self._last_row(name))
-            finally:  # nothing is left of them but for an exception
-                for _, process in running.values():
-                    process.kill()
-                    process.join()
+            finally:
+                place.close()
         if stop and (waiting or cut_short):
             raise Stopped(stop[0])
         if reasons:
             raise FailedRunsError(reasons, len(self.configs))
-
-    def _start(self, name: str, modules: Sequence[str]) -> tuple[Any, Any]:
-        """A process that trains a run, and the end of a pipe on which it will tell how it went."""
-        ours, its = PROCESSES.Pipe(duplex=False)
-        arguments = (self.folder / name, self.configs[name], tuple(modules), its)
-        process = PROCESSES.Process(target=_train, args=arguments, name=name)
-        with _sigint_ignored():
-            process.start()
-        its.close()  # so that the pipe ends with the process
-        return ours, process
 
     def _last_row(self, name: str) -> Row:
         rows = self.metrics(name).rows
@@ -231,40 +217,17 @@ def _read_summary(folder: Path) -> Row | None:
     return summary if known else None
 
 
-@contextmanager
-def _sigint_ignored() -> Iterator[None]:
-    """A process begun within it ignores SIGINT: a Ctrl-C while it still imports would print a
-    traceback of that.  In training it heeds the signal again, see :meth:`Run.train`."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def train_run(folder: Path, config: Config, modules: Sequence[str]) -> Outcome:
+    """Train one run in this process, which is its own.
 
+    Args:
+        folder: of the run, which goes on if it was begun.
+        config: what it is asked to be.
+        modules: imported first.
 
-def _outcome(pipe: Any, process: Any) -> tuple[str, Row]:
-    """The event that ended a run: as its process told, or that it ended without a word."""
-    try:
-        outcome = cast(tuple[str, Row], pipe.recv())
-    except (EOFError, OSError):
-        outcome = None
-    pipe.close()
-    process.join()
-    if outcome is not None:
-        return outcome
-    if process.exitcode < 0:
-        how = f"by signal {-process.exitcode}, perhaps for want of memory"
-    else:
-        how = f"with exit code {process.exitcode}"
-    return "failed", {"reason": f"its process was ended {how}"}
-
-
-def _train(folder: Path, config: Config, modules: Sequence[str], pipe: Any) -> None:
-    """Train one run in a process of its own, and say on the pipe how it went."""
+    Returns:
+        How it ended, as :meth:`RunSet.train` tells of it.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork would have the parent's own
     torch.set_num_threads(1)  # since there are other processes
     event, row = "failed", {}
@@ -279,8 +242,7 @@ def _train(folder: Path, config: Config, modules: Sequence[str], pipe: Any) -> N
     except Exception as error:  # a mistake, perhaps in a memory of the user's own: it is shown
         traceback.print_exc()
         row = {"reason": f"{type(error).__name__}: {error}".splitlines()[0]}
-    with suppress(OSError):  # a parent that was killed does not listen
-        pipe.send((event, row))
+    return event, row
 
 
 KNOWN_FAILURES = (

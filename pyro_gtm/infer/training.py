@@ -30,7 +30,10 @@ class NonFiniteLossError(ArithmeticError):
 
     def __init__(self, step: int, what: str) -> None:
         super().__init__(f"training stopped in step {step}: {what}")
-        self.step = step
+        self.step, self.what = step, what
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.step, self.what)  # from process to process
 
 
 def training_steps(

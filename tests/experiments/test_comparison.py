@@ -22,7 +22,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from pyro_gtm.experiments import plotting, run_set
+from pyro_gtm.experiments import places, plotting, run_set
 from pyro_gtm.experiments.comparison import Comparison
 from pyro_gtm.experiments.comparison_table import (
     FACTS,
@@ -49,7 +49,7 @@ draw = Experiment.draw
 
 
 def make_quick(monkeypatch):
-    monkeypatch.setattr(run_set, "PROCESSES", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(places, "PROCESSES", multiprocessing.get_context("fork"))
     monkeypatch.setattr(run_set, "POLL", 0.02)
     monkeypatch.setattr(run_set, "draw_figures", lambda run: [])
     monkeypatch.setattr("pyro_gtm.internals.files.os.fsync", lambda descriptor: None)

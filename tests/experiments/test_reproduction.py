@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pyro_gtm.experiments import run_set
+from pyro_gtm.experiments import places, run_set
 from pyro_gtm.experiments.cli import main, reproducing
 from pyro_gtm.experiments.reproduction import manifest
 from pyro_gtm.experiments.reproduction.manifest import BUDGETS, EXPERIMENTS, Budget, rows, select
@@ -272,7 +272,7 @@ def tiny_budget(monkeypatch):
     )
     small = {"preset": "debug", "warmup": 0, "eval_sequences": 2}
     monkeypatch.setattr(manifest, "SETTINGS", small)
-    monkeypatch.setattr(run_set, "PROCESSES", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(places, "PROCESSES", multiprocessing.get_context("fork"))
     monkeypatch.setattr(run_set, "POLL", 0.02)
     monkeypatch.setattr("pyro_gtm.internals.files.os.fsync", lambda descriptor: None)
 

@@ -13,6 +13,7 @@ import click
 from pyro_gtm.experiments.cli.options import (
     COMMAND,
     MODULES,
+    NameAndValue,
     NamedPath,
     Registered,
     download_option,
@@ -28,6 +29,7 @@ from pyro_gtm.experiments.cli.run_sets import (
     saying_how_it_stopped,
     tell,
 )
+from pyro_gtm.experiments.cluster import CLUSTERS, JOB_OPTIONS, Cluster
 from pyro_gtm.experiments.comparison import Comparison
 from pyro_gtm.experiments.comparison_table import markdown_report
 from pyro_gtm.experiments.config import SETTINGS, make_config
@@ -79,7 +81,25 @@ class Contestant(Registered):
 @click.option(
     "--seeds", type=click.IntRange(1, 1000), default=3, help="Runs of each, seeds 0, 1, ..."
 )
-@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Runs at a time.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Runs at a time. [default: 1; all on a cluster]",
+)
+@click.option(
+    "--cluster",
+    type=click.Choice(CLUSTERS),
+    help="Train each run as a job: on Slurm, or as a process of this machine; needs submitit.",
+)
+@click.option(
+    "--cluster-option",
+    "cluster_options",
+    type=NameAndValue(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help=f"What a job asks for: {', '.join(JOB_OPTIONS)} (time in minutes, memory in GiB); "
+    "repeatable.",
+)
 @click.option(
     "--data",
     "sources",
@@ -133,12 +153,14 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
             for config in fetchable.values() or configs[:1]:  # which refuses, by name
                 load_data(config.data, config.data_dir, download=True, binarise=config.binarise)
         comparison = Comparison(output, configs)
+        place = _place(flags["cluster"], output / "jobs", dict(flags["cluster_options"]))
         output.mkdir(parents=True, exist_ok=True)
     waiting = sum(not comparison.finished(name) for name in comparison.configs)
     click.echo(f"{counted(len(configs), 'run')}, {waiting} of them to be trained, in {output}")
     try:
         follow = functools.partial(tell, comparison.configs)
-        comparison.train(flags["jobs"], follow, say_that_it_stops, ctx.meta[MODULES])
+        jobs = flags["jobs"] or (len(configs) if flags["cluster"] else 1)
+        comparison.train(jobs, follow, say_that_it_stops, ctx.meta[MODULES], place)
     except FailedRunsError as error:
         failed = error
     with refusing_bad_input():
@@ -149,6 +171,15 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
                 click.echo(f"  {path}")
     if failed is not None:
         raise click.ClickException(str(failed)) from failed
+
+
+def _place(cluster: str | None, folder: Path, options: dict[str, Any]) -> Cluster | None:
+    """Where the runs are trained; None for processes of this machine."""
+    if cluster is not None:
+        return Cluster(cluster, folder, options)
+    if options:
+        raise ValueError("--cluster-option: must be left out without --cluster")
+    return None
 
 
 def _settings_of_contestant(name: str, given: dict[str, Any]) -> dict[str, Any]:

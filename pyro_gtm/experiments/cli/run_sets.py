@@ -43,7 +43,9 @@ def say_that_it_stops() -> None:
 def tell(configs: Mapping[str, Config], name: str, event: str, row: dict[str, Any]) -> None:
     """A line for what happens to a run of a set, of which there are these."""
     config = configs[name]
-    if event == "begins":
+    if event == "is submitted":
+        click.echo(f"{name} is submitted, to step {config.num_steps:,}")
+    elif event == "begins":
         what = f"goes on from step {row['step']:,}" if row["step"] else "begins"
         click.echo(f"{name} {what}, to step {config.num_steps:,}")
     elif event == "failed":

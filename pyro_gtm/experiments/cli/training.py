@@ -27,12 +27,15 @@ from pyro_gtm.experiments.cli.options import (
     setting_options,
 )
 from pyro_gtm.experiments.cli.progress import progress_display
+from pyro_gtm.experiments.cli.ranks import launcher, ranks_of_command
 from pyro_gtm.experiments.config import SETTINGS, Config, make_config, read_config
 from pyro_gtm.experiments.data import load_data
+from pyro_gtm.experiments.distributed_run import DistributedRun
 from pyro_gtm.experiments.metrics import kl_name
 from pyro_gtm.experiments.report import draw_figures, summary_table
 from pyro_gtm.experiments.run import FolderTakenError, Interrupted, Run
 from pyro_gtm.infer.check_observations import InvalidFramesError
+from pyro_gtm.infer.ranks import LostRankError, Ranks
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.internals.compiling import CannotCompileError
 
@@ -41,7 +44,7 @@ __all__ = ["train"]
 
 @click.command(context_settings=COMMAND)
 @import_option
-@setting_options(SETTINGS.values())
+@setting_options(setting for setting in SETTINGS.values() if setting.option)
 @length_options("the preset's")
 @download_option
 @click.option(
@@ -67,43 +70,69 @@ def train(ctx: click.Context, /, **flags: Any) -> None:
 
     Leaves a folder with the configuration, metrics, checkpoints, a summary and figures.  Ctrl-C
     saves and stops, a second Ctrl-C stops at once; --resume continues.
+
+    Started by torchrun --nproc-per-node=N -m pyro_gtm train, N processes train one model, each on
+    --batch-size sequences of its own.
     """
+    with ranks_of_command() as ranks:
+        _train_or_resume(ctx, ranks, flags)
+
+
+def _train_or_resume(ctx: click.Context, ranks: Ranks, flags: dict[str, Any]) -> None:
     given = given_settings(ctx, flags)
     output, resume = given.pop("output", None), given.pop("resume", None)
     download, threads = given.pop("download", False), given.pop("threads", None)
     with refusing_bad_input():
         if resume is not None:
-            run = _resume(resume, output, download, given)
+            run = _resume(resume, output, download, ranks, given)
         else:
-            run = _start(output, download, given)
+            run = _start(output, download, ranks, given)
     # Matrices this small gain little from a second thread on an idle machine; on a busy one, where
     # threads wait for each other in turns, it has cost a factor of ten.
     if threads is None and run.experiment.config.network == "mlp":
         threads = 1
     if threads is not None:
         torch.set_num_threads(threads)
+    if not ranks.first:
+        run.train()
+        return
     command = ctx.command_path if ctx.parent else f"python {shlex.quote(sys.argv[0])}"
+    if ranks.size > 1:
+        command = f"{launcher(ranks)} -m pyro_gtm train"
     imports = "".join(f" --import {shlex.quote(module)}" for module in ctx.meta[MODULES])
     _train(run, f"{command} --resume {shlex.quote(str(run.folder))}{imports}")
 
 
-def _start(folder: Path | None, download: bool, given: dict[str, Any]) -> Run:
-    config = make_config(given.pop("preset", "small"), **given)
+def _start(folder: Path | None, download: bool, ranks: Ranks, given: dict[str, Any]) -> Run:
+    config = make_config(given.pop("preset", "small"), **given, ranks=ranks.size)
     if download:
-        load_data(config.data, config.data_dir, True, config.binarise)
-    return _start_in_fresh_folder(config) if folder is None else Run.start(folder, config)
+        _download(config, ranks)
+    kind = _kind(ranks)
+    return _start_in_fresh_folder(kind, config) if folder is None else kind.start(folder, config)
 
 
-def _resume(folder: Path, output: Path | None, download: bool, given: dict[str, Any]) -> Run:
+def _resume(
+    folder: Path, output: Path | None, download: bool, ranks: Ranks, given: dict[str, Any]
+) -> Run:
     if output is not None:
         raise ValueError("--output: must be left out, as --resume names the folder of the run")
     if download:
-        saved = read_config(folder / "config.json")
-        load_data(saved.data, saved.data_dir, True, saved.binarise)
-    return Run.resume(folder, **given)
+        _download(ranks.from_first(lambda: read_config(folder / "config.json")), ranks)
+    return _kind(ranks).resume(folder, **given, ranks=ranks.size)
 
 
-def _start_in_fresh_folder(config: Config) -> Run:
+def _kind(ranks: Ranks) -> type[Run]:
+    return Run if ranks.size == 1 else DistributedRun
+
+
+def _download(config: Config, ranks: Ranks) -> None:
+    """Fetch what lacks, before any other process looks for it."""
+    with ranks.failing_together():
+        if ranks.first:
+            load_data(config.data, config.data_dir, True, config.binarise)
+
+
+def _start_in_fresh_folder(kind: type[Run], config: Config) -> Run:
     """A run in ``runs/TASK-MEMORY-seedN``, with a number behind it if that one is taken."""
     base = Path("runs") / f"{config.task}-{config.memory}-seed{config.seed}"
     folder, number = base, 1
@@ -112,7 +141,7 @@ def _start_in_fresh_folder(config: Config) -> Run:
             number += 1
             folder = base.with_name(f"{base.name}-{number}")
         try:
-            return Run.start(folder, config)
+            return kind.start(folder, config)
         except FolderTakenError:  # by a run that began while this one was being built
             continue
 
@@ -207,6 +236,10 @@ def _telling_how_it_ended(run: Run, resume_command: str) -> Iterator[None]:
         data = isinstance(error, InvalidFramesError)
         advice = "Mend the task or its data." if data else "A smaller --learning-rate may help."
         raise click.ClickException(f"{error}; {kept}. {advice}") from error
+    except LostRankError as error:
+        saved = run.saved_step
+        kept = "no checkpoint was saved" if saved is None else f"step {saved:,} was saved last"
+        raise click.ClickException(f"{error}; {kept}. Continue with {resume_command}") from error
     except CannotCompileError as error:
         raise click.ClickException(
             f"{error}. Go on without it with {resume_command} --compile-steps 0"

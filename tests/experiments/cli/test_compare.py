@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from pyro_gtm.experiments import run_set
+from pyro_gtm.experiments import places, run_set
 from pyro_gtm.experiments.cli import comparing, run_sets
 from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.run_set import Stopped
@@ -25,7 +25,7 @@ COMPARE = "compare --preset debug --list-length 2 --recall-length 1 -n 2 --devic
 @pytest.fixture
 def forked(monkeypatch):
     """Processes take along what a test has patched, and import nothing."""
-    monkeypatch.setattr(run_set, "PROCESSES", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(places, "PROCESSES", multiprocessing.get_context("fork"))
     monkeypatch.setattr(run_set, "POLL", 0.02)
     monkeypatch.setattr(run_set, "draw_figures", lambda run: [])
 
