@@ -13,7 +13,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from multiprocessing import parent_process
 from pathlib import Path
@@ -30,6 +30,7 @@ from pyro_gtm.experiments.places import Outcome, Place, Processes
 from pyro_gtm.experiments.report import draw_figures
 from pyro_gtm.experiments.run import Interrupted, Run, RunError
 from pyro_gtm.experiments.signals import stop_signals
+from pyro_gtm.experiments.tensorboard import TensorBoardLog
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.internals.compiling import CannotCompileError
 
@@ -137,6 +138,7 @@ class RunSet:
         on_signal: Callable[[], None] = lambda: None,
         modules: Sequence[str] = (),
         place: Place | None = None,
+        tensorboard: bool = False,
     ) -> None:
         """Train what is not finished, ``jobs`` runs at a time, each on one CPU thread.
 
@@ -152,6 +154,7 @@ class RunSet:
             on_signal: is called at once when a signal asks to stop.
             modules: imported in each process, as they may register memories, tasks and the like.
             place: where the runs are trained; None for processes of this machine.
+            tensorboard: also write event files into each run's folder.
 
         Raises:
             ValueError: jobs is less than one.
@@ -172,7 +175,7 @@ class RunSet:
                         name = waiting.pop(0)
                         progress(name, place.begins, {"step": self.steps_taken(name)})
                         settings = self.folder / name, self.configs[name], tuple(modules)
-                        place.start(name, train_run, *settings)
+                        place.start(name, train_run, *settings, tensorboard)
                         running.add(name)
                     if stop and not told_to_stop:
                         place.stop()
@@ -217,13 +220,16 @@ def _read_summary(folder: Path) -> Row | None:
     return summary if known else None
 
 
-def train_run(folder: Path, config: Config, modules: Sequence[str]) -> Outcome:
+def train_run(
+    folder: Path, config: Config, modules: Sequence[str], tensorboard: bool = False
+) -> Outcome:
     """Train one run in this process, which is its own.
 
     Args:
         folder: of the run, which goes on if it was begun.
         config: what it is asked to be.
         modules: imported first.
+        tensorboard: also write event files.
 
     Returns:
         How it ended, as :meth:`RunSet.train` tells of it.
@@ -234,7 +240,7 @@ def train_run(folder: Path, config: Config, modules: Sequence[str]) -> Outcome:
     try:
         for module in modules:
             importlib.import_module(module)
-        event, row = "finished", _trained(folder, config)
+        event, row = "finished", _trained(folder, config, tensorboard)
     except (Interrupted, KeyboardInterrupt) as error:
         row = {"reason": str(error) or "interrupted"}
     except KNOWN_FAILURES as error:
@@ -258,7 +264,7 @@ KNOWN_FAILURES = (
 """Failures that are told in a sentence, without a traceback."""
 
 
-def _trained(folder: Path, config: Config) -> Row:
+def _trained(folder: Path, config: Config, tensorboard: bool) -> Row:
     """Train a run, or go on training it; its summary."""
     if _read_summary(folder) is None:
         (folder / "summary.json").unlink(missing_ok=True)  # damaged, it cannot be written anew
@@ -272,11 +278,14 @@ def _trained(folder: Path, config: Config) -> Row:
     parent = parent_process()
 
     def follow(row: Row) -> None:
+        if board is not None:
+            board(row)
         if parent is not None and not parent.is_alive():
             os.kill(os.getpid(), signal.SIGTERM)  # the parent was killed: save and stop, too
 
     begun_at, begun_when = run.step, time.monotonic()
-    run.train(follow)
+    with TensorBoardLog(run) if tensorboard else nullcontext() as board:
+        run.train(follow)
     seconds = time.monotonic() - begun_when
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the seconds to the end are worth waiting for
     draw_figures(run)

@@ -14,14 +14,30 @@ from pyro_gtm.experiments.metrics_log import Row
 from pyro_gtm.experiments.report import draw_sequences
 from pyro_gtm.experiments.run import Run
 
-__all__ = ["FOLDER", "TensorBoardLog"]
+__all__ = ["FOLDER", "TensorBoardLog", "summary_writer"]
 
 FOLDER = "tensorboard"
 """Of the event files, in the run's."""
 
 
+def summary_writer() -> Any:
+    """PyTorch's class that writes event files.
+
+    Raises:
+        ValueError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError(
+            "--tensorboard: needs the package tensorboard; install it with the extra "
+            "pyro_gtm[tensorboard], or leave the option out"
+        ) from error
+    return SummaryWriter
+
+
 class TensorBoardLog:
-    """Writes the rows of a run's metrics as they come, to be shown by ``tensorboard --logdir runs``.
+    """Writes rows of metrics as they come, to be shown by ``tensorboard --logdir runs``.
 
     With every evaluation it adds the first held-out sequences beside what the model makes of them,
     and histograms of all weights.  Nothing of it touches the run: its random numbers stay.
@@ -35,16 +51,8 @@ class TensorBoardLog:
     """
 
     def __init__(self, run: Run) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ValueError(
-                "--tensorboard: needs the package tensorboard; install it with the extra "
-                "pyro_gtm[tensorboard], or leave the option out"
-            ) from error
         self.run = run
-        folder = str(run.folder / FOLDER)
-        self.writer: Any = SummaryWriter(folder, purge_step=run.step + 1)  # type: ignore[no-untyped-call]
+        self.writer = summary_writer()(str(run.folder / FOLDER), purge_step=run.step + 1)
 
     def __enter__(self) -> TensorBoardLog:
         return self

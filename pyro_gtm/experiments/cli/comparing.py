@@ -22,6 +22,7 @@ from pyro_gtm.experiments.cli.options import (
     length_options,
     refusing_bad_input,
     setting_options,
+    tensorboard_option,
 )
 from pyro_gtm.experiments.cli.run_sets import (
     counted,
@@ -35,6 +36,7 @@ from pyro_gtm.experiments.comparison_table import markdown_report
 from pyro_gtm.experiments.config import SETTINGS, make_config
 from pyro_gtm.experiments.data import SOURCES, load_data, usable_sources
 from pyro_gtm.experiments.run_set import FailedRunsError
+from pyro_gtm.experiments.tensorboard import summary_writer
 from pyro_gtm.memory import memory_names
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.tasks import Task, task_class, task_names
@@ -116,6 +118,7 @@ class Contestant(Registered):
     help="Folder of the runs, the tables and the figures; given again, finished runs are kept, and "
     "tables and figures made of those asked for.",
 )
+@tensorboard_option
 @setting_options(SHARED)
 @length_options("the preset's")
 @download_option
@@ -154,13 +157,16 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
                 load_data(config.data, config.data_dir, download=True, binarise=config.binarise)
         comparison = Comparison(output, configs)
         place = _place(flags["cluster"], output / "jobs", dict(flags["cluster_options"]))
+        if flags["tensorboard"]:
+            summary_writer()  # refuses what is not installed
         output.mkdir(parents=True, exist_ok=True)
     waiting = sum(not comparison.finished(name) for name in comparison.configs)
     click.echo(f"{counted(len(configs), 'run')}, {waiting} of them to be trained, in {output}")
     try:
         follow = functools.partial(tell, comparison.configs)
         jobs = flags["jobs"] or (len(configs) if flags["cluster"] else 1)
-        comparison.train(jobs, follow, say_that_it_stops, ctx.meta[MODULES], place)
+        modules = ctx.meta[MODULES]
+        comparison.train(jobs, follow, say_that_it_stops, modules, place, flags["tensorboard"])
     except FailedRunsError as error:
         failed = error
     with refusing_bad_input():

@@ -169,6 +169,13 @@ def _type_of(setting: Setting) -> click.ParamType:
     return Number(setting) if setting.kind in (int, float) else click.STRING
 
 
+tensorboard_option = click.option(
+    "--tensorboard",
+    is_flag=True,
+    help="Also write event files for TensorBoard into each run's folder.",
+)
+
+
 def given_settings(ctx: click.Context, flags: dict[str, Any]) -> dict[str, Any]:
     """The options given on the command line, by the names of settings where they are such."""
     given = {

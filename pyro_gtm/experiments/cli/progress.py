@@ -17,11 +17,15 @@ SILENCE = 30.0
 
 
 @contextmanager
-def progress_display(total: int, done: int, kl: str = "KL") -> Iterator[ProgressDisplay]:
-    """A display of ``total`` steps of which ``done`` are taken, with a name for the KL."""
-    bar = tqdm(total=total, initial=done, disable=None, unit="step", dynamic_ncols=True)
+def progress_display(
+    total: int, done: int, kl: str = "KL", quiet: bool = False
+) -> Iterator[ProgressDisplay]:
+    """A display of ``total`` steps of which ``done`` are taken, with a name for the KL; a quiet one
+    shows nothing."""
+    disable = True if quiet else None  # None: where the output is no terminal
+    bar = tqdm(total=total, initial=done, disable=disable, unit="step", dynamic_ncols=True)
     try:
-        yield ProgressDisplay(bar, total, done, kl)
+        yield ProgressDisplay(bar, total, done, kl, quiet)
     finally:
         bar.close()
 
@@ -29,8 +33,9 @@ def progress_display(total: int, done: int, kl: str = "KL") -> Iterator[Progress
 class ProgressDisplay:
     """A bar on a terminal; elsewhere, a line for each row of metrics, and one in a long silence."""
 
-    def __init__(self, bar: Any, total: int, done: int, kl: str) -> None:
+    def __init__(self, bar: Any, total: int, done: int, kl: str, quiet: bool = False) -> None:
         self.bar = bar
+        self.quiet = quiet
         self.kl = kl
         self.total, self.done = total, done
         self.begun = self.spoken = time.monotonic()
@@ -69,7 +74,7 @@ class ProgressDisplay:
             )
 
     def _say(self, step: int, figures: str) -> None:
-        if not self.bar.disable:
+        if not self.bar.disable or self.quiet:
             return
         self.spoken = time.monotonic()
         remaining = (self.spoken - self.begun) / max(1, step - self.done) * (self.total - step)

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pyro_gtm.experiments.cli.options import (
     length_options,
     refusing_bad_input,
     setting_options,
+    tensorboard_option,
 )
 from pyro_gtm.experiments.cli.progress import progress_display
 from pyro_gtm.experiments.cli.ranks import launcher, ranks_of_command
@@ -32,8 +33,10 @@ from pyro_gtm.experiments.config import SETTINGS, Config, make_config, read_conf
 from pyro_gtm.experiments.data import load_data
 from pyro_gtm.experiments.distributed_run import DistributedRun
 from pyro_gtm.experiments.metrics import kl_name
+from pyro_gtm.experiments.metrics_log import Row
 from pyro_gtm.experiments.report import draw_figures, summary_table
 from pyro_gtm.experiments.run import FolderTakenError, Interrupted, Run
+from pyro_gtm.experiments.tensorboard import TensorBoardLog, summary_writer
 from pyro_gtm.infer.check_observations import InvalidFramesError
 from pyro_gtm.infer.ranks import LostRankError, Ranks
 from pyro_gtm.infer.training import NonFiniteLossError
@@ -52,6 +55,8 @@ __all__ = ["train"]
     type=click.IntRange(1, 1024),
     help="CPU threads. [default: 1 for mlp networks, PyTorch's own choice for others]",
 )
+@tensorboard_option
+@click.option("-q", "--quiet", is_flag=True, help="Print the run's folder at the end, and errors.")
 @click.option(
     "-o",
     "--output",
@@ -82,7 +87,10 @@ def _train_or_resume(ctx: click.Context, ranks: Ranks, flags: dict[str, Any]) ->
     given = given_settings(ctx, flags)
     output, resume = given.pop("output", None), given.pop("resume", None)
     download, threads = given.pop("download", False), given.pop("threads", None)
+    tensorboard, quiet = given.pop("tensorboard", False), given.pop("quiet", False)
     with refusing_bad_input():
+        if tensorboard:
+            summary_writer()  # refuses what is not installed
         if resume is not None:
             run = _resume(resume, output, download, ranks, given)
         else:
@@ -100,7 +108,9 @@ def _train_or_resume(ctx: click.Context, ranks: Ranks, flags: dict[str, Any]) ->
     if ranks.size > 1:
         command = f"{launcher(ranks)} -m pyro_gtm train"
     imports = "".join(f" --import {shlex.quote(module)}" for module in ctx.meta[MODULES])
-    _train(run, f"{command} --resume {shlex.quote(str(run.folder))}{imports}")
+    flags_again = " --tensorboard" * tensorboard + " --quiet" * quiet
+    again = f"{command} --resume {shlex.quote(str(run.folder))}{imports}{flags_again}"
+    _train(run, again, tensorboard, quiet)
 
 
 def _start(folder: Path | None, download: bool, ranks: Ranks, given: dict[str, Any]) -> Run:
@@ -146,15 +156,29 @@ def _start_in_fresh_folder(kind: type[Run], config: Config) -> Run:
             continue
 
 
-def _train(run: Run, resume_command: str) -> None:
+def _train(run: Run, resume_command: str, tensorboard: bool, quiet: bool) -> None:
     begun_at, begun = run.step, time.monotonic()
-    _announce(run)
+    if not quiet:
+        _announce(run)
     with _telling_how_it_ended(run, resume_command):
         config = run.experiment.config
-        with progress_display(config.num_steps, run.step, kl_name(config.prior)) as progress:
-            run.train(progress, progress.stopping)
+        kl = kl_name(config.prior)
+        with (
+            progress_display(config.num_steps, run.step, kl, quiet) as progress,
+            TensorBoardLog(run) if tensorboard else nullcontext() as board,
+        ):
+
+            def follow(row: Row) -> None:
+                progress(row)
+                if board is not None:
+                    board(row)
+
+            run.train(follow, progress.stopping)
         summary = run.write_summary(time.monotonic() - begun, run.step - begun_at)
         figures = draw_figures(run)
+    if quiet:
+        click.echo(run.folder)
+        return
     click.echo("\n" + summary_table(summary))
     click.echo(f"\nFigures, metrics and checkpoints are in {run.folder}:")
     for path in figures:
