@@ -45,7 +45,8 @@ def times_of_words(words: Sequence[str]) -> tuple[Times | None, int | None]:
     elif (numbers := _numbers(words)) is not None:
         bad = np.flatnonzero(~np.isfinite(numbers))
         return (None, int(bad[0])) if len(bad) else (numbers, None)
-    times, zoned = [], []
+    times: list[datetime] = []
+    zoned: list[bool] = []
     for number, word in enumerate(words):
         read = _date(word)
         if read is None or (zoned and read[1] != zoned[0]):

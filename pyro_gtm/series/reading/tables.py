@@ -201,11 +201,14 @@ def _find(names: Sequence[str], given: Columns) -> Columns:
             raise TableError(f"has no column {name!r} (controls); it has {', '.join(names)}")
     columns = Columns(**found, controls=given.controls)
     taken: dict[str, str] = {}
-    for role, name in (*found.items(), *(("control", name) for name in given.controls)):
-        if name is not None and name in taken:
-            raise TableError(f"has one column {name!r}, and {taken[name]} and {role} are to be it")
-        if name is not None:
-            taken[name] = role
+    for role, wanted in (*found.items(), *(("control", name) for name in given.controls)):
+        if wanted is None:
+            continue
+        if wanted in taken:
+            raise TableError(
+                f"has one column {wanted!r}, and {taken[wanted]} and {role} are to be it"
+            )
+        taken[wanted] = role
     return columns
 
 
