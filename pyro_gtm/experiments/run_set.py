@@ -204,6 +204,7 @@ class RunSet:
         return rows[-1] if rows else {}
 
     def metrics(self, name: str) -> MetricsLog:
+        """The rows of metrics that a run has left so far."""
         metrics = MetricsLog(self.folder / name / "metrics.jsonl")
         metrics.read()
         return metrics

@@ -87,4 +87,5 @@ class Scaling:
         return location, scale
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a file."""
         return {"location": list(self.location), "scale": list(self.scale)}

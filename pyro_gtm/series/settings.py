@@ -132,6 +132,7 @@ class Settings:
         return self.num_steps // 4 if self.kl_annealing is None else self.kl_annealing
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a file; :meth:`of` takes them back."""
         return asdict(self)
 
     @classmethod
