@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import pyro
@@ -20,6 +21,7 @@ from pyro_gtm.handlers import FilteringGuide, use_memory
 from pyro_gtm.infer.captured import CapturedSVI
 from pyro_gtm.infer.elbo import ELBOS
 from pyro_gtm.infer.optim import FusedAdam
+from pyro_gtm.internals.products import set_products
 from pyro_gtm.internals.unrolling import Unrolling
 from pyro_gtm.memory import MemoryModule, make_memory
 from pyro_gtm.memory.registry import memory_class
@@ -37,8 +39,9 @@ load_data_once = functools.lru_cache(maxsize=4)(load_data)
 def build_experiment(config: Config, test_options: Mapping[str, Any] | None = None) -> Experiment:
     """Build everything a run needs; nothing is written and nothing trained.
 
-    Clears Pyro's parameter store, seeds PyTorch and sets the precision of its matrix products: a
-    run owns its process.
+    Clears Pyro's parameter store, seeds PyTorch, sets the precision of its matrix products and what
+    multiplies (the configuration of the experiment says what ``auto`` has become): a run owns its
+    process.
 
     Args:
         config: what is asked for.
@@ -72,6 +75,8 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
 
     torch.set_float32_matmul_precision(config.matmul_precision)
     torch.backends.cudnn.allow_tf32 = config.matmul_precision != "highest"  # of convolutions
+    if device.type == "cpu":
+        config = replace(config, products=set_products(cast(Any, config.products)).backend)
     pyro.clear_param_store()
     pyro.set_rng_seed(config.seed)
     memory = _build_memory(config, training_task)

@@ -76,7 +76,7 @@ def test_options_reach_the_configuration(folder, command_line, monkeypatch):
             "--likelihood gaussian --writes latent+frame --decoder-input latent --posterior direct "
             "--latent-dim 5 --hidden-dim 9 --binarise none --seed 7 --device cpu --clip-norm 2 "
             "--log-every 3 --save-every 4 --matmul-precision high --warmup 2 --schedule cosine "
-            "--curriculum steps -o run"
+            "--curriculum steps --products mkl -o run"
         )
         assert torch.get_float32_matmul_precision() == "high"
     finally:
@@ -106,6 +106,7 @@ def test_options_reach_the_configuration(folder, command_line, monkeypatch):
         warmup=2,
         schedule="cosine",
         curriculum="steps",
+        products="mkl",
     )
 
 
