@@ -214,7 +214,7 @@ class TestWhatIsChosen:
         products.why_not_onednn.cache_clear(), products._ratio.cache_clear()
 
     @pytest.mark.parametrize(
-        ("ratio", "backend"), [(0.45, "onednn"), (0.79, "onednn"), (0.81, "mkl"), (1.25, "mkl")]
+        ("ratio", "backend"), [(0.45, "onednn"), (0.84, "onednn"), (0.86, "mkl"), (1.25, "mkl")]
     )
     def test_auto_takes_what_is_clearly_faster(self, monkeypatch, ratio, backend):
         if reason := why_not_onednn():
