@@ -16,8 +16,10 @@ Contestants, with the same sizes, weights at first, batches, Adam and gradient c
 - ``stacked``, ``per step``: this library's two site layouts; the first is what
   ``examples/train.py`` trains.  ``bfloat16``: the first with ``--precision bfloat16``;
   ``captured``: as it is trained on CUDA, its losses read after every step.  Only where asked for:
-  ``compiled, 5`` and the like, with ``--compile-steps 5``, and ``checkpointed, 32``, with
-  ``--checkpoint-every 32``, which is for sequences of hundreds of steps.
+  ``compiled, 5`` and the like, with ``--compile-steps 5``; ``checkpointed, 32``, with
+  ``--checkpoint-every 32``, which is for sequences of hundreds of steps; and ``oneDNN``, with
+  ``--products onednn``, which is for some processors (``products.py``).  All others have
+  ``--products mkl``.
 - ``naive pair``: a Pyro model and guide as the tutorials teach them: two functions, each with its
   own loop, every network called in every step, ``pyro.optim.ClippedAdam``; once with Pyro's
   validation off and once with it on, which is Pyro's default.  Its memory is the hand-written one.
@@ -156,7 +158,7 @@ def in_order(_: click.Context, __: click.Parameter, labels: tuple[str, ...]) -> 
     multiple=True,
     type=click.Choice(NAMES),
     callback=in_order,
-    help="Repeatable.  [default: all but the compiled and the checkpointed]",
+    help="Repeatable.  [default: all but the compiled, the checkpointed and oneDNN]",
 )
 @size_option("-T", "--num-steps", default=20, help="Frames in a sequence.")
 @size_option("-b", "--batch-size", default=32)

@@ -27,6 +27,7 @@ from pyro_gtm.handlers import (
     use_memory,
 )
 from pyro_gtm.infer import continue_frames, evaluate, reconstruct
+from pyro_gtm.internals.products import set_products
 from pyro_gtm.internals.unrolling import Unrolling
 from pyro_gtm.memory import (
     AssociativeMemory,
@@ -90,6 +91,7 @@ __all__ = [
     "reconstruct",
     "record_memory",
     "register_memory",
+    "set_products",
     "swap_contents",
     "unroll",
     "use_memory",

@@ -21,6 +21,7 @@ from contestants.models import Product
 from contestants.turns import Step, TorchContestant
 from handwritten import Networks, negative_elbo
 from pyro_gtm.infer import CapturedSVI, DeviceTrace_ELBO, training_steps
+from pyro_gtm.internals.products import Products, through
 
 REFERENCE = "hand-written"
 STACKED = "stacked"
@@ -104,6 +105,7 @@ def by_svi(
     *,
     layout: gtm.model.Layout = "stacked",
     precision: gtm.model.Precision = "float32",
+    products: Products = "mkl",
     **unrolling: int,
 ) -> Step:
     """SVI and the filtering guide, with settings of the library by the names they have there."""
@@ -111,7 +113,8 @@ def by_svi(
     program.precision = precision
     # As train.py, which has the decoder checkpointed in the same blocks.
     program.checkpoint_every = unrolling.get("checkpoint_every", 0)
-    return svi_step(make_svi(SVI, program, memory, unrolling=gtm.Unrolling(**unrolling)))
+    step = svi_step(make_svi(SVI, program, memory, unrolling=gtm.Unrolling(**unrolling)))
+    return through(products)(step)
 
 
 def captured(program: gtm.GenerativeTemporalModel, memory: gtm.MemoryModule) -> Step:
@@ -134,6 +137,7 @@ def captured(program: gtm.GenerativeTemporalModel, memory: gtm.MemoryModule) -> 
 SETTINGS: dict[str, Setting] = {
     STACKED: by_svi,
     "per step": partial(by_svi, layout="per_step"),
+    "oneDNN": partial(by_svi, products="onednn"),
     "bfloat16": partial(by_svi, precision="bfloat16"),
     "compiled, 5": partial(by_svi, compile_steps=5),
     "compiled, 20": partial(by_svi, compile_steps=20),
@@ -143,8 +147,11 @@ SETTINGS: dict[str, Setting] = {
 }
 """The library's, by their names in the table."""
 
-ASKED_FOR = [label for label in SETTINGS if label.startswith(("compiled", "checkpointed"))]
-"""Those that take minutes to begin, or are for long sequences; they run where asked for only."""
+ASKED_FOR = [
+    label for label in SETTINGS if label.startswith(("compiled", "checkpointed", "oneDNN"))
+]
+"""Those that take minutes to begin, are for long sequences or for some processors; they run where
+asked for only."""
 
 NAMES = [REFERENCE, SCAN, *SETTINGS, PAIR, f"{PAIR}, validated"]
 """Of all contestants, in the order of the table."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +24,7 @@ from pyro_gtm.infer.distributed_elbo import DistributedELBO
 from pyro_gtm.infer.elbo import ELBOS
 from pyro_gtm.infer.optim import FusedAdam
 from pyro_gtm.infer.ranks import ALONE, Ranks
+from pyro_gtm.internals.products import set_products
 from pyro_gtm.internals.unrolling import Unrolling
 from pyro_gtm.memory import MemoryModule, make_memory
 from pyro_gtm.memory.registry import memory_class
@@ -43,6 +45,9 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
     Clears Pyro's parameter store, seeds PyTorch and sets the precision of its matrix products: a
     run owns its process.  A run of several ranks is built in each of them, with the same weights,
     noise of its own, and the gradient of all.
+    Clears Pyro's parameter store, seeds PyTorch, sets the precision of its matrix products and what
+    multiplies (the configuration of the experiment says what ``auto`` has become): a run owns its
+    process.
 
     Args:
         config: what is asked for.
@@ -78,6 +83,8 @@ def build_experiment(config: Config, test_options: Mapping[str, Any] | None = No
 
     torch.set_float32_matmul_precision(config.matmul_precision)
     torch.backends.cudnn.allow_tf32 = config.matmul_precision != "highest"  # of convolutions
+    if device.type == "cpu":
+        config = replace(config, products=set_products(cast(Any, config.products)).backend)
     pyro.clear_param_store()
     pyro.set_rng_seed(config.seed)
     memory = _build_memory(config, training_task)

@@ -17,6 +17,7 @@ from pyro_gtm.experiments.curriculum import ADVANCES
 from pyro_gtm.experiments.data import BINARISATIONS, SOURCES
 from pyro_gtm.infer.elbo import ELBOS
 from pyro_gtm.infer.learning_rate import SCHEDULES
+from pyro_gtm.internals.products import PRODUCTS
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.model import DecoderInput, Posterior, Precision, Prior, Writes
 from pyro_gtm.model.likelihoods import LIKELIHOODS
@@ -293,7 +294,7 @@ class Config:
         "TensorFloat32.",
         choices=MATMUL_PRECISIONS,
     )
-    # The last two change a run's numbers by rounding at most.
+    # The last three change a run's numbers by rounding at most.
     checkpoint_every: int = setting(
         0,
         help="Keep only the state between blocks of so many time steps, and compute the rest again "
@@ -308,6 +309,14 @@ class Config:
         "to minutes before the first step.",
         default_help="0, none",
         minimum=0,
+        may_change=True,
+    )
+    products: str = setting(
+        "auto",
+        help="What multiplies in linear layers on a CPU: MKL (or what PyTorch has in its place) or "
+        "oneDNN; auto measures which is faster when a run begins, and leaves a run that has begun "
+        "as it is.",
+        choices=PRODUCTS,
         may_change=True,
     )
 
@@ -382,7 +391,7 @@ def read_config(path: Path) -> Config:
         raise ValueError(f"{path} is damaged: it holds no configuration")
     _check_names(content, str(path))
     try:
-        return Config(**content)
+        return Config(**{"products": "mkl", **content})  # the only ones before there was a choice
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 

@@ -58,7 +58,9 @@ def export_run(run: Run, folder: Path) -> list[Path]:
     for name, module in (("program", experiment.program), ("memory", experiment.memory)):
         state[name] = _rounded(module)
         module.load_state_dict(state[name])
-    config = replace(experiment.config, data_dir=None, init_from=None, device="auto")
+    config = replace(
+        experiment.config, data_dir=None, init_from=None, device="auto", products="auto"
+    )
     summary = {
         **run.facts(),
         "init_from": None,  # a path

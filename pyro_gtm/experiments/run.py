@@ -3,7 +3,7 @@
 ::
 
     FOLDER/
-      config.json     what was asked for
+      config.json     what was asked for, and what multiplies
       init_from.json  which weights were taken from another run, if any
       metrics.jsonl   one line for each log ("split": "train") and evaluation ("split": "test")
       checkpoints/    the last two, newest by its number of steps
@@ -130,7 +130,7 @@ class Run:
                     folder / INIT_RECORD, (json.dumps(record, indent=2) + "\n").encode()
                 )
                 run.save()
-            write_atomically(folder / "config.json", config.to_json().encode())
+            write_atomically(folder / "config.json", run.experiment.config.to_json().encode())
         return run
 
     @classmethod
@@ -141,7 +141,8 @@ class Run:
             folder: a run folder.
             **overrides: settings the caller wants; only those in ``MAY_CHANGE`` may differ from
                 those the run was started with.  On another kind of device the run goes on with
-                other random numbers (:attr:`exact` is then False).
+                other random numbers (:attr:`exact` is then False); ``products="auto"`` leaves what
+                was chosen when the run began.
 
         Raises:
             RunError: the folder holds no run, or one with another configuration.
@@ -155,6 +156,8 @@ class Run:
                 had = repr(started_with[name]) if name in started_with else "left out"
                 raise RunError(f"{name}: got {wanted!r}, must be {had} as in the run in {folder}")
         allowed = {name: value for name, value in overrides.items() if name in MAY_CHANGE}
+        if allowed.get("products") == "auto":
+            del allowed["products"]  # what was chosen when the run began stays
         config = replace(config, **allowed)
         run = cls(folder, build_experiment(config))
         state = run._restore()
@@ -170,7 +173,7 @@ class Run:
                 f"num_steps: got {config.num_steps}, must be at least {run.step}, the steps that "
                 f"the run in {folder} has taken"
             )
-        write_atomically(folder / "config.json", config.to_json().encode())
+        write_atomically(folder / "config.json", run.experiment.config.to_json().encode())
         return run
 
     @classmethod

@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pyro_gtm.internals.activation_checkpointing import leaves_behind
@@ -64,6 +63,9 @@ class CompiledBlock:
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
+        # Here, since it takes a second, which those who compile nothing need not wait.
+        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
         try:
             yield
         except FailOnRecompileLimitHit as error:

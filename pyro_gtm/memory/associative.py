@@ -46,6 +46,7 @@ from torch.nn import functional as F
 
 from pyro_gtm.internals.activation_checkpointing import checkpointed
 from pyro_gtm.internals.checks import check_positive
+from pyro_gtm.internals.products import Linear
 from pyro_gtm.memory.base import NEVER, MemoryModule, MemoryStep, MemoryUnroll, check_control
 from pyro_gtm.memory.controller import LSTMController
 from pyro_gtm.memory.registry import register_memory
@@ -261,13 +262,13 @@ class AssociativeMemory(MemoryModule):
             )
         self.place_dim = place_dim if control_dim else 0
         self.controller = LSTMController(latent_dim + control_dim, hidden_dim, horizon=slots)
-        self.code = nn.Linear(latent_dim, latent_dim, bias=False)
+        self.code = Linear(latent_dim, latent_dim, bias=False)
         nn.init.orthogonal_(self.code.weight)
-        self.key = nn.Linear(latent_dim + hidden_dim, heads * key_dim)
+        self.key = Linear(latent_dim + hidden_dim, heads * key_dim)
         self.query = nn.Sequential(
-            nn.Linear(latent_dim + hidden_dim, query_dim),
+            Linear(latent_dim + hidden_dim, query_dim),
             nn.ReLU(),
-            nn.Linear(query_dim, heads * (key_dim + 2 * positions + latent_dim)),
+            Linear(query_dim, heads * (key_dim + 2 * positions + latent_dim)),
         )
         # Heads begin apart, from one that ignores succession to one that follows it.
         sharpness = torch.linspace(0, 3, heads) if heads > 1 else torch.ones(1)

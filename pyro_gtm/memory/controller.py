@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pyro_gtm.internals.products import Linear
+
 __all__ = ["LSTMController"]
 
 
@@ -27,7 +29,7 @@ class LSTMController(nn.Module):
     def __init__(self, input_dim: int, hidden_dim: int, horizon: int | None = None) -> None:
         super().__init__()
         self.hidden_dim = hidden_dim
-        self.gates = nn.Linear(input_dim + hidden_dim, 4 * hidden_dim)
+        self.gates = Linear(input_dim + hidden_dim, 4 * hidden_dim)
         bound = hidden_dim**-0.5
         nn.init.uniform_(self.gates.weight, -bound, bound)
         with torch.no_grad():

@@ -28,10 +28,11 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from pyro_gtm.internals.checks import check_positive
+from pyro_gtm.internals.products import Linear
 from pyro_gtm.memory.addressing import product
 from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control
 from pyro_gtm.memory.controller import LSTMController
@@ -109,7 +110,7 @@ class IntrospectiveMemory(MemoryModule):
         self.append_hidden = append_hidden
         self.controller = LSTMController(latent_dim + control_dim, hidden_dim)
         # The logits of w and the gates g of all heads, from one matrix product.
-        self.interface = nn.Linear(hidden_dim, heads * (slots + latent_dim))
+        self.interface = Linear(hidden_dim, heads * (slots + latent_dim))
 
     def initial_state(self, batch_shape: Sequence[int] = ()) -> IntrospectiveState:
         hidden = self.controller.initial(batch_shape)

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gtm.internals.checks import check_choice, check_positive
+from pyro_gtm.internals.products import Linear
 from pyro_gtm.memory.addressing import shares_of, trace_origins
 from pyro_gtm.memory.base import MemoryModule, MemoryStep, check_control
 from pyro_gtm.memory.controller import LSTMController
@@ -138,7 +139,7 @@ class AddressedMemory(MemoryModule):
         )
         self.parts = dict(interface)
         self.sizes = [count * size for count, size in self.parts.values()]
-        self.interface = nn.Linear(hidden_dim + latent_dim, sum(self.sizes))
+        self.interface = Linear(hidden_dim + latent_dim, sum(self.sizes))
         if initialisation == "structured":
             self._structure(biases, tag_scale)
 

@@ -116,6 +116,7 @@ def test_the_commands_have_an_option_for_each_setting():
         "data_dir",
         "checkpoint_every",
         "compile_steps",
+        "products",
     }
 
 

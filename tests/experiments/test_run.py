@@ -482,7 +482,7 @@ def test_diverging_run_is_not_saved(tmp_path):
 
 
 def test_folder_and_summary(tmp_path):
-    config = tiny("vrnn", seed=3)
+    config = tiny("vrnn", seed=3, products="mkl")
     run = Run.start(tmp_path / "deep" / "run", config)
     run.train()
     summary = run.write_summary(2.0, STEPS)

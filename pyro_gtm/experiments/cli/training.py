@@ -41,6 +41,7 @@ from pyro_gtm.infer.check_observations import InvalidFramesError
 from pyro_gtm.infer.ranks import LostRankError, Ranks
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.internals.compiling import CannotCompileError
+from pyro_gtm.internals.products import present_products
 
 __all__ = ["train"]
 
@@ -201,6 +202,9 @@ def _announce(run: Run) -> None:
         f"{config.posterior}, writes {config.writes}, {run.experiment.num_parameters:,} "
         f"parameters, on {device}; run folder {run.folder}"
     )
+    if device.type == "cpu":
+        products = present_products()
+        click.echo(f"Linear layers multiply with {products.backend}, {products.reason}.")
     if run.init_record is not None and run.step == 0:
         _tell_of_weights(run.init_record)
     if config.compile_steps and run.step < config.num_steps:

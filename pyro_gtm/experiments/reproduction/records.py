@@ -48,7 +48,7 @@ FIGURES = "figures"
 CURVE = ("step", "recall_kl", "last_frame_kl", "negative_elbo_per_frame", "kl_per_frame")
 """What is kept of an evaluation in the course of training."""
 
-OF_A_MACHINE = ("data_dir", "device", "init_from")
+OF_A_MACHINE = ("data_dir", "device", "init_from", "products")
 """Settings that are not kept."""
 
 DIGITS = 4

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_gtm.internals.products import Linear
 from pyro_gtm.model.networks.padding import image_shape, margins, padded
 
 __all__ = ["ConvDecoder", "ConvEncoder", "VisualBlock"]
@@ -100,7 +101,7 @@ class ConvEncoder(nn.Module):
             VisualBlock(channels, channels, "down", norm),
             VisualBlock(channels, 2 * channels, "down", norm),
         )
-        self.features = nn.Linear(2 * channels * height * width, feature_dim)
+        self.features = Linear(2 * channels * height * width, feature_dim)
 
     def forward(self, frames: Tensor) -> Tensor:
         """``(*batch, C, H, W) -> (*batch, feature_dim)``."""
@@ -137,9 +138,9 @@ class ConvDecoder(nn.Module):
         height, width = (padded(size, MULTIPLE) // 4 for size in self.parameter_shape[1:])
         self.maps_shape = (2 * channels, height, width)
         self.maps = nn.Sequential(
-            nn.Linear(input_dim, hidden_dim),
+            Linear(input_dim, hidden_dim),
             nn.ReLU(),
-            nn.Linear(hidden_dim, 2 * channels * height * width),
+            Linear(hidden_dim, 2 * channels * height * width),
         )
         self.blocks = nn.Sequential(
             VisualBlock(2 * channels, channels, "up", norm),

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_gtm.internals.products import Linear
+
 __all__ = [
     "MIN_SCALE",
     "GateHead",
@@ -40,8 +42,8 @@ class GaussianHead(nn.Module):
 
     def __init__(self, context_dim: int, hidden_dim: int, latent_dim: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(context_dim, hidden_dim) if context_dim else None
-        self.parameters_of = nn.Linear(hidden_dim, 2 * latent_dim)
+        self.hidden = Linear(context_dim, hidden_dim) if context_dim else None
+        self.parameters_of = Linear(hidden_dim, 2 * latent_dim)
 
     def forward(self, context: Tensor | None, features: Tensor | None = None) -> Parameters:
         """Location and scale, ``(*batch, latent_dim)`` each.
@@ -79,8 +81,8 @@ class GateHead(nn.Module):
         self, context_dim: int, heads: int, prototypes: int = 0, hidden_dim: int = 64
     ) -> None:
         super().__init__()
-        last = nn.Linear(hidden_dim, heads + prototypes + 1)
-        self.layers = nn.Sequential(nn.Linear(context_dim, hidden_dim), nn.ReLU(), last)
+        last = Linear(hidden_dim, heads + prototypes + 1)
+        self.layers = nn.Sequential(Linear(context_dim, hidden_dim), nn.ReLU(), last)
         with torch.no_grad():
             last.bias.zero_()
             last.bias[:heads] = -math.log(heads)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from pyro_gtm.internals.products import Linear
+
 __all__ = ["MLPDecoder", "MLPEncoder"]
 
 
@@ -24,9 +26,9 @@ class MLPEncoder(nn.Module):
         self.event_shape = tuple(event_shape)
         self.feature_dim = feature_dim
         self.layers = nn.Sequential(
-            nn.Linear(math.prod(self.event_shape), hidden_dim),
+            Linear(math.prod(self.event_shape), hidden_dim),
             nn.ReLU(),
-            nn.Linear(hidden_dim, feature_dim),
+            Linear(hidden_dim, feature_dim),
         )
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -48,11 +50,11 @@ class MLPDecoder(nn.Module):
         self.input_dim = input_dim
         self.parameter_shape = tuple(parameter_shape)
         self.layers = nn.Sequential(
-            nn.Linear(input_dim, hidden_dim),
+            Linear(input_dim, hidden_dim),
             nn.ReLU(),
-            nn.Linear(hidden_dim, hidden_dim),
+            Linear(hidden_dim, hidden_dim),
             nn.ReLU(),
-            nn.Linear(hidden_dim, math.prod(self.parameter_shape)),
+            Linear(hidden_dim, math.prod(self.parameter_shape)),
         )
 
     def forward(self, inputs: Tensor) -> Tensor:

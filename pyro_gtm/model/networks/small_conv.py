@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pyro_gtm.internals.checks import check_positive
+from pyro_gtm.internals.products import Linear
 from pyro_gtm.model.networks.padding import image_shape, margins, padded
 
 __all__ = ["PATCH", "SmallConvDecoder", "SmallConvEncoder"]
@@ -62,8 +63,8 @@ class SmallConvEncoder(nn.Module):
         self.channels = CHANNELS_PER_COLOUR * colours if channels is None else channels
         check_positive("SmallConvEncoder", channels=self.channels)
         self.margins = margins(width, PATCH) + margins(height, PATCH)
-        self.patches = nn.Linear(colours * PATCH**2, self.channels)
-        self.features = nn.Linear(
+        self.patches = Linear(colours * PATCH**2, self.channels)
+        self.features = Linear(
             _patches_of(height) * _patches_of(width) * self.channels, feature_dim
         )
 
@@ -105,12 +106,12 @@ class SmallConvDecoder(nn.Module):
         parameters, height, width = self.parameter_shape
         self.maps_shape = (_patches_of(height), _patches_of(width), channels)
         self.maps = nn.Sequential(
-            nn.Linear(input_dim, hidden_dim),
+            Linear(input_dim, hidden_dim),
             nn.ReLU(),
-            nn.Linear(hidden_dim, math.prod(self.maps_shape)),
+            Linear(hidden_dim, math.prod(self.maps_shape)),
             nn.ReLU(),
         )
-        self.patches = nn.Linear(channels, parameters * PATCH**2)
+        self.patches = Linear(channels, parameters * PATCH**2)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``(*batch, input_dim) -> (*batch, *parameter_shape)``."""

@@ -32,7 +32,7 @@ def forked(monkeypatch):
 
 @may_fork
 def test_it_tells_what_happens_and_ends_with_the_table(folder, forked, command_line):
-    line = f"{COMPARE} --memory vrnn --memory ntm --seeds 1 --latent-dim 5"
+    line = f"{COMPARE} --memory vrnn --memory ntm --seeds 1 --latent-dim 5 --products mkl"
     result = command_line.succeeds(line)
     first, *lines = result.output.splitlines()
     assert first == "2 runs, 2 of them to be trained, in out"
@@ -54,6 +54,7 @@ def test_it_tells_what_happens_and_ends_with_the_table(folder, forked, command_l
         latent_dim=5,
         task_options={"list_length": 2, "recall_length": 1},
         device="cpu",
+        products="mkl",
     )
 
     again = command_line.succeeds(line).output.splitlines()
