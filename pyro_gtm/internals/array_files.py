@@ -25,7 +25,7 @@ MAGIC = b"\x93NUMPY"
 LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}  # by version of the format
 MOST_HEADER = 10_000  # bytes, as in NumPy
 MOST_AXES = 32  # those of every release of NumPy
-MOST_DIGITS = 30  # of an axis, beyond any length there is
+MOST_DIGITS = 18  # of an axis, beyond any length there is
 MOST_DEFLATED = 1032  # bytes that one deflated byte can stand for
 CHUNK = 2**20  # bytes that are read at once
 
@@ -111,10 +111,11 @@ class ArrayArchive:
     def _open(self, name: str) -> Iterator[IO[bytes]]:
         info = self._member(name)
         if info.flag_bits & ENCRYPTED:
-            raise ArrayFileError(f"holds {name} under a password")
+            raise ArrayFileError(f"is no readable .npz file ({name} is under a password)")
         if info.compress_type not in STORED_OR_DEFLATED:
             raise ArrayFileError(
-                f"holds {name} packed by method {info.compress_type}, and NumPy stores or deflates"
+                f"is no readable .npz file ({name} is packed by method {info.compress_type}, and "
+                "NumPy stores or deflates)"
             )
         with _naming_damage(), self._archive.open(info) as file:
             yield file
@@ -187,7 +188,7 @@ def _read_exactly(file: IO[bytes], name: str, wanted: int) -> npt.NDArray[np.uin
 def _read_header(file: IO[bytes], name: str) -> ArrayHeader:
     start = file.read(len(MAGIC) + 2)
     if start[: len(MAGIC)] != MAGIC:
-        raise ArrayFileError(f"holds {name} in another format than NumPy's")
+        raise ArrayFileError(f"holds {name} with a damaged header, or in another format")
     length_bytes = LENGTH_BYTES.get(start[len(MAGIC) :])
     if length_bytes is None:
         raise ArrayFileError(f"holds {name} in an unknown version of NumPy's format")
@@ -204,7 +205,7 @@ def _read_header(file: IO[bytes], name: str) -> ArrayHeader:
 def _shape(text: str, name: str) -> tuple[int, ...]:
     lengths = re.findall(r"\d+", text)
     if len(lengths) > MOST_AXES or any(len(digits) > MOST_DIGITS for digits in lengths):
-        raise ArrayFileError(f"holds {name} of a shape that no array can have")
+        raise ArrayFileError(f"is too large: {name} is of a shape that no array can have")
     return tuple(map(int, lengths))
 
 

@@ -71,7 +71,7 @@ def _without_extras(content: bytes, side: int) -> bytes:
         if kind not in NEEDED:
             continue
         intact = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
-        if not intact or kind == b"IHDR" and length != HEADER_BYTES:
+        if not intact or (kind == b"IHDR" and length != HEADER_BYTES):
             raise DrawingError("it is damaged")
         if kind == b"IHDR":
             width, height = struct.unpack_from(">II", chunk, 8)
