@@ -27,6 +27,7 @@ MOST_HEADER = 10_000  # bytes, as in NumPy
 MOST_AXES = 32  # those of every release of NumPy
 MOST_DIGITS = 18  # of an axis, beyond any length there is
 MOST_DEFLATED = 1032  # bytes that one deflated byte can stand for
+MOST_WORDS = 80  # letters of a reason that the archive's reader gives, which quotes its bytes
 CHUNK = 2**20  # bytes that are read at once
 
 ENTRY = re.compile(
@@ -228,5 +229,5 @@ def _naming_damage() -> Iterator[None]:
     except ArrayFileError:
         raise
     except DAMAGED_ARCHIVE as error:
-        reason = (str(error) or "it is cut short").splitlines()[0]
+        reason = "".join(filter(str.isprintable, str(error)))[:MOST_WORDS] or "it is cut short"
         raise ArrayFileError(f"is no readable .npz file ({reason})") from error

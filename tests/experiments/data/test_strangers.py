@@ -348,31 +348,22 @@ def test_digits_of_a_package(
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "name"),
     [
-        "--data mnist",
-        "--task one_shot_recall --data omniglot",
-        "--task rotation_3d --data recorded",
+        ("--data mnist", "train-images-idx3-ubyte.gz"),
+        ("--task one_shot_recall --data omniglot", "omniglot_28.npz"),
+        ("--task rotation_3d --data recorded", "train.npz"),
     ],
 )
 @pytest.mark.parametrize("content", [b"damaged", "folder", "broken link"])
 def test_the_command_line_says_it_in_a_sentence(
-    tmp_path: Path, options: str, content: bytes | str
+    tmp_path: Path, options: str, name: str, content: bytes | str
 ) -> None:
     """And ends with exit code 2, before anything is written."""
-    for name in ("train.npz", "omniglot_28.npz", "train-images-idx3-ubyte.gz"):
-        damage.put(tmp_path / "data" / name, content)
-    command = [
-        "train",
-        *options.split(),
-        "--data-dir",
-        str(tmp_path / "data"),
-        "--output",
-        str(tmp_path / "run"),
-    ]
+    data, run = tmp_path / "data", tmp_path / "run"
+    damage.put(data / name, content)
+    command = ["train", *options.split(), "--data-dir", str(data), "--output", str(run)]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 2
-    assert (
-        result.output.startswith(f"Error: {tmp_path / 'data'}") and result.output.count("\n") == 1
-    )
-    assert not (tmp_path / "run").exists()
+    assert result.output.startswith(f"Error: {data / name} ") and result.output.count("\n") == 1
+    assert not run.exists()

@@ -107,8 +107,7 @@ def read_or_refused(load: Callable[[Path], Any], path: Path, name: str | None = 
             return load(path)
     except (MissingDataError, DataFileError) as error:
         sentence = str(error)
-    assert (name or str(path)) in sentence and sentence.isprintable() and len(sentence) < 1500, (
-        sentence
-    )
+    assert (name or str(path)) in sentence, sentence
+    assert sentence.isprintable() and len(sentence) < 1000, sentence
     assert "more than is left" not in sentence, "memory was asked for before sizes were looked at"
     return None
