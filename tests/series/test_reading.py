@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import struct
 import zipfile
@@ -241,6 +242,12 @@ def test_an_encrypted_or_oddly_packed_member_is_refused(tmp_path):
         content[place] = 77
     with pytest.raises(DataFileError, match="no readable"):
         read(write(tmp_path, "odd.npz", bytes(content)))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have names")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "data.npy")
+    refused(tmp_path / "data.npy", "neither a file nor a folder")
 
 
 def test_a_folder_in_the_place_of_a_file_and_an_option_of_another_format(tmp_path):
