@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import struct
 import zipfile
@@ -180,6 +181,7 @@ BAD_FILES = {
     "cut.npy": (npy(np.zeros((10, 3)))[:-50], "cut short"),
     "terabyte.npy": (TERABYTE, "too large"),
     "two_to_70.npy": (npy_header((2**70,)), "too large"),
+    "negative.npy": (npy_header((-1,)), "damaged header"),
     "unclosed.npy": (npy_header((3,)).replace(b"}", b" "), "damaged header"),
     "objects.npy": (npy(np.array([1, "a"], dtype=object)), "may hold code"),
     "complex.npy": (npy(np.zeros((3, 2), complex)), "real numbers are allowed"),
@@ -212,6 +214,7 @@ BAD_FOLDERS = {
     "empty": ({}, "neither images"),
     "sizes": ({"a.png": png((4, 4)), "b.png": png((5, 4))}, "must be of one size"),
     "text": ({"a.png": b"hello"}, "no readable image"),
+    "another_program's": ({"a.png": b"%!PS-Adobe-3.0 EPSF-3.0\n"}, "no readable image"),
     "cut": ({"a.png": png((60, 60), "RGB")[:-40]}, "damaged image"),
     "bomb": ({"a.png": bomb(30_000)}, "too large"),
     "smaller_bomb": ({"a.png": bomb(20_000)}, "too large"),
@@ -240,6 +243,12 @@ def test_an_encrypted_or_oddly_packed_member_is_refused(tmp_path):
         content[place] = 77
     with pytest.raises(DataFileError, match="no readable"):
         read(write(tmp_path, "odd.npz", bytes(content)))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have names")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "data.npy")
+    refused(tmp_path / "data.npy", "neither a file nor a folder")
 
 
 def test_a_folder_in_the_place_of_a_file_and_an_option_of_another_format(tmp_path):

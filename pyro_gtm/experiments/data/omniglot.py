@@ -10,24 +10,41 @@ induction", Science 350 (2015). (c) 2015 Brenden Lake, MIT licence.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
-from io import BytesIO
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import ZipFile
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from pyro_gtm.experiments.data.drawings import MOST_BYTES, DrawingError, read_ink
 from pyro_gtm.experiments.data.fetching import fetch
+from pyro_gtm.experiments.data.files import (
+    entries,
+    first_intact,
+    folder_of,
+    is_there,
+    md5_of,
+    opened,
+)
 from pyro_gtm.experiments.data.images import ImageSet, ImageSplits, MissingDataError, prepare
+from pyro_gtm.internals.array_files import open_archive
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 TORCHVISION_FOLDER = "omniglot-py"
-FOLDERS = (".", TORCHVISION_FOLDER, "omniglot")
+# The last three are those of the published repository: alone, cloned, unpacked.
+FOLDERS = (
+    ".",
+    TORCHVISION_FOLDER,
+    "omniglot",
+    "python",
+    "omniglot/python",
+    "omniglot-master/python",
+)
 DRAWERS = 20
 DRAWN_SIDE, SIDE = 105, 28  # pixels: as drawn, and here
 
@@ -73,11 +90,15 @@ def load_omniglot(
     963 in training and 964 to 1622 in testing; alphabets and their characters are in the order of
     their names, and the drawings of a character follow one another in the order of its drawers.
 
-    Looked for in DIR, DIR/omniglot-py and DIR/omniglot, quickest first: omniglot_28.npz; then
-    omniglot_105_bits.npz; then each of images_background and images_evaluation, first its .zip
-    and then its folder, ``<alphabet>/<character>/<drawing>.png`` inside.  Files are checked against
-    their MD5, folders by the number of their images. The small background sets of the one-shot
-    experiments are no substitute for the whole and are not looked for.
+    Looked for in DIR, DIR/omniglot-py, DIR/omniglot and the folder ``python`` of the published
+    repository, quickest first: omniglot_28.npz; then omniglot_105_bits.npz; then each of
+    images_background and images_evaluation, first its .zip and then its folder,
+    ``<alphabet>/<character>/<drawing>.png`` inside.  Files are checked against their MD5, folders
+    by the number of their images; of several copies the first that is intact is taken. The small
+    background sets of the one-shot experiments are no substitute for the whole and are not looked
+    for.
+
+    Drawings in folders may be white on black or on a clear ground, in grey or in colours.
 
     With the threshold of :func:`prepare`, level 128, 9 % of the pixels are ink and no binary image
     is in both parts.
@@ -91,16 +112,7 @@ def load_omniglot(
     Raises:
         MissingDataError: a part is missing, damaged, or cannot be fetched.
     """
-    root = Path(data_dir).expanduser()
-    levels = _read_packed(root)
-    if levels is None:
-        paths = [
-            _find(f"{part.name}.zip", root)
-            or _find(part.name, root)
-            or _obtain(part, root, download)
-            for part in PARTS
-        ]
-        levels = np.concatenate([_read_part(*found) for found in zip(PARTS, paths, strict=True)])
+    levels = _load(folder_of(data_dir), download)
 
     # Prepared as one set, so that under "sampled" no test image shares its draws with a train one.
     characters = np.arange(len(levels)).repeat(DRAWERS)
@@ -109,22 +121,45 @@ def load_omniglot(
     return ImageSplits(ImageSet(images[:n], labels[:n]), ImageSet(images[n:], labels[n:]))
 
 
-def _find(name: str, root: Path) -> Path | None:
-    return next((path for folder in FOLDERS if (path := root / folder / name).exists()), None)
+def _load(root: Path, download: bool) -> npt.NDArray[np.uint8]:
+    """All drawings, from the first copies that are intact: ``(1623, 20, 28, 28)``."""
+    faults: list[MissingDataError] = []
+    whole = first_intact(_copies(root, *PACKED), _read_packed, faults)
+    if whole is not None:
+        return whole
+    parts = []
+    for part in PARTS:
+        read = partial(_read_part, part)
+        levels = first_intact(_copies(root, f"{part.name}.zip", part.name), read, faults)
+        if levels is None:
+            if faults:
+                raise faults[0]
+            levels = read(_obtain(part, root, download))
+        parts.append(levels)
+    return np.concatenate(parts)
 
 
-def _read_packed(root: Path) -> npt.NDArray[np.uint8] | None:
-    """All drawings from an .npz file, if there is one: ``(1623, 20, 28, 28)``."""
-    for name, md5 in PACKED.items():
-        if (path := _find(name, root)) is None:
-            continue
-        with np.load(BytesIO(_read(path, md5))) as arrays:
-            images: npt.NDArray[np.uint8] = arrays["images"]
-        if images.shape[-1] == SIDE:
-            return images
-        # One character after the other: all of them at 105 x 105 would fill a gigabyte.
-        return np.stack([_reduce(np.unpackbits(x, axis=-1, count=DRAWN_SIDE)) for x in images])
-    return None
+def _copies(root: Path, *names: str) -> list[Path]:
+    return [path for name in names for at in FOLDERS if is_there(path := root / at / name)]
+
+
+def _read_packed(path: Path) -> npt.NDArray[np.uint8]:
+    """All drawings from an .npz file: ``(1623, 20, 28, 28)``."""
+    with opened(path) as file:
+        _check(path, md5_of(file) == PACKED[path.name])
+        with open_archive(file) as archive:
+            images = archive.read("images", most_bytes=2**30)
+    if images.shape[-1] == SIDE:
+        return images
+    # One character after the other: all of them at 105 x 105 would fill a gigabyte.
+    return np.stack([_reduce(np.unpackbits(x, axis=-1, count=DRAWN_SIDE)) for x in images])
+
+
+def _check(path: Path, intact: bool) -> None:
+    if not intact:
+        raise MissingDataError(
+            f"{path} does not match its checksum: delete it and fetch the set with `--download`."
+        )
 
 
 def _obtain(part: Part, root: Path, download: bool) -> Path:
@@ -132,34 +167,50 @@ def _obtain(part: Part, root: Path, download: bool) -> Path:
     if not download:
         raise MissingDataError(
             f"Omniglot's {part.name} is missing, as {archive} or as a folder of PNG files, from "
-            f"{root}, {root / FOLDERS[1]} and {root / FOLDERS[2]}, and none of them holds "
+            f"{root}, {', '.join(str(root / at) for at in FOLDERS[1:-1])} and "
+            f"{root / FOLDERS[-1]}, and none of them holds "
             f"{' or '.join(PACKED)}: fetch it with `--download` (download=True), "
             "or name the folder that has it with `--data-dir`."
         )
     return fetch(URL, archive, part.md5, root / TORCHVISION_FOLDER)
 
 
-def _read(path: Path, md5: str) -> bytes:
-    content = path.read_bytes()
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-        raise MissingDataError(
-            f"{path} does not match its checksum: delete it and fetch the set with `--download`."
-        )
-    return content
-
-
 def _read_part(part: Part, path: Path) -> npt.NDArray[np.uint8]:
     """The drawings in a .zip or a folder: ``(characters, 20, 28, 28)``."""
-    if path.is_dir():
-        files = {file.relative_to(path.parent).as_posix(): file for file in path.glob("*/*/*.png")}
-        drawings = {name: file.read_bytes() for name, file in files.items()}
-    else:
-        with ZipFile(BytesIO(_read(path, part.md5))) as archive:
+    if path.suffix != ".zip":
+        return _read_tree(part, path)
+    with opened(path) as file:
+        _check(path, md5_of(file) == part.md5)
+        with ZipFile(file) as archive:
             names = [name for name in archive.namelist() if name.endswith(".png")]
-            drawings = {name: archive.read(name) for name in names}
+            return _read_drawings(part, path, names, archive.read)
 
-    # A name is part/alphabet/character/drawing.png.
-    names = sorted(drawings, key=lambda name: name.split("/"))
+
+def _read_tree(part: Part, path: Path) -> npt.NDArray[np.uint8]:
+    if not path.is_dir():
+        raise MissingDataError(f"{path} is not the folder that belongs there: take it away.")
+    nested = path / path.name  # as some programs unpack an archive that holds one folder
+    top = nested if nested.is_dir() else path
+    names = [
+        drawing.relative_to(top.parent).as_posix()
+        for alphabet in entries(top)
+        for character in entries(alphabet)
+        for drawing in entries(character)
+        if drawing.suffix.lower() == ".png"
+    ]
+
+    def read(name: str) -> bytes:
+        with opened(top.parent / name) as file:
+            return file.read(MOST_BYTES + 1)
+
+    return _read_drawings(part, top, names, read)
+
+
+def _read_drawings(
+    part: Part, path: Path, names: list[str], read: Callable[[str], bytes]
+) -> npt.NDArray[np.uint8]:
+    """What ``read`` gives for the names, which are part/alphabet/character/drawing.png."""
+    names = sorted(names, key=lambda name: name.split("/"))
     characters = Counter(name.rpartition("/")[0] for name in names)
     alphabets = {character.rpartition("/")[0] for character in characters}
     found = len(names), len(characters), len(alphabets)
@@ -173,25 +224,19 @@ def _read_part(part: Part, path: Path) -> npt.NDArray[np.uint8]:
     levels = []
     for first in range(0, len(names), DRAWERS):
         of_character = names[first : first + DRAWERS]
-        ink = [_ink(path.parent / name, drawings[name]) for name in of_character]
+        ink = [_ink(path.parent / name, read(name)) for name in of_character]
         levels.append(_reduce(np.stack(ink)))
     return np.stack(levels)
 
 
 def _ink(file: Path, content: bytes) -> npt.NDArray[np.bool_]:
-    """The black pixels of a PNG file, black on white: ``(105, 105)``."""
-    damaged = MissingDataError(
-        f"{file} is no drawing of {DRAWN_SIDE} x {DRAWN_SIDE} pixels: "
-        "delete the folder of its set and fetch the set with `--download`."
-    )
     try:
-        with Image.open(BytesIO(content)) as image:
-            black = np.asarray(image.convert("L")) < 128
-    except (OSError, SyntaxError) as error:  # Pillow's: no image, or cut short; a garbled PNG
-        raise damaged from error
-    if black.shape != (DRAWN_SIDE, DRAWN_SIDE):
-        raise damaged
-    return black
+        return read_ink(content, DRAWN_SIDE)
+    except DrawingError as error:
+        raise MissingDataError(
+            f"{file} is no drawing of {DRAWN_SIDE} x {DRAWN_SIDE} pixels ({error}): "
+            "delete the folder of its set and fetch the set with `--download`."
+        ) from error
 
 
 def _reduce(ink: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -14,8 +14,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,15 +22,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyro_gtm.experiments.data.files import folder_of, is_there, opened
 from pyro_gtm.experiments.data.images import MissingDataError
 from pyro_gtm.experiments.data.rooms import Turn
+from pyro_gtm.internals.array_files import ArrayArchive, ArrayFileError, open_archive
 from pyro_gtm.internals.checks import check_positive
 from pyro_gtm.internals.files import write_atomically
 
-FIELDS = ("frames", "degrees", "field_of_view", "environment")
-
-UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError)
-"""Errors of reading a file that is damaged or of another kind."""
+MOST_BYTES = 2**34  # of the frames in a file: 2,000 turns of 30 frames of 256 x 256 take 11 GiB
+MOST_NAME_BYTES = 2**10  # of the environment's name, and of each number
 
 
 class Recordings:
@@ -51,12 +49,7 @@ class Recordings:
     def __init__(
         self, frames: Tensor, degrees: float, environment: str, field_of_view: float = 90.0
     ) -> None:
-        square = frames.ndim == 5 and frames.shape[2] == frames.shape[3] and frames.shape[4] == 3
-        if frames.dtype != torch.uint8 or not square or not frames.numel():
-            raise ValueError(
-                f"frames: got {frames.dtype} of shape {tuple(frames.shape)}, must be uint8 of "
-                "shape (N, T, size, size, 3) with no dimension 0"
-            )
+        _check_frames(str(frames.dtype), tuple(frames.shape))
         if not 0 < degrees < 360:
             raise ValueError(f"degrees: got {degrees}, must be above 0 and below 360")
         if not 0 < field_of_view <= 180:
@@ -151,7 +144,7 @@ def load_recordings(data_dir: str | os.PathLike[str]) -> RecordingSplits:
         MissingDataError: ``train.npz`` or ``test.npz`` is missing, damaged, or holds something
             else.
     """
-    folder = Path(data_dir).expanduser()
+    folder = folder_of(data_dir)
     return RecordingSplits(_load(folder / "train.npz"), _load(folder / "test.npz"))
 
 
@@ -183,15 +176,55 @@ def save_recordings(
     write_atomically(Path(path), archive.getvalue())
 
 
+def _check_frames(dtype: str, shape: tuple[int, ...]) -> None:
+    square = len(shape) == 5 and shape[2] == shape[3] and shape[4] == 3
+    levels = dtype in ("uint8", "torch.uint8")
+    if levels and square and 0 not in shape:
+        return
+    hint = ""
+    if not levels:
+        hint = ", as levels from 0 to 255"
+    elif len(shape) == 5 and shape[4] != 3 and shape[2] == 3:
+        hint = ", with the colours last"
+    elif len(shape) == 5 and shape[4] == 4:
+        hint = ", without the transparency"
+    raise ValueError(
+        f"frames: got {dtype} of shape {shape}, must be uint8 of shape (N, T, size, size, 3) with "
+        f"no dimension 0{hint}"
+    )
+
+
 def _load(path: Path) -> Recordings:
     how = "make it with `python examples/record_rooms.py`"
+    if not is_there(path):
+        raise MissingDataError(f"{path} is missing: {how}.")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            frames, degrees, field_of_view, environment = (archive[field] for field in FIELDS)
-        return Recordings(
-            torch.tensor(frames), degrees.item(), str(environment), field_of_view.item()
+        with opened(path) as file, open_archive(file) as archive:
+            header = archive.header("frames")
+            _check_frames(header.dtype.name, header.shape)
+            degrees, field_of_view = _number(archive, "degrees"), _number(archive, "field_of_view")
+            environment = _words(archive, "environment")
+            frames = np.ascontiguousarray(archive.read("frames", MOST_BYTES))
+            return Recordings(torch.from_numpy(frames), degrees, environment, field_of_view)
+    except ValueError as error:
+        reason = f"it {error}" if isinstance(error, ArrayFileError) else error
+        raise MissingDataError(f"{path} holds no recording: {reason}; {how}.") from error
+
+
+def _number(archive: ArrayArchive, name: str) -> float:
+    header = archive.header(name)
+    if header.dtype.kind not in "iuf" or math.prod(header.shape) != 1:
+        raise ValueError(
+            f"{name}: got {header.dtype} of shape {header.shape}, must be one real number"
         )
-    except FileNotFoundError as error:
-        raise MissingDataError(f"{path} is missing: {how}.") from error
-    except UNREADABLE as error:
-        raise MissingDataError(f"{path} holds no recording: {how}.") from error
+    return float(archive.read(name, MOST_NAME_BYTES).item())
+
+
+def _words(archive: ArrayArchive, name: str) -> str:
+    header = archive.header(name)
+    if header.dtype.kind != "U" or math.prod(header.shape) != 1:
+        raise ValueError(f"{name}: got {header.dtype} of shape {header.shape}, must be one string")
+    words = str(archive.read(name, MOST_NAME_BYTES).item())
+    if not words.isprintable():
+        raise ValueError(f"{name}: got {words!r}, must be of printable characters")
+    return words

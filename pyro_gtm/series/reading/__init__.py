@@ -55,6 +55,8 @@ def read(path: str | os.PathLike[str], **options: Any) -> Series:
     path = Path(path)
     if not str(path) or not path.exists():
         raise DataFileError(path, "does not exist")
+    if not path.is_file() and not path.is_dir():
+        raise DataFileError(path, "is neither a file nor a folder")  # a pipe would be waited for
     reader = read_images if path.is_dir() else READERS.get(path.suffix.lower())
     if reader is None:
         raise DataFileError(

@@ -17,6 +17,9 @@ from pyro_gtm.series.reading.failures import DataFileError, check_size
 __all__ = ["read_images"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+"""Pillow's names of them; of others it would hand some to another program."""
+
 GREY_MODES = ("1", "L")
 
 
@@ -70,7 +73,7 @@ def _size_of_all(path: Path, files: list[Path]) -> tuple[tuple[int, int], bool]:
             with warnings.catch_warnings():
                 # Its size is looked at here, before anything is unpacked.
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(file) as image:
+                with Image.open(file, formats=FORMATS) as image:
                     size, mode = image.size, image.mode
         except Image.DecompressionBombError as error:
             raise DataFileError(file, "is an image too large to be a frame") from error
@@ -91,7 +94,7 @@ def _size_of_all(path: Path, files: list[Path]) -> tuple[tuple[int, int], bool]:
 
 def _frame(file: Path, grey: bool) -> Tensor:
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             if "A" in image.getbands():
                 raise DataFileError(file, "has a transparent ground, and opaque images are allowed")
             pixels = np.asarray(image.convert("L" if grey else "RGB"), dtype=np.float32)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_gtm.experiments.data import MissingDataError, load_data, load_mnist, mnist
+from pyro_gtm.experiments.data import (
+    MissingDataError,
+    load_data,
+    load_mnist,
+    load_omniglot,
+    load_recordings,
+    mnist,
+)
 
 rng = np.random.default_rng(0)
 ARRAYS = {
@@ -48,7 +57,10 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     def md5(content: bytes) -> str:
         return hashlib.md5(content).hexdigest()
 
-    known = [mnist.IdxFile(name, md5(PLAIN[name]), md5(GZIPPED[name])) for name in PLAIN]
+    known = [
+        mnist.IdxFile(name, len(PLAIN[name]), md5(PLAIN[name]), md5(GZIPPED[name]))
+        for name in PLAIN
+    ]
     monkeypatch.setattr(mnist, "FILES", tuple(known))
 
 
@@ -87,6 +99,52 @@ class TestTinyFiles:
         again = {name: gzip.compress(content, 1, mtime=1) for name, content in PLAIN.items()}
         assert all(again[name] != GZIPPED[name] for name in PLAIN)
         write(tmp_path, again, ".gz")
+        assert len(load_mnist(tmp_path).train.labels) == 6
+
+    @pytest.mark.parametrize("ending", ["", ".gz", ".GZ"])
+    def test_names_come_with_dots_and_in_capitals(self, tmp_path: Path, ending: str) -> None:
+        contents = GZIPPED if ending else PLAIN
+        dotted = {name.replace("-idx", ".idx"): contents[name] for name in contents}
+        write(tmp_path / "dots", dotted, ending)
+        write(tmp_path / "capitals", {name.upper(): contents[name] for name in contents}, ending)
+        for folder in ("dots", "capitals"):
+            assert len(load_mnist(tmp_path / folder).train.labels) == 6
+
+    def test_what_a_browser_unpacked_keeps_its_ending(self, tmp_path: Path) -> None:
+        write(tmp_path, PLAIN, ".gz")
+        assert len(load_mnist(tmp_path).train.labels) == 6
+
+    @pytest.mark.parametrize("damage", ["damaged", "empty", "folder", "broken link"])
+    @pytest.mark.parametrize(("good", "ending"), [(".", ".gz"), ("MNIST/raw", "")])
+    def test_a_good_copy_stands_in_for_a_damaged_one(
+        self, tmp_path: Path, damage: str, good: str, ending: str
+    ) -> None:
+        """A gzipped one beside it, or one in the next folder."""
+        name = "train-images-idx3-ubyte"
+        write(tmp_path / good, GZIPPED if ending else PLAIN, ending)
+        if damage == "folder":
+            (tmp_path / name).mkdir()
+        elif damage == "broken link":
+            (tmp_path / name).symlink_to(tmp_path / "nothing")
+        else:
+            write(tmp_path, {name: PLAIN[name][:-1] if damage == "damaged" else b""})
+        train = load_mnist(tmp_path, binarise="none").train
+        levels = (train.images * 255).round().to(torch.uint8).squeeze(1)
+        assert np.array_equal(levels.numpy(), ARRAYS[name])
+
+    @pytest.mark.parametrize("kind", ["a folder", "a link to nothing"])
+    def test_what_is_no_file_is_told(self, tmp_path: Path, kind: str) -> None:
+        write(tmp_path, PLAIN)
+        path = tmp_path / "t10k-labels-idx1-ubyte"
+        path.unlink()
+        path.mkdir() if kind == "a folder" else path.symlink_to(tmp_path / "nothing")
+        with pytest.raises(MissingDataError, match=f"{path.name} is {kind}.* place of a file"):
+            load_mnist(tmp_path)
+
+    def test_companions_of_systems_are_passed_over(self, tmp_path: Path) -> None:
+        write(tmp_path, GZIPPED, ".gz")
+        write(tmp_path, {f"._{name}": b"Mac OS X" for name in GZIPPED}, ".gz")
+        write(tmp_path / ".ipynb_checkpoints", {name: b"" for name in PLAIN})
         assert len(load_mnist(tmp_path).train.labels) == 6
 
     def test_sampled_is_fixed_by_the_seed(self, tmp_path: Path) -> None:
@@ -159,6 +217,31 @@ class TestTinyFiles:
         assert (tmp_path / "MNIST" / "raw" / f"{names[1]}.gz").is_file()
         load_mnist(tmp_path, download=True)  # all there now: nothing more is fetched
         assert fetched == names[1:]
+
+
+def test_a_bomb_is_unpacked_no_further_than_the_known_size(tmp_path: Path) -> None:
+    """64 KB of 64 MB of zeros in place of the labels, whose 10,008 bytes are known."""
+    bomb = gzip.compress(bytes(2**26))
+    assert len(bomb) < 2**16
+    path = tmp_path / "t10k-labels-idx1-ubyte.gz"
+    path.write_bytes(bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MissingDataError, match=f"{path.name} does not match its checksum"):
+            mnist._read(mnist.FILES[3], path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["a file", "~nobody-of-this-name/data", "x" * 300])
+@pytest.mark.parametrize("load", [load_mnist, load_omniglot, load_recordings])
+def test_what_is_no_folder_is_told(tmp_path: Path, load: Callable[[Path], Any], name: str) -> None:
+    (tmp_path / "a file").touch()
+    folder = Path(name) if name.startswith("~") else tmp_path / name
+    with pytest.raises(MissingDataError, match=r"cannot be looked into .*--data-dir") as caught:
+        load(folder)
+    assert str(folder) in str(caught.value)
 
 
 def test_the_real_set(data_dir: Path) -> None:

@@ -120,7 +120,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tiny")
 class TestTinySet:
-    @pytest.mark.parametrize("folder", [".", "omniglot-py", "omniglot"])
+    @pytest.mark.parametrize(
+        "folder", [".", "omniglot-py", "omniglot", "python", "omniglot/python"]
+    )
     @pytest.mark.parametrize("layout", LAYOUTS)
     def test_every_layout_gives_the_same_images(
         self, tmp_path: Path, folder: str, layout: str
@@ -144,22 +146,77 @@ class TestTinySet:
         assert first.test.images.equal(again.test.images)
         assert not first.test.images.equal(other.test.images)
 
-    def test_the_quickest_layout_is_read(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("layout", "slower"),
+        [
+            (ZIPS, "images_background/Elvish/character01/0000_01.png"),
+            (LAYOUTS["bits"], "images_background.zip"),
+            (LAYOUTS["levels"], "omniglot_105_bits.npz"),
+        ],
+    )
+    def test_the_quickest_layout_is_read(
+        self, tmp_path: Path, layout: dict[str, bytes], slower: str
+    ) -> None:
         """What follows in the order is never opened, so that its damage goes unnoticed."""
-        for name, follower in [
-            ("images_background/Elvish/character01/0000_01.png", ZIPS),
-            ("images_background.zip", LAYOUTS["bits"]),
-            ("omniglot_105_bits.npz", LAYOUTS["levels"]),
-        ]:
-            write(tmp_path, TREE | {name: b"damaged"})
-            with pytest.raises(MissingDataError):
-                load_omniglot(tmp_path)
-            write(tmp_path, follower)
-            assert np.array_equal(levels_of(load_omniglot(tmp_path, binarise="none")), LEVELS)
+        write(tmp_path, layout | {slower: b"damaged"})
+        assert np.array_equal(levels_of(load_omniglot(tmp_path, binarise="none")), LEVELS)
+
+    @pytest.mark.parametrize("damage", ["damaged", "empty", "folder", "broken link"])
+    @pytest.mark.parametrize("name", [*ZIPS, *PACKED, "images_background"])
+    def test_a_good_copy_stands_in_for_a_damaged_one(
+        self, tmp_path: Path, name: str, damage: str
+    ) -> None:
+        """In another layout, or the same in another folder."""
+        good = LAYOUTS["bits"] if name == TINY_NPZ else TREE
+        write(tmp_path / "omniglot", good)
+        if damage == "folder":
+            (tmp_path / name).mkdir()
+        elif damage == "broken link":
+            (tmp_path / name).symlink_to(tmp_path / "nothing")
+        else:
+            (tmp_path / name).write_bytes(b"damaged" if damage == "damaged" else b"")
+        assert np.array_equal(levels_of(load_omniglot(tmp_path, binarise="none")), LEVELS)
 
     def test_other_files_in_the_tree_do_no_harm(self, tmp_path: Path) -> None:
         write(tmp_path, TREE | {"images_background/Runes/.DS_Store": b"", "strokes.mat": b""})
         assert np.array_equal(levels_of(load_omniglot(tmp_path, binarise="none")), LEVELS)
+
+    def test_companions_of_systems_are_passed_over(self, tmp_path: Path) -> None:
+        at = "images_background/Elvish/character01"
+        companions = (
+            f"{at}/._0000_01.png",
+            f"{at}/.ipynb_checkpoints/0000_01-checkpoint.png",
+            "images_background/Elvish/.ipynb_checkpoints/0000_01-checkpoint.png",
+            "images_background/__MACOSX/Elvish/0000_01.png",
+            "images_background/._Elvish/character01/0000_01.png",
+        )
+        write(tmp_path, TREE | dict.fromkeys(companions, b"no drawing"))
+        assert np.array_equal(levels_of(load_omniglot(tmp_path, binarise="none")), LEVELS)
+
+    def test_endings_come_in_capitals(self, tmp_path: Path) -> None:
+        write(tmp_path, {name.replace(".png", ".PNG"): TREE[name] for name in TREE})
+        assert np.array_equal(levels_of(load_omniglot(tmp_path, binarise="none")), LEVELS)
+
+    def test_a_part_may_lie_in_a_folder_of_its_own_name(self, tmp_path: Path) -> None:
+        write(tmp_path, {f"{name.split('/')[0]}/{name}": TREE[name] for name in TREE})
+        assert np.array_equal(levels_of(load_omniglot(tmp_path, binarise="none")), LEVELS)
+
+    @pytest.mark.parametrize("damage", ["a folder", "a link to nothing"])
+    def test_a_drawing_that_is_no_file_is_named(self, tmp_path: Path, damage: str) -> None:
+        write(tmp_path, TREE)
+        path = tmp_path / "images_evaluation/Signs/character01/0003_07.png"
+        path.unlink()
+        path.mkdir() if damage == "a folder" else path.symlink_to(tmp_path / "nothing")
+        with pytest.raises(MissingDataError, match=rf"0003_07\.png is {damage}.* place of a file"):
+            load_omniglot(tmp_path)
+
+    @pytest.mark.parametrize("name", [*ZIPS, *PACKED, "images_background"])
+    def test_what_is_no_file_or_no_folder_is_named(self, tmp_path: Path, name: str) -> None:
+        write(tmp_path, ZIPS if name in ZIPS else {})
+        (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / name).mkdir() if "." in name else (tmp_path / name).touch()
+        with pytest.raises(MissingDataError, match=f"{name} is (a|not the) folder .*take it away"):
+            load_omniglot(tmp_path)
 
     @pytest.mark.parametrize("part", CHARACTERS)
     @pytest.mark.parametrize("layout", ["zips", "tree"])
@@ -186,7 +243,7 @@ class TestTinySet:
             "empty": b"",
             "not an archive": b"<html>404</html>",
         }[damage]
-        write(tmp_path, ZIPS | {name: bad})
+        write(tmp_path, (ZIPS if name in ZIPS else {}) | {name: bad})
         with pytest.raises(MissingDataError, match=f"{name} does not match its checksum.*download"):
             load_omniglot(tmp_path)
 

@@ -156,7 +156,7 @@ def without(field: str) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if name != field}
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "cut short", "garbled", "array", "folder"])
+@pytest.mark.parametrize("kind", ["empty", "text", "cut short", "garbled", "array"])
 def test_what_is_no_archive_is_told(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "train.npz"
     save_recordings(path, LEVELS, DEGREES, "here")
@@ -166,33 +166,64 @@ def test_what_is_no_archive_is_told(tmp_path: Path, kind: str) -> None:
     changed = {"empty": b"", "text": b"frames", "cut short": content[:-100], "garbled": content}
     if kind in changed:
         path.write_bytes(changed[kind])
-    elif kind == "array":
+    else:
         with path.open("wb") as file:
             np.save(file, LEVELS)
-    else:
-        path.unlink()
-        path.mkdir()
-    with pytest.raises(MissingDataError, match=r"train.npz holds no recording: make it with"):
+    reason = "holds no recording: it is no readable .npz file .*; make it with"
+    with pytest.raises(MissingDataError, match=f"train.npz {reason}"):
+        load_recordings(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a link to nothing"])
+def test_what_is_no_file_is_told(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "train.npz"
+    path.mkdir() if kind == "a folder" else path.symlink_to(tmp_path / "nothing")
+    with pytest.raises(MissingDataError, match=f"train.npz is {kind}.* in the place of a file"):
         load_recordings(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "why"),
     [
-        without("frames"),
-        without("environment"),
-        without("frames") | {"frames": LEVELS.astype(float)},
-        without("degrees") | {"degrees": 400.0},
-        without("degrees") | {"degrees": "some"},
-        without("degrees") | {"degrees": np.array([1.0, 2.0])},
-        without("frames") | {"frames": np.array([None])},
+        (without("frames"), "it has no frames"),
+        (without("environment"), "it has no environment"),
+        (without("field_of_view"), "it has no field_of_view"),
+        (
+            without("frames") | {"frames": LEVELS / 255},
+            r"frames: got float64 of shape .*, must be uint8 .*, as levels from 0 to 255",
+        ),
+        (
+            without("frames") | {"frames": np.moveaxis(LEVELS, -1, 2)},
+            r"frames: got uint8 of shape \(7, 5, 3, 6, 6\), must be .*, with the colours last",
+        ),
+        (
+            without("frames") | {"frames": LEVELS[..., [0, 1, 2, 0]]},
+            r"frames: got uint8 of shape \(7, 5, 6, 6, 4\), must be .*, without the transparency",
+        ),
+        (
+            without("frames") | {"frames": LEVELS[:, :, :4]},
+            r"frames: got uint8 of shape \(7, 5, 4, 6, 3\), must be .* \(N, T, size, size, 3\)",
+        ),
+        (without("frames") | {"frames": np.array([None])}, "it holds frames as Python objects"),
+        (without("degrees") | {"degrees": 400.0}, "degrees: got 400.0, must be above 0 and below"),
+        (without("degrees") | {"degrees": "some"}, "degrees: got <U4 .*, must be one real number"),
+        (without("degrees") | {"degrees": np.ones(2)}, r"degrees: .* \(2,\), must be one real"),
+        (without("environment") | {"environment": 3}, "environment: .*, must be one string"),
+        (without("environment") | {"environment": "a\nb"}, "environment: .* printable"),
     ],
-    ids=["no frames", "no name", "floats", "400 degrees", "words", "two angles", "objects"],
 )
-def test_archives_of_something_else_are_told(tmp_path: Path, content: dict[str, Any]) -> None:
+def test_a_recording_of_another_form_says_what_is_wrong(
+    tmp_path: Path, content: dict[str, Any], why: str
+) -> None:
     np.savez(tmp_path / "train.npz", **content)
-    with pytest.raises(MissingDataError, match=r"train.npz holds no recording: make it with"):
+    with pytest.raises(MissingDataError, match=f"train.npz holds no recording: {why}.*; make it"):
         load_recordings(tmp_path)
+
+
+def test_arrays_of_ones_own_beside_the_recording_do_no_harm(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        np.savez(tmp_path / f"{split}.npz", notes=np.array([None]), **without(""))
+    assert np.array_equal(load_recordings(tmp_path).train.frames.numpy(), LEVELS)
 
 
 @pytest.fixture
