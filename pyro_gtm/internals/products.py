@@ -226,7 +226,7 @@ class Linear(nn.Linear):
 def _is_for_onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined]
         and inputs.dim() > 1
         and inputs.numel() * len(weight) >= SMALLEST
         and all(_is_plain(tensor) for tensor in (inputs, weight, bias) if tensor is not None)
