@@ -1,31 +1,20 @@
 """A run: a folder that can be interrupted at any moment and continued exactly.
 
-::
-
-    FOLDER/
-      config.json     what was asked for
-      init_from.json  which weights were taken from another run, if any
-      metrics.jsonl   one line for each log ("split": "train") and evaluation ("split": "test")
-      checkpoints/    the last two, newest by its number of steps
-      summary.json    the final figures
-      figures/        *.png
-
 A checkpoint holds every RNG state beside the weights and the optimiser's moments, so a resumed run
 writes the same metrics, bit for bit on one CPU machine, as one that was never interrupted, given
 the same number of threads: it decides in which order PyTorch adds up.  Times are not among the
 metrics for that reason: speed is in the summary.
+
+What lies where in the folder: :mod:`pyro_gtm.experiments.run_folder`.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyro
 
@@ -38,63 +27,44 @@ from pyro_gtm.experiments.checkpoint_file import (
     save_checkpoint,
     saved_step_in,
 )
-from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
+from pyro_gtm.experiments.config import MAY_CHANGE, Config
 from pyro_gtm.experiments.config_fields import flat
 from pyro_gtm.experiments.experiment import Experiment
-from pyro_gtm.experiments.metrics import assess, recall_gap
+from pyro_gtm.experiments.metrics import assess
 from pyro_gtm.experiments.metrics_log import MetricsLog, Row
 from pyro_gtm.experiments.provenance import provenance
-from pyro_gtm.experiments.signals import stop_signals
-from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
+from pyro_gtm.experiments.run_folder import (
+    CONFIG,
+    FIGURES,
+    INIT_RECORD,
+    METRICS,
+    SUMMARY,
+    FolderTakenError,
+    RunError,
+    config_in,
+    newest_weights_in,
+    refusing_folder,
+)
+from pyro_gtm.experiments.training_loop import Interrupted, Progress, TrainingLoop
 from pyro_gtm.internals.files import write_atomically
 
 __all__ = ["FolderTakenError", "Interrupted", "Run", "RunError"]
 
-Progress = Callable[[Row], None]
-
 KEPT_CHECKPOINTS = 2
 
-INIT_RECORD = "init_from.json"
 
-
-class RunError(RuntimeError):
-    """A run folder cannot be used as asked: one sentence says why."""
-
-
-class FolderTakenError(RunError):
-    """The folder of a new run holds something already."""
-
-
-class Interrupted(Exception):
-    """Training was asked to stop, and stopped with its state saved.
-
-    Attributes:
-        step: the last step taken.
-        signal: the signal's number.
-    """
-
-    def __init__(self, step: int, signal_number: int) -> None:
-        super().__init__(f"interrupted after step {step}")
-        self.step = step
-        self.signal = signal_number
-
-
-class Run:
+class Run(TrainingLoop):
     """A run folder and the experiment in it.
 
     Make one with :meth:`start`, :meth:`resume` or :meth:`load`.
     """
 
     def __init__(self, folder: Path, experiment: Experiment) -> None:
+        super().__init__(experiment, MetricsLog(folder / METRICS))
         self.folder = folder
-        self.experiment = experiment
-        self.step = 0
         self.exact = True
         """Whether a resumed run goes on with the very random numbers it would have had."""
-        self.metrics = MetricsLog(folder / "metrics.jsonl")
         self._provenance: Row | None = None  # of the steps that this process takes
-        self._window_loss = 0.0
-        self._window_steps = 0
 
     @classmethod
     def start(cls, folder: Path, config: Config) -> Run:
@@ -113,24 +83,24 @@ class Run:
         taken = FolderTakenError(
             f"output: got {folder}, must be empty or new; --resume {folder} continues the run in it"
         )
-        with _refusing_folder(folder):
+        with refusing_folder(folder):
             if folder.exists() and any(folder.iterdir()):
                 raise taken
-        source = None if config.init_from is None else _newest_state(Path(config.init_from))
+        source = None if config.init_from is None else newest_weights_in(Path(config.init_from))
         run = cls(folder, build_experiment(config))
         record = None if source is None else run._take_weights(source)
-        with _refusing_folder(folder):
+        with refusing_folder(folder):
             try:
                 (folder / "checkpoints").mkdir(parents=True)
             except FileExistsError:  # another run has begun in it meanwhile
                 raise taken from None
-            (folder / "figures").mkdir()
+            (folder / FIGURES).mkdir()
             if record is not None:
                 write_atomically(
                     folder / INIT_RECORD, (json.dumps(record, indent=2) + "\n").encode()
                 )
                 run.save()
-            write_atomically(folder / "config.json", config.to_json().encode())
+            write_atomically(folder / CONFIG, config.to_json().encode())
         return run
 
     @classmethod
@@ -147,7 +117,7 @@ class Run:
             RunError: the folder holds no run, or one with another configuration.
             CheckpointError: its newest checkpoint is damaged, or of another configuration.
         """
-        config = _config_of(folder)
+        config = config_in(folder)
         started_with = flat(asdict(config))
         for name, wanted in flat(overrides).items():
             same = name in started_with and started_with[name] == wanted
@@ -170,7 +140,7 @@ class Run:
                 f"num_steps: got {config.num_steps}, must be at least {run.step}, the steps that "
                 f"the run in {folder} has taken"
             )
-        write_atomically(folder / "config.json", config.to_json().encode())
+        write_atomically(folder / CONFIG, config.to_json().encode())
         return run
 
     @classmethod
@@ -200,7 +170,7 @@ class Run:
                 not fit the memory options.
             CheckpointError: its newest checkpoint is damaged.
         """
-        config = replace(_config_of(folder), device=device)
+        config = replace(config_in(folder), device=device)
         if data_dir is not None:
             config = replace(config, data_dir=data_dir)
         if memory_options:
@@ -241,116 +211,9 @@ class Run:
         progress: Progress = lambda row: None,
         on_signal: Callable[[], None] = lambda: None,
     ) -> None:
-        """Train to ``config.num_steps``, logging, evaluating and saving on the way.
-
-        Args:
-            progress: is given every row of metrics, and ``{"step": n, "loss": nats}`` each step.
-            on_signal: is called at once, between any two instructions, when a signal asks to stop.
-
-        Raises:
-            Interrupted: on SIGINT or SIGTERM, after the step in hand and a checkpoint.
-            KeyboardInterrupt: on a SIGINT after that, at once.
-            NonFiniteLossError: the loss or gradient is NaN or infinite, or the loss on held-out
-                sequences; the last checkpoint stays.
-        """
-        config, experiment = self.experiment.config, self.experiment
-        self._provenance = provenance(experiment.device)  # of the code before it can change
-        rate = experiment.learning_rate
-        with (
-            stop_signals(on_signal) as stop,
-            self.metrics.appending() as append,
-            warnings.catch_warnings(),
-            closing(
-                training_steps(
-                    experiment.svi,
-                    experiment.draw,
-                    num_steps=config.num_steps,
-                    start=self.step,
-                    kl_annealing=config.kl_annealing,
-                    learning_rate=rate if rate.varies else None,
-                    pause=lambda step: bool(stop) or self._acts_at(step),
-                )
-            ) as steps,
-        ):
-            # Pyro warns of a loss that is NaN; here that is an error, with the step's number.
-            warnings.filterwarnings("ignore", "Encountered NaN", UserWarning)
-
-            def log(row: Row) -> None:
-                append(row)
-                progress(row)
-
-            if experiment.curriculum:
-                experiment.curriculum.begin(self.step + 1)
-            for step, loss in steps:
-                self.step = step
-                per_frame = loss / experiment.frames_drawn
-                self._window_loss += per_frame
-                self._window_steps += 1
-                progress({"step": step, "loss": per_frame})
-                finished = step == config.num_steps
-                # Once: a signal from here on stops after the next step.  With steps captured, those
-                # of a block are taken before the first of them comes out here.
-                stopping = bool(stop) and parameters_are_current(experiment.svi)
-                if step % config.log_every == 0 or finished:
-                    log(self._training_row())
-                if step % config.eval_every == 0 or finished:
-                    log(self._evaluation_row())
-                if experiment.curriculum:
-                    experiment.curriculum.begin(step + 1)
-                if step % config.save_every == 0 or finished or stopping:
-                    self.save()
-                if stopping and not finished:
-                    raise Interrupted(step, stop[0])
-            if not any(row["step"] == self.step for row in self.split("test")):
-                log(self._evaluation_row())  # resumed with as many steps as were already taken
-
-    def _acts_at(self, step: int) -> bool:
-        """Whether something is to be done after this step, with the weights it leaves."""
-        config = self.experiment.config
-        periods = (config.log_every, config.eval_every, config.save_every)
-        return step == config.num_steps or any(step % period == 0 for period in periods)
-
-    def _training_row(self) -> Row:
-        config = self.experiment.config
-        row = {
-            "split": "train",
-            "step": self.step,
-            "negative_elbo_per_frame": self._window_loss / self._window_steps,
-            "gradient_norm": self.experiment.optimizer.gradient_norm,
-            "learning_rate": self.experiment.learning_rate(self.step),
-        }
-        if config.kl_annealing:
-            row["kl_weight"] = min(1.0, self.step / config.kl_annealing)
-        if self.experiment.curriculum:
-            row["frames"] = self.experiment.curriculum.present.num_steps
-        self._window_loss, self._window_steps = 0.0, 0
-        return row
-
-    def _evaluation_row(self) -> Row:
-        batch = self.experiment.held_out()
-        with pyro.validation_enabled(False):  # the check below names the step
-            summary = self.experiment.evaluate(batch).summary(batch.predictable)
-        loss = summary["negative_elbo_per_frame"]
-        if not math.isfinite(cast(float, loss)):
-            raise NonFiniteLossError(self.step, f"the loss on held-out sequences is {loss}")
-        return {"split": "test", "step": self.step, **summary, **self._stage()}
-
-    def _stage(self) -> Row:
-        """How well the present size is learnt, where that decides on the next."""
-        curriculum = self.experiment.curriculum
-        if not curriculum or not curriculum.waits:
-            return {}
-        size = curriculum.present
-        with pyro.validation_enabled(False):
-            gap = recall_gap(self.experiment, size)
-        # An evaluation out of turn is that of a last step, which more steps would not have.
-        if self.step % self.experiment.config.eval_every == 0:
-            curriculum.observe(gap)
-        return {"stage_frames": size.num_steps, "stage_recall_kl": gap and gap.excess}
-
-    def split(self, name: str) -> list[Row]:
-        """The rows of metrics of one split, ``"train"`` or ``"test"``."""
-        return self.metrics.split(name)
+        """As :meth:`TrainingLoop.train`, and note what the steps are taken with."""
+        self._provenance = provenance(self.experiment.device)  # of the code before it can change
+        super().train(progress, on_signal)
 
     def save(self) -> Path:
         """Write a checkpoint and drop all but the newest two."""
@@ -423,7 +286,7 @@ class Run:
         return None if summary is None else summary.get("provenance")
 
     def _written_summary(self) -> Row | None:
-        path = self.folder / "summary.json"
+        path = self.folder / SUMMARY
         return json.loads(path.read_text()) if path.exists() else None
 
     def write_summary(self, seconds: float, steps_taken: int) -> Row:
@@ -446,39 +309,5 @@ class Run:
                 "steps_per_second": speed,
                 "provenance": made or provenance(self.experiment.device),
             }
-        write_atomically(
-            self.folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode()
-        )
+        write_atomically(self.folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
         return summary
-
-
-def _config_of(folder: Path) -> Config:
-    if not (folder / "config.json").is_file():
-        raise RunError(f"{folder} holds no run: there is no config.json in it")
-    try:
-        return read_config(folder / "config.json")
-    except ValueError as error:
-        raise RunError(str(error)) from error
-
-
-def _newest_state(folder: Path) -> dict[str, Any]:
-    """The newest checkpoint of the run whose weights another takes."""
-    try:
-        _config_of(folder)
-    except RunError as error:
-        raise RunError(f"init_from: {error}") from error
-    paths = checkpoints_in(folder)
-    if not paths:
-        raise RunError(f"init_from: got {folder}, must be a run with a checkpoint: it has none yet")
-    try:
-        return load_checkpoint(paths[-1])
-    except CheckpointError as error:
-        raise CheckpointError(f"init_from: {error}") from error
-
-
-@contextmanager
-def _refusing_folder(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"output: {folder} cannot be written: {error.strerror}") from error
