@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, NoReturn, cast
 
 import pyro
 
 from pyro_gtm.experiments.experiment import Experiment
+from pyro_gtm.experiments.machine import (
+    TO_LOWER_IN_AN_EVALUATION,
+    fitting_in_memory,
+    steps_fitting_in_memory,
+)
 from pyro_gtm.experiments.metrics import recall_gap
 from pyro_gtm.experiments.metrics_log import MetricsLog, Row
-from pyro_gtm.experiments.signals import stop_signals
+from pyro_gtm.experiments.signals import StopSignals, stop_signals
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 
 __all__ = ["Interrupted", "Progress", "TrainingLoop"]
@@ -56,8 +61,17 @@ class TrainingLoop(ABC):
         self._window_steps = 0
 
     @abstractmethod
-    def save(self) -> Path:
-        """Write a checkpoint."""
+    def save(self, content: dict[str, Any] | None = None) -> Path:
+        """Write a checkpoint, of the present state unless another is given."""
+
+    def _content(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "step": self.step,
+            "window": [self._window_loss, self._window_steps],
+            "metrics": self.metrics.seal,
+            **self.experiment.state(),
+        }
 
     def train(
         self,
@@ -67,17 +81,23 @@ class TrainingLoop(ABC):
         """Train to ``config.num_steps``, logging, evaluating and saving on the way.
 
         Args:
-            progress: is given every row of metrics, and ``{"step": n, "loss": nats}`` each step.
+            progress: is given every row of metrics, and ``{"step": n, "loss": nats}`` each step;
+                not again after an ``OSError``, as from a terminal that was closed.
             on_signal: is called at once, between any two instructions, when a signal asks to stop.
 
         Raises:
-            Interrupted: on SIGINT or SIGTERM, after the step in hand and a checkpoint.
+            Interrupted: on SIGINT, SIGTERM or SIGHUP, after a checkpoint: of the step in hand, or
+                of that before the evaluation in hand, which is made again when the run goes on.
             KeyboardInterrupt: on a SIGINT after that, at once.
             NonFiniteLossError: the loss or gradient is NaN or infinite, or the loss on held-out
                 sequences; the last checkpoint stays.
+            TooLittleMemoryError: there is no room for a step or an evaluation; the last checkpoint
+                stays.
+            OSError: a file cannot be written; the last checkpoint stays.
         """
         config, experiment = self.experiment.config, self.experiment
         rate = experiment.learning_rate
+        tell = _while_it_can(progress)
         with (
             stop_signals(on_signal) as stop,
             self.metrics.appending() as append,
@@ -90,7 +110,7 @@ class TrainingLoop(ABC):
                     start=self.step,
                     kl_annealing=config.kl_annealing,
                     learning_rate=rate if rate.varies else None,
-                    pause=lambda step: bool(stop) or self._acts_at(step),
+                    pause=lambda step: self._is_asked_to_stop(stop) or self._acts_at(step),
                 )
             ) as steps,
         ):
@@ -99,32 +119,66 @@ class TrainingLoop(ABC):
 
             def log(row: Row) -> None:
                 append(row)
-                progress(row)
+                tell(row)
 
+            if self._lacks_its_evaluation():
+                log(self._evaluate(stop))
+                self.save()
             if experiment.curriculum:
                 experiment.curriculum.begin(self.step + 1)
-            for step, loss in steps:
+            for step, loss in steps_fitting_in_memory(steps):
                 self.step = step
                 per_frame = loss / experiment.frames_drawn
                 self._window_loss += per_frame
                 self._window_steps += 1
-                progress({"step": step, "loss": per_frame})
+                tell({"step": step, "loss": per_frame})
                 finished = step == config.num_steps
-                # Once: a signal from here on stops after the next step.  With steps captured, those
-                # of a block are taken before the first of them comes out here.
-                stopping = bool(stop) and parameters_are_current(experiment.svi)
                 if step % config.log_every == 0 or finished:
                     log(self._training_row())
+                # Once: a signal from here on stops in the evaluation, or after the next step.  With
+                # steps captured, those of a block are taken before the first comes out here.
+                if self._is_asked_to_stop(stop) and parameters_are_current(experiment.svi):
+                    self._stop(self._content(), stop)
                 if step % config.eval_every == 0 or finished:
-                    log(self._evaluation_row())
+                    log(self._evaluate(stop))
                 if experiment.curriculum:
                     experiment.curriculum.begin(step + 1)
-                if step % config.save_every == 0 or finished or stopping:
+                if step % config.save_every == 0 or finished:
                     self.save()
-                if stopping and not finished:
-                    raise Interrupted(step, stop[0])
-            if not any(row["step"] == self.step for row in self.split("test")):
-                log(self._evaluation_row())  # resumed with as many steps as were already taken
+
+    @contextmanager
+    def stopping_at_once(self) -> Iterator[None]:
+        """Within it, after the last checkpoint, a signal ends what is drawn or judged, at once.
+
+        Raises:
+            Interrupted: on SIGINT, SIGTERM or SIGHUP.
+        """
+
+        def stop(number: int) -> NoReturn:
+            raise Interrupted(self.step, number)
+
+        with stop_signals() as signals, signals.acting_at_once(stop):
+            yield
+
+    def _is_asked_to_stop(self, signals: StopSignals) -> bool:
+        """Whether a signal has come, of those received."""
+        return bool(signals)
+
+    def _stop(self, content: dict[str, Any], signals: StopSignals) -> NoReturn:
+        self.save(content)
+        raise Interrupted(content["step"], signals[0])
+
+    def _evaluate(self, signals: StopSignals) -> Row:
+        """The row of an evaluation, which may take long: a signal does not wait for its end."""
+        content = self._content()
+        with signals.acting_at_once(lambda number: self._stop(content, signals)):
+            return self._evaluation_row()
+
+    def _lacks_its_evaluation(self) -> bool:
+        """Whether the run was stopped in an evaluation, or has its last step sooner than before."""
+        config, step = self.experiment.config, self.step
+        due = step > 0 and (step % config.eval_every == 0 or step == config.num_steps)
+        return due and all(row["step"] != step for row in self.split("test"))
 
     def _acts_at(self, step: int) -> bool:
         """Whether something is to be done after this step, with the weights it leaves."""
@@ -149,8 +203,8 @@ class TrainingLoop(ABC):
         return row
 
     def _evaluation_row(self) -> Row:
-        batch = self.experiment.held_out()
-        with pyro.validation_enabled(False):  # the check below names the step
+        with fitting_in_memory(TO_LOWER_IN_AN_EVALUATION), pyro.validation_enabled(False):
+            batch = self.experiment.held_out()
             summary = self.experiment.evaluate(batch).summary(batch.predictable)
         loss = summary["negative_elbo_per_frame"]
         if not math.isfinite(cast(float, loss)):
@@ -173,3 +227,18 @@ class TrainingLoop(ABC):
     def split(self, name: str) -> list[Row]:
         """The rows of metrics of one split, ``"train"`` or ``"test"``."""
         return self.metrics.split(name)
+
+
+def _while_it_can(progress: Progress) -> Progress:
+    """A callback that is let be after its first ``OSError``: a run outlives its terminal."""
+    broken = False
+
+    def tell(row: Row) -> None:
+        nonlocal broken
+        if not broken:
+            try:
+                progress(row)
+            except OSError:
+                broken = True
+
+    return tell
