@@ -55,9 +55,9 @@ from pyro_gtm.experiments.run_folder import (
     held_folder,
     is_half_made,
     newest_weights_in,
+    notes_on,
     refusing_folder,
     summary_in,
-    unchecked_in,
 )
 from pyro_gtm.experiments.sealed_json import DamagedFileError, read_sealed, write_sealed
 from pyro_gtm.experiments.training_loop import Interrupted, Progress, TrainingLoop
@@ -299,7 +299,7 @@ class Run(TrainingLoop):
 
     def _restore(self) -> dict[str, Any] | None:
         """Take up weights, moments, step and metrics of the newest checkpoint, if there is one."""
-        self.notes += unchecked_in(self.folder)
+        self.notes += notes_on(self.folder)
         content = load_newest_checkpoint(self.folder, self.experiment.device)
         if content is None:
             return None
@@ -406,8 +406,7 @@ class Run(TrainingLoop):
     def _summary_before(self) -> Row | None:
         try:
             return summary_in(self.folder)
-        except DamagedFileError as error:
-            self.notes.append(f"{error}; it is made again")
+        except DamagedFileError:  # told of when the run was resumed
             return None
 
 

@@ -29,7 +29,7 @@ from pyro_gtm.experiments.checkpoint_file import (
 )
 from pyro_gtm.experiments.config import Config, read_config
 from pyro_gtm.experiments.folder_lock import LOCK, LockedError, locked_folder
-from pyro_gtm.experiments.sealed_json import read_sealed
+from pyro_gtm.experiments.sealed_json import DamagedFileError, read_sealed
 from pyro_gtm.internals.files import PARTIAL
 
 __all__ = [
@@ -49,9 +49,9 @@ __all__ = [
     "held_folder",
     "is_half_made",
     "newest_weights_in",
+    "notes_on",
     "refusing_folder",
     "summary_in",
-    "unchecked_in",
 ]
 
 CONFIG = "config.json"
@@ -133,14 +133,23 @@ def summary_in(folder: Path) -> dict[str, Any] | None:
     return read_sealed(path, "summary").content if path.exists() else None
 
 
-def unchecked_in(folder: Path) -> list[str]:
-    """A note for each record of a run that has no checksum."""
-    paths = [folder / name for name in (CONFIG, INIT_RECORD, SUMMARY)]
-    return [
+def notes_on(folder: Path) -> list[str]:
+    """A note for each record of a run that has no checksum, and for a damaged summary.
+
+    Raises:
+        DamagedFileError: another record is not as it was written.
+    """
+    notes = [
         f"{path} {UNCHECKED}"
-        for path in paths
+        for path in (folder / CONFIG, folder / INIT_RECORD)
         if path.exists() and not read_sealed(path, "object").sealed
     ]
+    try:
+        if (folder / SUMMARY).exists() and not read_sealed(folder / SUMMARY, "summary").sealed:
+            notes.append(f"{folder / SUMMARY} {UNCHECKED}")
+    except DamagedFileError as error:
+        notes.append(f"{error}; training, resumed, makes it again")
+    return notes
 
 
 def newest_weights_in(folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from pyro_gtm.experiments import cli, run_set
 from pyro_gtm.experiments.checkpoint_file import checkpoints_in, load_checkpoint
@@ -60,10 +61,17 @@ def fork_only():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def small_figures():
-    """Of few dots an inch, as most of a short run is the drawing of its figures."""
+def warm(tmp_path_factory):
+    """A run in this process: what a run imports on its way, every fork has then from here.
+
+    Figures are of few dots an inch, as most of a short run is the drawing of them.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(saving.save, "__defaults__", (30,))
+        folder = tmp_path_factory.mktemp("warm") / "run"
+        for line in (f"train {OPTIONS} -o {folder}", f"evaluate {folder}"):
+            ended = CliRunner().invoke(cli.main, shlex.split(line))
+            assert ended.exit_code == 0, ended.output
         yield
 
 
@@ -156,6 +164,11 @@ def bits(value):
 
 
 @pytest.fixture(scope="session")
+def as_bits():
+    return bits
+
+
+@pytest.fixture(scope="session")
 def outcome():
     """All that a finished run leaves, but for what tells of times."""
 
@@ -182,7 +195,7 @@ def options():
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory, outcome, small_figures):
+def reference(tmp_path_factory, outcome, warm):
     """A run that nothing befell: its folder, its outcome, and how long it took."""
     folder = tmp_path_factory.mktemp("reference")
     line = f"train {OPTIONS} --save-every 3 --eval-every 10 --output"
