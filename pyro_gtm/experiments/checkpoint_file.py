@@ -22,6 +22,7 @@ __all__ = [
     "checkpoint_path",
     "checkpoints_in",
     "load_checkpoint",
+    "load_newest_checkpoint",
     "save_checkpoint",
     "saved_step_in",
 ]
@@ -71,6 +72,35 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise CheckpointError(
             f"checkpoint {path} is refused: it holds more than tensors and plain values"
         ) from error
+
+
+def load_newest_checkpoint(
+    run_folder: Path, device: torch.device | str = "cpu"
+) -> dict[str, Any] | None:
+    """The newest checkpoint of a run; None before the first.
+
+    Raises:
+        CheckpointError: it cannot be used; the sentence names the newest that can.
+    """
+    paths = checkpoints_in(run_folder)
+    if not paths:
+        return None
+    *before, newest = paths
+    try:
+        return load_checkpoint(newest, device)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {_what_is_left(before)}") from error
+
+
+def _what_is_left(paths: list[Path]) -> str:
+    """Which of the checkpoints before a damaged one can be used."""
+    for path in reversed(paths):
+        try:
+            load_checkpoint(path)
+        except CheckpointError:
+            continue
+        return f"{path.name} before it is whole: remove the damaged file to go on from there"
+    return "no other is whole"
 
 
 def checkpoint_path(run_folder: Path, step: int) -> Path:

@@ -5,7 +5,6 @@ The record is saved beside the results; three presets give it other values.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any, get_args
 from pyro_gtm.experiments.config_fields import check_settings, setting, settings_of
 from pyro_gtm.experiments.curriculum import ADVANCES
 from pyro_gtm.experiments.data import BINARISATIONS, SOURCES
+from pyro_gtm.experiments.sealed_json import read_sealed, sealed_text
 from pyro_gtm.infer.elbo import ELBOS
 from pyro_gtm.infer.learning_rate import SCHEDULES
 from pyro_gtm.internals.products import PRODUCTS
@@ -333,8 +333,8 @@ class Config:
             )
 
     def to_json(self) -> str:
-        """The record as JSON, one key a line."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        """The record as JSON, one key a line, with a checksum."""
+        return sealed_text(asdict(self))
 
 
 SETTINGS = settings_of(Config)
@@ -378,17 +378,10 @@ def read_config(path: Path) -> Config:
     """The record that :meth:`Config.to_json` wrote.
 
     Raises:
-        ValueError: the file is missing, no JSON, has keys this version does not know, or
-            impossible values.
+        ValueError: the file is missing, no JSON, not as it was written, has keys this version does
+            not know, or impossible values.
     """
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # not JSON, or not even text
-        raise ValueError(f"{path} is damaged: it is not valid JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no configuration")
+    content = read_sealed(path, "configuration").content
     _check_names(content, str(path))
     try:
         return Config(**{"products": "mkl", **content})  # the only ones before there was a choice

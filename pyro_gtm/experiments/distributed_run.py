@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,9 @@ from pyro_gtm.experiments.checkpoint_file import checkpoint_path, load_checkpoin
 from pyro_gtm.experiments.config import Config
 from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.metrics_log import MetricsLog, Row
-from pyro_gtm.experiments.run import Progress, Run
+from pyro_gtm.experiments.run import Run
+from pyro_gtm.experiments.signals import StopSignals
+from pyro_gtm.experiments.training_loop import Progress
 from pyro_gtm.infer.check_observations import InvalidFramesError
 from pyro_gtm.infer.ranks import Ranks
 from pyro_gtm.infer.training import NonFiniteLossError
@@ -89,7 +91,7 @@ class DistributedRun(Run):
         seed = self.experiment.config.seed + content["step"]
         if not self.ranks.first:
             self.experiment.set_state(content)
-            self.step = content["step"]
+            self.step = self._saved = content["step"]
             seed = seed_of_rank(seed, self.ranks.rank)
         self.exact = self.experiment.set_rng_state({**content, **own}, seed)
 
@@ -115,7 +117,22 @@ class DistributedRun(Run):
                 (e for e in errors if isinstance(e, InvalidFramesError)), errors[0]
             ) from None
 
-    def _is_asked_to_stop(self, signals: list[int]) -> bool:
+    @contextmanager
+    def holding_folder(self) -> Iterator[None]:
+        """As :meth:`Run.holding_folder`, of the first rank; the others have no folder."""
+        with super().holding_folder() if self.ranks.first else nullcontext():
+            yield
+
+    @property
+    def saved_step(self) -> int | None:
+        """The step of the newest checkpoint, as the first rank has it."""
+        return super().saved_step if self.ranks.first else self._saved
+
+    def _evaluate(self, signals: StopSignals) -> Row:
+        """Without an end in its midst: a signal reaches one rank, and the others would wait."""
+        return self._evaluation_row()
+
+    def _is_asked_to_stop(self, signals: StopSignals) -> bool:
         number = self.ranks.greatest(signals[0] if signals else 0)
         if number and not signals:
             signals.append(number)
@@ -128,13 +145,17 @@ class DistributedRun(Run):
         row, curriculum.stage = self.ranks.from_first(lambda: (evaluate(), curriculum.stage))
         return row
 
-    def save(self) -> Path:
+    def save(self, content: dict[str, Any] | None = None) -> Path:
         """As :meth:`Run.save`, by the first rank."""
-        if self.step:  # before, noise is as seeded
-            self._noise_states = self.ranks.gather(self.experiment.noise_state())
-        return super().save() if self.ranks.first else checkpoint_path(self.folder, self.step)
+        content = self._content() if content is None else content
+        if self.ranks.first:
+            return super().save(content)
+        self._saved = content["step"]
+        return checkpoint_path(self.folder, content["step"])
 
     def _content(self) -> dict[str, Any]:
+        if self.step:  # before, noise is as seeded
+            self._noise_states = self.ranks.gather(self.experiment.noise_state())
         return {**super()._content(), "ranks": self._noise_states}
 
 

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from pyro_gtm.experiments.checkpoint_file import checkpoint_path, save_checkpoin
 from pyro_gtm.experiments.metrics import assess
 from pyro_gtm.experiments.report import summary_table
 from pyro_gtm.experiments.run import Run, RunError
+from pyro_gtm.experiments.sealed_json import sealed_text
 from pyro_gtm.internals.files import write_atomically
 
 __all__ = ["LICENCES", "export_run"]
@@ -74,7 +74,7 @@ def export_run(run: Run, folder: Path) -> list[Path]:
         save_checkpoint(checkpoint, state)
         texts = {
             "config.json": config.to_json(),
-            "summary.json": json.dumps(summary, indent=2) + "\n",
+            "summary.json": sealed_text(summary),
             "README.md": _card(summary, config.num_steps),
         }
         for name, text in texts.items():

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
 from pyro_gtm.tasks import Task
 
-__all__ = ["bytes_of_memory", "check_fits", "pick_device"]
+__all__ = [
+    "TO_LOWER_IN_AN_EVALUATION",
+    "TO_LOWER_IN_A_STEP",
+    "TooLittleMemoryError",
+    "bytes_of_memory",
+    "check_fits",
+    "fitting_in_memory",
+    "pick_device",
+    "steps_fitting_in_memory",
+]
+
+TO_LOWER_IN_A_STEP = "batch_size, the frames of a sequence, the slots of the memory or hidden_dim"
+TO_LOWER_IN_AN_EVALUATION = f"eval_sequences or, if that is not enough, {TO_LOWER_IN_A_STEP}"
+
+
+class TooLittleMemoryError(RuntimeError):
+    """The device's memory does not hold what was begun: the sentence says what to lower."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -56,3 +75,44 @@ def bytes_of_memory(device: torch.device) -> int | None:
     if hasattr(os, "sysconf"):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return None
+
+
+@contextmanager
+def fitting_in_memory(to_lower: str) -> Iterator[None]:
+    """Within it, an allocation that fails is told of with what to lower.
+
+    Args:
+        to_lower: settings that the need depends on.
+
+    Raises:
+        TooLittleMemoryError: in the place of PyTorch's and Python's own errors.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_of_memory(error):
+            raise
+        where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
+        raise TooLittleMemoryError(
+            f"the memory of {where} does not suffice: lower {to_lower}"
+        ) from error
+
+
+Item = TypeVar("Item")
+
+
+def steps_fitting_in_memory(steps: Iterator[Item]) -> Iterator[Item]:
+    """The same steps; one that does not fit is told of as :func:`fitting_in_memory` does."""
+    while True:
+        with fitting_in_memory(TO_LOWER_IN_A_STEP):
+            try:
+                item = next(steps)
+            except StopIteration:
+                return
+        yield item
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    """PyTorch's CPU allocator has no class of its own for it."""
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or "can't allocate memory" in str(error)

@@ -1,31 +1,22 @@
 """A run: a folder that can be interrupted at any moment and continued exactly.
 
-::
-
-    FOLDER/
-      config.json     what was asked for, and what multiplies
-      init_from.json  which weights were taken from another run, if any
-      metrics.jsonl   one line for each log ("split": "train") and evaluation ("split": "test")
-      checkpoints/    the last two, newest by its number of steps
-      summary.json    the final figures
-      figures/        *.png
-
 A checkpoint holds every RNG state beside the weights and the optimiser's moments, so a resumed run
 writes the same metrics, bit for bit on one CPU machine, as one that was never interrupted, given
 the same number of threads: it decides in which order PyTorch adds up.  Times are not among the
 metrics for that reason: speed is in the summary.
+
+What lies where in the folder: :mod:`pyro_gtm.experiments.run_folder`.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import warnings
+import errno
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyro
 
@@ -35,66 +26,64 @@ from pyro_gtm.experiments.checkpoint_file import (
     checkpoint_path,
     checkpoints_in,
     load_checkpoint,
+    load_newest_checkpoint,
     save_checkpoint,
     saved_step_in,
 )
-from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
+from pyro_gtm.experiments.config import MAY_CHANGE, Config
 from pyro_gtm.experiments.config_fields import flat
 from pyro_gtm.experiments.experiment import Experiment
-from pyro_gtm.experiments.metrics import assess, recall_gap
+from pyro_gtm.experiments.folder_lock import LOCK
+from pyro_gtm.experiments.machine import TO_LOWER_IN_AN_EVALUATION, fitting_in_memory
+from pyro_gtm.experiments.metrics import assess
 from pyro_gtm.experiments.metrics_log import MetricsLog, Row
 from pyro_gtm.experiments.provenance import provenance
-from pyro_gtm.experiments.signals import stop_signals
-from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
+from pyro_gtm.experiments.run_folder import (
+    CHECKPOINTS,
+    CONFIG,
+    FIGURES,
+    INIT_RECORD,
+    METRICS,
+    SUMMARY,
+    UNCHECKED,
+    FolderInUseError,
+    FolderTakenError,
+    RunError,
+    clear_half_made,
+    clear_partial,
+    config_in,
+    held_folder,
+    is_half_made,
+    newest_weights_in,
+    notes_on,
+    refusing_folder,
+    summary_in,
+)
+from pyro_gtm.experiments.sealed_json import DamagedFileError, read_sealed, write_sealed
+from pyro_gtm.experiments.training_loop import Interrupted, Progress, TrainingLoop
 from pyro_gtm.internals.files import write_atomically
 
-__all__ = ["FolderTakenError", "Interrupted", "Run", "RunError"]
-
-Progress = Callable[[Row], None]
+__all__ = ["FolderInUseError", "FolderTakenError", "Interrupted", "Run", "RunError"]
 
 KEPT_CHECKPOINTS = 2
 
-INIT_RECORD = "init_from.json"
 
-
-class RunError(RuntimeError):
-    """A run folder cannot be used as asked: one sentence says why."""
-
-
-class FolderTakenError(RunError):
-    """The folder of a new run holds something already."""
-
-
-class Interrupted(Exception):
-    """Training was asked to stop, and stopped with its state saved.
-
-    Attributes:
-        step: the last step taken.
-        signal: the signal's number.
-    """
-
-    def __init__(self, step: int, signal_number: int) -> None:
-        super().__init__(f"interrupted after step {step}")
-        self.step = step
-        self.signal = signal_number
-
-
-class Run:
+class Run(TrainingLoop):
     """A run folder and the experiment in it.
 
     Make one with :meth:`start`, :meth:`resume` or :meth:`load`.
     """
 
     def __init__(self, folder: Path, experiment: Experiment) -> None:
+        super().__init__(experiment, MetricsLog(folder / METRICS))
         self.folder = folder
-        self.experiment = experiment
-        self.step = 0
         self.exact = True
         """Whether a resumed run goes on with the very random numbers it would have had."""
-        self.metrics = MetricsLog(folder / "metrics.jsonl")
+        self.notes: list[str] = []
+        """What is to be known of how the folder was found: a sentence each."""
         self._provenance: Row | None = None  # of the steps that this process takes
-        self._window_loss = 0.0
-        self._window_steps = 0
+        self._saved: int | None = None  # the newest checkpoint that this process knows of
+        self._holds_folder = False
 
     @classmethod
     def start(cls, folder: Path, config: Config) -> Run:
@@ -102,6 +91,7 @@ class Run:
 
         Everything is built before the folder is, so a refused configuration leaves nothing.  A run
         that takes weights from another saves them at once, and does not need the other any more.
+        What a run has left that was killed before its configuration was there is no hindrance.
 
         Raises:
             FolderTakenError: the folder holds something.
@@ -110,28 +100,34 @@ class Run:
             CheckpointError: the newest checkpoint in ``config.init_from`` is damaged.
             ValueError, MissingDataError: see :func:`pyro_gtm.experiments.build.build_experiment`.
         """
-        taken = FolderTakenError(
-            f"output: got {folder}, must be empty or new; --resume {folder} continues the run in it"
-        )
-        with _refusing_folder(folder):
-            if folder.exists() and any(folder.iterdir()):
-                raise taken
-        source = None if config.init_from is None else _newest_state(Path(config.init_from))
+        with refusing_folder(folder):
+            _refuse_taken(folder)
+        source = None if config.init_from is None else newest_weights_in(Path(config.init_from))
         run = cls(folder, build_experiment(config))
         record = None if source is None else run._take_weights(source)
-        with _refusing_folder(folder):
+        with refusing_folder(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             try:
-                (folder / "checkpoints").mkdir(parents=True)
-            except FileExistsError:  # another run has begun in it meanwhile
-                raise taken from None
-            (folder / "figures").mkdir()
-            if record is not None:
-                write_atomically(
-                    folder / INIT_RECORD, (json.dumps(record, indent=2) + "\n").encode()
-                )
-                run.save()
-            write_atomically(folder / "config.json", run.experiment.config.to_json().encode())
+                with run.holding_folder():
+                    _refuse_taken(folder)  # another run may have begun in it meanwhile
+                    run._begin(record)
+            except FolderInUseError as error:
+                raise FolderTakenError(f"output: {error}") from error
         return run
+
+    def _begin(self, record: Row | None) -> None:
+        """Make the folder; it holds a run from the moment when its configuration is there."""
+        if is_half_made(self.folder):
+            clear_half_made(self.folder)
+        (self.folder / CHECKPOINTS).mkdir()
+        (self.folder / FIGURES).mkdir()
+        if record is not None:
+            write_sealed(self.folder / INIT_RECORD, record)
+            self.save()
+        self._write_config()
+
+    def _write_config(self) -> None:
+        write_atomically(self.folder / CONFIG, self.experiment.config.to_json().encode())
 
     @classmethod
     def resume(cls, folder: Path, **overrides: Any) -> Run:
@@ -146,9 +142,11 @@ class Run:
 
         Raises:
             RunError: the folder holds no run, or one with another configuration.
+            FolderInUseError: another process trains in it.
             CheckpointError: its newest checkpoint is damaged, or of another configuration.
+            DamagedFileError: its metrics are.
         """
-        config = _config_of(folder)
+        config = config_in(folder)
         started_with = flat(asdict(config))
         for name, wanted in flat(overrides).items():
             same = name in started_with and started_with[name] == wanted
@@ -160,20 +158,22 @@ class Run:
             del allowed["products"]  # what was chosen when the run began stays
         config = replace(config, **allowed)
         run = cls(folder, build_experiment(config))
-        state = run._restore()
-        if state is not None and "optimizer" not in state:
-            raise RunError(
-                f"{folder} holds weights without the state of training, as exported: --init-from "
-                "takes them, nothing goes on from them"
-            )
-        if state is not None:
-            run.exact = run.experiment.set_rng_state(state, config.seed + run.step)
-        if run.step > config.num_steps:
-            raise RunError(
-                f"num_steps: got {config.num_steps}, must be at least {run.step}, the steps that "
-                f"the run in {folder} has taken"
-            )
-        write_atomically(folder / "config.json", run.experiment.config.to_json().encode())
+        with run.holding_folder():
+            clear_partial(folder)
+            state = run._restore()
+            if state is not None and "optimizer" not in state:
+                raise RunError(
+                    f"{folder} holds weights without the state of training, as exported: "
+                    "--init-from takes them, nothing goes on from them"
+                )
+            if state is not None:
+                run.exact = run.experiment.set_rng_state(state, config.seed + run.step)
+            if run.step > config.num_steps:
+                raise RunError(
+                    f"num_steps: got {config.num_steps}, must be at least {run.step}, the steps "
+                    f"that the run in {folder} has taken"
+                )
+            run._write_config()
         return run
 
     @classmethod
@@ -202,8 +202,9 @@ class Run:
             RunError: the folder holds no run, one without a checkpoint, or one whose weights do
                 not fit the memory options.
             CheckpointError: its newest checkpoint is damaged.
+            DamagedFileError: another file is.
         """
-        config = replace(_config_of(folder), device=device, ranks=1)
+        config = replace(config_in(folder), device=device, ranks=1)
         if data_dir is not None:
             config = replace(config, data_dir=data_dir)
         if memory_options:
@@ -237,133 +238,55 @@ class Run:
     def init_record(self) -> Row | None:
         """Which weights were taken from which run; None for a run that began with its own."""
         path = self.folder / INIT_RECORD
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_sealed(path, "record").content if path.exists() else None
+
+    @contextmanager
+    def holding_folder(self) -> Iterator[None]:
+        """Within it, no other process trains in the folder; training does so by itself.
+
+        Raises:
+            FolderInUseError: another does.
+            RunError: the folder cannot be written in.
+        """
+        if self._holds_folder:
+            yield
+            return
+        with held_folder(self.folder) as notes:
+            self.notes += notes
+            self._holds_folder = True
+            try:
+                yield
+            finally:
+                self._holds_folder = False
 
     def train(
         self,
         progress: Progress = lambda row: None,
         on_signal: Callable[[], None] = lambda: None,
     ) -> None:
-        """Train to ``config.num_steps``, logging, evaluating and saving on the way.
-
-        Args:
-            progress: is given every row of metrics, and ``{"step": n, "loss": nats}`` each step.
-            on_signal: is called at once, between any two instructions, when a signal asks to stop.
+        """As :meth:`TrainingLoop.train`, holding the folder.
 
         Raises:
-            Interrupted: on SIGINT or SIGTERM, after the step in hand and a checkpoint.
-            KeyboardInterrupt: on a SIGINT after that, at once.
-            NonFiniteLossError: the loss or gradient is NaN or infinite, or the loss on held-out
-                sequences; the last checkpoint stays.
+            FolderInUseError: another process trains in it.
+            RunError: another has trained in it since this run was begun, resumed or saved.
         """
-        config, experiment = self.experiment.config, self.experiment
-        self._provenance = provenance(experiment.device)  # of the code before it can change
-        rate = experiment.learning_rate
-        with (
-            stop_signals(on_signal) as stop,
-            self.metrics.appending() as append,
-            warnings.catch_warnings(),
-            closing(
-                training_steps(
-                    experiment.svi,
-                    experiment.draw,
-                    num_steps=config.num_steps,
-                    start=self.step,
-                    kl_annealing=config.kl_annealing,
-                    learning_rate=rate if rate.varies else None,
-                    pause=lambda step: self._is_asked_to_stop(stop) or self._acts_at(step),
+        self._provenance = provenance(self.experiment.device)  # of the code before it can change
+        with self.holding_folder():
+            if self.saved_step != self._saved:
+                raise RunError(
+                    f"the run in {self.folder} was changed by another process: resume it again"
                 )
-            ) as steps,
-        ):
-            # Pyro warns of a loss that is NaN; here that is an error, with the step's number.
-            warnings.filterwarnings("ignore", "Encountered NaN", UserWarning)
+            super().train(progress, on_signal)
 
-            def log(row: Row) -> None:
-                append(row)
-                progress(row)
-
-            if experiment.curriculum:
-                experiment.curriculum.begin(self.step + 1)
-            for step, loss in steps:
-                self.step = step
-                per_frame = loss / experiment.frames_drawn
-                self._window_loss += per_frame
-                self._window_steps += 1
-                progress({"step": step, "loss": per_frame})
-                finished = step == config.num_steps
-                # Once: a signal from here on stops after the next step.  With steps captured, those
-                # of a block are taken before the first of them comes out here.
-                stopping = self._is_asked_to_stop(stop) and parameters_are_current(experiment.svi)
-                if step % config.log_every == 0 or finished:
-                    log(self._training_row())
-                if step % config.eval_every == 0 or finished:
-                    log(self._evaluation_row())
-                if experiment.curriculum:
-                    experiment.curriculum.begin(step + 1)
-                if step % config.save_every == 0 or finished or stopping:
-                    self.save()
-                if stopping and not finished:
-                    raise Interrupted(step, stop[0])
-            if not any(row["step"] == self.step for row in self.split("test")):
-                log(self._evaluation_row())  # resumed with as many steps as were already taken
-
-    def _is_asked_to_stop(self, signals: list[int]) -> bool:
-        """Whether a signal has come, of those received."""
-        return bool(signals)
-
-    def _acts_at(self, step: int) -> bool:
-        """Whether something is to be done after this step, with the weights it leaves."""
-        config = self.experiment.config
-        periods = (config.log_every, config.eval_every, config.save_every)
-        return step == config.num_steps or any(step % period == 0 for period in periods)
-
-    def _training_row(self) -> Row:
-        config = self.experiment.config
-        row = {
-            "split": "train",
-            "step": self.step,
-            "negative_elbo_per_frame": self._window_loss / self._window_steps,
-            "gradient_norm": self.experiment.optimizer.gradient_norm,
-            "learning_rate": self.experiment.learning_rate(self.step),
-        }
-        if config.kl_annealing:
-            row["kl_weight"] = min(1.0, self.step / config.kl_annealing)
-        if self.experiment.curriculum:
-            row["frames"] = self.experiment.curriculum.present.num_steps
-        self._window_loss, self._window_steps = 0.0, 0
-        return row
-
-    def _evaluation_row(self) -> Row:
-        batch = self.experiment.held_out()
-        with pyro.validation_enabled(False):  # the check below names the step
-            summary = self.experiment.evaluate(batch).summary(batch.predictable)
-        loss = summary["negative_elbo_per_frame"]
-        if not math.isfinite(cast(float, loss)):
-            raise NonFiniteLossError(self.step, f"the loss on held-out sequences is {loss}")
-        return {"split": "test", "step": self.step, **summary, **self._stage()}
-
-    def _stage(self) -> Row:
-        """How well the present size is learnt, where that decides on the next."""
-        curriculum = self.experiment.curriculum
-        if not curriculum or not curriculum.waits:
-            return {}
-        size = curriculum.present
-        with pyro.validation_enabled(False):
-            gap = recall_gap(self.experiment, size)
-        # An evaluation out of turn is that of a last step, which more steps would not have.
-        if self.step % self.experiment.config.eval_every == 0:
-            curriculum.observe(gap)
-        return {"stage_frames": size.num_steps, "stage_recall_kl": gap and gap.excess}
-
-    def split(self, name: str) -> list[Row]:
-        """The rows of metrics of one split, ``"train"`` or ``"test"``."""
-        return self.metrics.split(name)
-
-    def save(self) -> Path:
+    def save(self, content: dict[str, Any] | None = None) -> Path:
         """Write a checkpoint and drop all but the newest two."""
-        path = checkpoint_path(self.folder, self.step)
+        content = self._content() if content is None else content
+        path = checkpoint_path(self.folder, content["step"])
+        if not self.folder.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))
         path.parent.mkdir(exist_ok=True)
-        save_checkpoint(path, self._content())
+        save_checkpoint(path, content)
+        self._saved = content["step"]
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             old.unlink()
         return path
@@ -384,29 +307,48 @@ class Run:
 
     def _restore(self) -> dict[str, Any] | None:
         """Take up weights, moments, step and metrics of the newest checkpoint, if there is one."""
-        paths = self.checkpoints()
-        if not paths:
+        self.notes += notes_on(self.folder)
+        content = load_newest_checkpoint(self.folder, self.experiment.device)
+        if content is None:
             return None
-        try:
-            content = load_checkpoint(paths[-1], self.experiment.device)
-        except CheckpointError as error:
-            rest = (
-                f"; {paths[-2].name} before it is kept: remove the damaged file to go on from there"
-                if len(paths) > 1
-                else ""
-            )
-            raise CheckpointError(f"{error}{rest}") from error
         try:
             self.experiment.set_state(content)
         except RuntimeError as error:
             raise CheckpointError(
-                f"checkpoint {paths[-1]} does not fit the configuration in {self.folder}: "
-                "config.json has been changed since, or the memory's code has"
+                f"checkpoint {self.checkpoints()[-1]} does not fit the configuration in "
+                f"{self.folder}: {CONFIG} has been changed since, or the memory's code has"
             ) from error
-        self.step = content["step"]
+        self.step = self._saved = content["step"]
         self._window_loss, self._window_steps = content["window"]
-        self.metrics.read(self.step)
+        self._read_metrics(content)
         return content
+
+    def _read_metrics(self, content: Mapping[str, Any]) -> None:
+        """Read the rows that there were when a checkpoint was saved."""
+        seal, path = content.get("metrics"), self.metrics.path
+        if seal is None:
+            self.metrics.read(content["step"])
+            if path.exists():
+                self.notes.append(f"{path} {UNCHECKED}")
+        elif seal["rows"] and not path.exists():
+            self.notes.append(f"{path} is not there: the rows up to step {self.step} are lost")
+        else:
+            try:
+                self.metrics.read_sealed(seal)
+            except DamagedFileError as error:
+                raise DamagedFileError(f"{error}; {self._without_metrics()}") from error
+
+    def _without_metrics(self) -> str:
+        """How to go on where the rows that the newest checkpoint has are damaged."""
+        *before, newest = self.checkpoints()
+        for path in reversed(before):
+            with suppress(CheckpointError, DamagedFileError, KeyError):
+                self.metrics.read_sealed(load_checkpoint(path)["metrics"])
+                return (
+                    f"those up to {path.name} are whole: remove {newest.name} to go on from there, "
+                    f"or {METRICS} to go on without its rows"
+                )
+        return f"remove {METRICS} to go on without its rows"
 
     def facts(self) -> Row:
         """Facts of a run that a summary has beside its metrics."""
@@ -430,13 +372,13 @@ class Run:
 
     @property
     def trained_with(self) -> Row | None:
-        """The provenance in the summary; None without any."""
-        summary = self._written_summary()
-        return None if summary is None else summary.get("provenance")
+        """The provenance in the summary; None without any.
 
-    def _written_summary(self) -> Row | None:
-        path = self.folder / "summary.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        Raises:
+            DamagedFileError: the summary is not as it was written.
+        """
+        summary = summary_in(self.folder)
+        return None if summary is None else summary.get("provenance")
 
     def write_summary(self, seconds: float, steps_taken: int) -> Row:
         """Write and return ``summary.json``: the metrics of the model and what it was made with.
@@ -444,53 +386,43 @@ class Run:
         Args:
             seconds: how long training took in this process, evaluations included.
             steps_taken: in this process.
+
+        Raises:
+            FolderInUseError: another process trains in the folder.
+            TooLittleMemoryError: there is no room for the evaluation.
         """
-        speed, made, before = None, self._provenance, self._written_summary()
-        if steps_taken:
-            speed = steps_taken / seconds
-        elif before is not None:  # a finished run, resumed: keep what is said of its training
-            speed, made = before["steps_per_second"], before.get("provenance", made)
-        # Otherwise it was killed between its last checkpoint and its summary.
-        with pyro.validation_enabled(False):  # it costs more than the mathematics
-            summary = {
-                **self.facts(),
-                **assess(self.experiment),
-                "steps_per_second": speed,
-                "provenance": made or provenance(self.experiment.device),
-            }
-        write_atomically(
-            self.folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode()
-        )
+        with self.holding_folder():
+            speed, made, before = None, self._provenance, self._summary_before()
+            if steps_taken:
+                speed = steps_taken / seconds
+            elif before is not None:  # a finished run, resumed: keep what is said of its training
+                speed, made = before["steps_per_second"], before.get("provenance", made)
+            # Otherwise it was killed between its last checkpoint and its summary.
+            with (
+                fitting_in_memory(TO_LOWER_IN_AN_EVALUATION),
+                pyro.validation_enabled(False),  # it costs more than the mathematics
+            ):
+                summary = {
+                    **self.facts(),
+                    **assess(self.experiment),
+                    "metrics": self.metrics.seal,
+                    "steps_per_second": speed,
+                    "provenance": made or provenance(self.experiment.device),
+                }
+            write_sealed(self.folder / SUMMARY, summary)
         return summary
 
-
-def _config_of(folder: Path) -> Config:
-    if not (folder / "config.json").is_file():
-        raise RunError(f"{folder} holds no run: there is no config.json in it")
-    try:
-        return read_config(folder / "config.json")
-    except ValueError as error:
-        raise RunError(str(error)) from error
+    def _summary_before(self) -> Row | None:
+        try:
+            return summary_in(self.folder)
+        except DamagedFileError:  # told of when the run was resumed
+            return None
 
 
-def _newest_state(folder: Path) -> dict[str, Any]:
-    """The newest checkpoint of the run whose weights another takes."""
-    try:
-        _config_of(folder)
-    except RunError as error:
-        raise RunError(f"init_from: {error}") from error
-    paths = checkpoints_in(folder)
-    if not paths:
-        raise RunError(f"init_from: got {folder}, must be a run with a checkpoint: it has none yet")
-    try:
-        return load_checkpoint(paths[-1])
-    except CheckpointError as error:
-        raise CheckpointError(f"init_from: {error}") from error
-
-
-@contextmanager
-def _refusing_folder(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"output: {folder} cannot be written: {error.strerror}") from error
+def _refuse_taken(folder: Path) -> None:
+    if not folder.exists() or is_half_made(folder):
+        return
+    if any(path.name != LOCK for path in folder.iterdir()):
+        raise FolderTakenError(
+            f"output: got {folder}, must be empty or new; --resume {folder} continues the run in it"
+        )

@@ -7,13 +7,13 @@ finished runs are taken as they are, begun ones go on where they were saved.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict
 from multiprocessing import parent_process
 from pathlib import Path
@@ -25,10 +25,20 @@ from pyro_gtm.experiments.comparison_table import FACTS, METRICS, REFERENCES
 from pyro_gtm.experiments.config import MAY_CHANGE, Config, read_config
 from pyro_gtm.experiments.config_fields import flat
 from pyro_gtm.experiments.data import MissingDataError
+from pyro_gtm.experiments.machine import TooLittleMemoryError
 from pyro_gtm.experiments.metrics_log import MetricsLog, Row
 from pyro_gtm.experiments.places import Outcome, Place, Processes
 from pyro_gtm.experiments.report import draw_figures
 from pyro_gtm.experiments.run import Interrupted, Run, RunError
+from pyro_gtm.experiments.run_folder import (
+    CONFIG,
+    SUMMARY,
+    held_folder,
+    is_half_made,
+    summary_in,
+)
+from pyro_gtm.experiments.run_folder import METRICS as METRICS_FILE
+from pyro_gtm.experiments.sealed_json import DamagedFileError
 from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.experiments.tensorboard import TensorBoardLog
 from pyro_gtm.infer.training import NonFiniteLossError
@@ -91,12 +101,13 @@ class RunSet:
     def _check_fits(self, name: str) -> None:
         folder, config = self.folder / name, self.configs[name]
         elsewhere = "choose another output folder"
-        if not (folder / "config.json").is_file():
-            if folder.is_file() or any(path.is_file() for path in folder.rglob("*")):
+        if not (folder / CONFIG).is_file():
+            holds = folder.is_file() or any(path.is_file() for path in folder.rglob("*"))
+            if holds and not is_half_made(folder):
                 raise RunError(f"{folder} holds something that is no run: {elsewhere}")
             return
         try:
-            there, wanted = (flat(asdict(c)) for c in (read_config(folder / "config.json"), config))
+            there, wanted = (flat(asdict(c)) for c in (read_config(folder / CONFIG), config))
         except ValueError as error:
             raise RunError(str(error)) from error
         for setting in [*there, *wanted]:
@@ -158,14 +169,29 @@ class RunSet:
 
         Raises:
             ValueError: jobs is less than one.
+            FolderInUseError: another process trains in the folder.
             FailedRunsError: some runs failed; the others have been trained.
-            Stopped: on SIGINT or SIGTERM, when every run has saved its state.
+            Stopped: on SIGINT, SIGTERM or SIGHUP, when every run has saved its state.
             KeyboardInterrupt: on a SIGINT after that, at once.
         """
         if jobs < 1:
             raise ValueError(f"jobs: got {jobs}, must be a positive integer")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with held_folder(self.folder) as notes:
+            _tell(self.folder, notes)
+            self._train(jobs, progress, on_signal, modules, place or Processes(), tensorboard)
+
+    def _train(
+        self,
+        jobs: int,
+        progress: Progress,
+        on_signal: Callable[[], None],
+        modules: Sequence[str],
+        place: Place,
+        tensorboard: bool,
+    ) -> None:
         waiting = [name for name in self.configs if not self.finished(name)]
-        place, running = place or Processes(), set[str]()
+        running: set[str] = set()
         reasons: dict[str, str] = {}
         reported, told_to_stop, cut_short = time.monotonic(), False, False
         with stop_signals(on_signal) as stop:
@@ -204,21 +230,28 @@ class RunSet:
         return rows[-1] if rows else {}
 
     def metrics(self, name: str) -> MetricsLog:
-        """The rows of metrics that a run has left so far."""
-        metrics = MetricsLog(self.folder / name / "metrics.jsonl")
-        metrics.read()
+        """The metrics of a run: those that its summary was made with, or those there are by now.
+
+        Raises:
+            DamagedFileError: those of the summary are not as they were written.
+        """
+        metrics = MetricsLog(self.folder / name / METRICS_FILE)
+        seal = (self.final(name) or {}).get("metrics")
+        if seal is None:
+            metrics.read()
+        else:
+            metrics.read_sealed(seal)
         return metrics
 
 
 def _read_summary(folder: Path) -> Row | None:
-    """The summary of a run; None where there is none, or a damaged one."""
+    """The summary of a run; None where there is none, or a damaged one, which is made again."""
     try:
-        summary = json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError):
+        summary = summary_in(folder)
+    except DamagedFileError:
         return None
     needed = {"oracle_kl_per_frame", "predictable_by_frame", *FACTS, *METRICS, *REFERENCES}
-    known = isinstance(summary, dict) and needed <= summary.keys()
-    return summary if known else None
+    return summary if summary is not None and needed <= summary.keys() else None
 
 
 def train_run(
@@ -252,6 +285,9 @@ def train_run(
     return event, row
 
 
+WAIT = 30.0
+"""Seconds that a run waits for one that still saves, its comparison having been killed."""
+
 KNOWN_FAILURES = (
     ValueError,
     ImportError,
@@ -259,6 +295,7 @@ KNOWN_FAILURES = (
     RunError,
     CheckpointError,
     NonFiniteLossError,
+    TooLittleMemoryError,
     CannotCompileError,
     OSError,
 )
@@ -267,15 +304,17 @@ KNOWN_FAILURES = (
 
 def _trained(folder: Path, config: Config, tensorboard: bool) -> Row:
     """Train a run, or go on training it; its summary."""
-    if _read_summary(folder) is None:
-        (folder / "summary.json").unlink(missing_ok=True)  # damaged, it cannot be written anew
-    if (folder / "config.json").is_file():
+    if folder.is_dir():
+        with held_folder(folder, WAIT) as notes:
+            _tell(folder, notes)
+            if _read_summary(folder) is None and (folder / SUMMARY).exists():
+                _tell(folder, [f"{SUMMARY} is damaged, and made again"])
+                (folder / SUMMARY).unlink()
+    if (folder / CONFIG).is_file():
         run = Run.resume(folder, **{name: getattr(config, name) for name in MAY_CHANGE})
     else:
-        for begun in ("checkpoints", "figures"):  # left by one that was killed before its config
-            with suppress(OSError):
-                (folder / begun).rmdir()
         run = Run.start(folder, config)
+    _tell(folder, run.notes)
     parent = parent_process()
 
     def follow(row: Row) -> None:
@@ -285,9 +324,15 @@ def _trained(folder: Path, config: Config, tensorboard: bool) -> Row:
             os.kill(os.getpid(), signal.SIGTERM)  # the parent was killed: save and stop, too
 
     begun_at, begun_when = run.step, time.monotonic()
-    with TensorBoardLog(run) if tensorboard else nullcontext() as board:
+    watched = TensorBoardLog(run) if tensorboard else nullcontext()
+    with run.holding_folder(), watched as board:
         run.train(follow)
-    seconds = time.monotonic() - begun_when
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the seconds to the end are worth waiting for
-    draw_figures(run)
-    return run.write_summary(seconds, run.step - begun_at)  # last: it says that all is there
+        seconds = time.monotonic() - begun_when
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the seconds to the end are worth waiting
+        draw_figures(run)
+        return run.write_summary(seconds, run.step - begun_at)  # last: it says that all is there
+
+
+def _tell(folder: Path, notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"{folder.name}: {note}", file=sys.stderr)

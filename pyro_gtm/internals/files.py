@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["check_writable_folder", "make_writable_folder", "write_atomically"]
+__all__ = [
+    "PARTIAL",
+    "check_writable_folder",
+    "make_writable_folder",
+    "naming_file",
+    "write_atomically",
+]
+
+PARTIAL = ".partial"
+"""Behind the name of a file that is being written; a kill leaves it there."""
 
 
 def make_writable_folder(folder: Path, argument: str) -> None:
@@ -49,15 +60,35 @@ def check_writable_folder(folder: Path, argument: str) -> None:
         raise ValueError(f"{argument}: got {folder}, cannot be written to: {reason}") from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put ``content`` into ``path``, or leave ``path`` as it was."""
-    partial = path.with_name(path.name + ".partial")
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """Within it, an error of the operating system names the file, as that of a full disk does not.
+
+    Raises:
+        OSError: as within it, with ``filename``.
+    """
     try:
-        with open(partial, "wb") as file:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put ``content`` into ``path``, or leave ``path`` as it was.
+
+    Raises:
+        OSError: it cannot be written; ``filename`` says what.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with naming_file(path), open(partial, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be gone: the error above says more
+            partial.unlink(missing_ok=True)
         raise

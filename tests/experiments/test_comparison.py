@@ -35,6 +35,7 @@ from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.published import Published
 from pyro_gtm.experiments.run import Run, RunError
+from pyro_gtm.experiments.run_folder import summary_in
 from pyro_gtm.experiments.run_set import FailedRunsError, Stopped
 from pyro_gtm.memory.registry import MEMORIES
 
@@ -96,7 +97,7 @@ def everything(folder):
 
 
 def summary_of(folder, name):
-    return json.loads((folder / name / "summary.json").read_text())
+    return summary_in(folder / name)
 
 
 def outcome(run):

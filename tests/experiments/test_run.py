@@ -22,6 +22,7 @@ from pyro_gtm.experiments import run as run_module
 from pyro_gtm.experiments.checkpoint_file import CheckpointError, load_checkpoint, save_checkpoint
 from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.run import FolderTakenError, Interrupted, Run, RunError
+from pyro_gtm.experiments.run_folder import summary_in
 from pyro_gtm.infer import InvalidFramesError
 from pyro_gtm.infer.training import NonFiniteLossError
 
@@ -67,7 +68,7 @@ def tiny(kind="introspective", **overrides):
 
 def outcome(folder):
     """All that a run leaves that must not depend on how it was stopped."""
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = summary_in(folder)
     del summary["steps_per_second"], summary["provenance"]
     newest = sorted((folder / "checkpoints").iterdir())[-1]
     return {
@@ -247,11 +248,17 @@ def test_second_ctrl_c_does_not_wait_for_the_step(tmp_path, whole):
     assert finish(resume(folder)) == whole()
 
 
-def test_signal_in_the_last_step_lets_the_run_finish(tmp_path, whole):
-    run = Run.start(tmp_path / "run", tiny())
-    run.train(at(STEPS, send(signal.SIGINT)))
-    run.write_summary(1.0, STEPS)
-    assert outcome(run.folder) == whole()
+@pytest.mark.parametrize("moment", [STEPS, ("train", STEPS), ("test", STEPS)])
+def test_signal_in_the_last_step_or_in_what_follows(moment, tmp_path, whole):
+    """Before the last evaluation it is stopped as in any other step; after it, it has ended."""
+    folder = tmp_path / "run"
+    run = Run.start(folder, tiny())
+    if moment == ("test", STEPS):
+        run.train(at(moment, send(signal.SIGINT)))
+    else:
+        assert stop(run, moment) == STEPS
+        assert not any(row["step"] == STEPS for row in resume(folder).split("test"))
+    assert finish(resume(folder)) == whole()
 
 
 def test_handlers_are_put_back(tmp_path):
@@ -283,9 +290,9 @@ def test_trains_outside_the_main_thread(tmp_path, whole):
 def test_finished_run_changes_nothing_when_resumed(tmp_path, whole):
     folder = tmp_path / "run"
     finish(Run.start(folder, tiny()))
-    speed = json.loads((folder / "summary.json").read_text())["steps_per_second"]
+    speed = summary_in(folder)["steps_per_second"]
     assert finish(resume(folder)) == whole()
-    assert json.loads((folder / "summary.json").read_text())["steps_per_second"] == speed
+    assert summary_in(folder)["steps_per_second"] == speed
 
 
 def test_more_steps_go_on_from_the_end(tmp_path, whole):
@@ -422,7 +429,7 @@ def test_damaged_checkpoint_is_named_and_the_one_before_goes_on_exactly(tmp_path
         with pytest.raises(CheckpointError) as caught:
             use(folder)
         assert str(newest) in str(caught.value)
-        assert f"{older.name} before it is kept: remove the damaged file" in str(caught.value)
+        assert f"{older.name} before it is whole: remove the damaged file" in str(caught.value)
     newest.unlink()
     resumed = resume(folder)
     assert resumed.step == 8
@@ -494,7 +501,7 @@ def test_folder_and_summary(tmp_path):
         "summary.json",
     ]
     assert read_config(run.folder / "config.json") == config
-    assert json.loads((run.folder / "summary.json").read_text()) == summary
+    assert summary_in(run.folder) == summary
 
     num_frames = 3
     assert (summary["memory"], summary["task"]) == ("vrnn", "perfect_recall")
@@ -539,13 +546,14 @@ def test_folder_taken_while_the_run_is_built(tmp_path, monkeypatch):
     build = run_module.build_experiment
 
     def slowly(config):
-        (folder / "checkpoints").mkdir(parents=True)
+        monkeypatch.setattr(run_module, "build_experiment", build)
+        Run.start(folder, tiny(seed=1))
         return build(config)
 
     monkeypatch.setattr(run_module, "build_experiment", slowly)
     with pytest.raises(FolderTakenError, match="must be empty or new"):
         Run.start(folder, tiny())
-    assert not (folder / "config.json").exists()
+    assert read_config(folder / "config.json").seed == 1
 
 
 def test_refused_configuration_leaves_no_folder(tmp_path):

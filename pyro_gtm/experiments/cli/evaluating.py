@@ -19,6 +19,7 @@ from pyro_gtm.experiments.cli.options import (
     refusing_bad_input,
     run_argument,
     setting_options,
+    tell_notes,
 )
 from pyro_gtm.experiments.config import MAX_SEED, SETTINGS
 from pyro_gtm.experiments.experiment import EVALUATION_SEED
@@ -75,6 +76,7 @@ def evaluate(ctx: click.Context, /, run: Path, **flags: Any) -> None:
         experiment = loaded.experiment
         batch = experiment.held_out(flags["num_sequences"], flags["seed"])
         figures = assess(experiment, batch, particles=flags["particles"])
+    tell_notes(loaded)
     facts = loaded.facts()
     summary = {
         **facts,

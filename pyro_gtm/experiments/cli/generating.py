@@ -14,6 +14,7 @@ from pyro_gtm.experiments.cli.options import (
     import_option,
     moved_data_option,
     refusing_bad_input,
+    tell_notes,
 )
 from pyro_gtm.experiments.config import MAX_SEED
 from pyro_gtm.experiments.plotting import save
@@ -95,6 +96,7 @@ def generate(
         if not path.parent.is_dir():
             raise ValueError(f"--output: got {path}, and {path.parent} is not a folder")
         batch = loaded.experiment.held_out(num_sequences, seed)
+    tell_notes(loaded)
     figures = draw_sequences(
         loaded.experiment, batch, given, num_sequences=num_sequences, sample=sample, seed=seed
     )

@@ -16,7 +16,8 @@ from click.core import ParameterSource
 from pyro_gtm.experiments.checkpoint_file import CheckpointError
 from pyro_gtm.experiments.config_fields import Setting
 from pyro_gtm.experiments.data import MissingDataError
-from pyro_gtm.experiments.run import RunError
+from pyro_gtm.experiments.machine import TooLittleMemoryError
+from pyro_gtm.experiments.run import Run, RunError
 
 __all__ = [
     "COMMAND",
@@ -34,6 +35,7 @@ __all__ = [
     "refusing_bad_input",
     "run_argument",
     "setting_options",
+    "tell_notes",
 ]
 
 COMMAND: dict[str, Any] = {"show_default": True, "help_option_names": ["-h", "--help"]}
@@ -54,10 +56,16 @@ def refusing_bad_input() -> Iterator[None]:
     """Within it, what the library refuses is refused with its sentence and exit code 2."""
     try:
         yield
-    except (ValueError, MissingDataError, RunError, CheckpointError) as error:
+    except (ValueError, MissingDataError, RunError, CheckpointError, TooLittleMemoryError) as error:
         raise Refused(str(error)) from error
     except OSError as error:
         raise Refused(f"{error.filename} cannot be used: {error.strerror}") from error
+
+
+def tell_notes(run: Run) -> None:
+    """Say on stderr what is to be known of how a run's folder was found."""
+    for note in run.notes:
+        click.echo(f"Note: {note}.", err=True)
 
 
 class Registered(click.Choice):

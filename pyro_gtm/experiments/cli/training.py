@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pyro_gtm.experiments.cli.options import (
     length_options,
     refusing_bad_input,
     setting_options,
+    tell_notes,
     tensorboard_option,
 )
 from pyro_gtm.experiments.cli.progress import progress_display
@@ -32,6 +33,7 @@ from pyro_gtm.experiments.cli.ranks import launcher, ranks_of_command
 from pyro_gtm.experiments.config import SETTINGS, Config, make_config, read_config
 from pyro_gtm.experiments.data import load_data
 from pyro_gtm.experiments.distributed_run import DistributedRun
+from pyro_gtm.experiments.machine import TooLittleMemoryError
 from pyro_gtm.experiments.metrics import kl_name
 from pyro_gtm.experiments.metrics_log import Row
 from pyro_gtm.experiments.report import draw_figures, summary_table
@@ -161,7 +163,7 @@ def _train(run: Run, resume_command: str, tensorboard: bool, quiet: bool) -> Non
     begun_at, begun = run.step, time.monotonic()
     if not quiet:
         _announce(run)
-    with _telling_how_it_ended(run, resume_command):
+    with _telling_how_it_ended(run, resume_command), run.holding_folder():
         config = run.experiment.config
         kl = kl_name(config.prior)
         with (
@@ -175,8 +177,10 @@ def _train(run: Run, resume_command: str, tensorboard: bool, quiet: bool) -> Non
                     board(row)
 
             run.train(follow, progress.stopping)
-        summary = run.write_summary(time.monotonic() - begun, run.step - begun_at)
-        figures = draw_figures(run)
+        seconds = time.monotonic() - begun
+        with run.stopping_at_once():
+            summary = run.write_summary(seconds, run.step - begun_at)
+            figures = draw_figures(run)
     if quiet:
         click.echo(run.folder)
         return
@@ -191,6 +195,7 @@ def _train(run: Run, resume_command: str, tensorboard: bool, quiet: bool) -> Non
 
 def _announce(run: Run) -> None:
     config, device = run.experiment.config, run.experiment.device
+    tell_notes(run)
     if not run.exact:
         click.echo(
             f"The run was saved on another kind of device: on {device} it goes on with other "
@@ -241,10 +246,11 @@ def _telling_how_it_ended(run: Run, resume_command: str) -> Iterator[None]:
     try:
         yield
     except Interrupted as interruption:
-        click.echo(
-            f"Stopped after step {interruption.step:,}; everything is saved. Continue with\n"
-            f"  {resume_command}"
-        )
+        with suppress(OSError):  # the terminal may have been closed
+            click.echo(
+                f"Stopped after step {interruption.step:,}; everything is saved. Continue with\n"
+                f"  {resume_command}"
+            )
         raise SystemExit(128 + interruption.signal) from None
     except KeyboardInterrupt:
         saved = run.saved_step
@@ -272,7 +278,19 @@ def _telling_how_it_ended(run: Run, resume_command: str) -> Iterator[None]:
         raise click.ClickException(
             f"{error}. Go on without it with {resume_command} --compile-steps 0"
         ) from error
-    except OSError as error:  # no room left, or the folder is gone
+    except TooLittleMemoryError as error:
+        saved = run.saved_step
+        kept = "no checkpoint was saved" if saved is None else f"step {saved:,} was saved last"
+        raise click.ClickException(
+            f"after step {run.step:,}, {error}; {kept}. A run of these sizes goes on, in less "
+            f"memory, with {resume_command} --checkpoint-every N"
+        ) from error
+    except OSError as error:
+        if not run.folder.exists():
+            raise click.ClickException(
+                f"{run.folder} is gone, taken away while the run was at step {run.step:,}, and "
+                "all that was in it: begin again"
+            ) from error
         raise click.ClickException(
             f"{error.filename or run.folder} cannot be written: {error.strerror}. Make room and "
             f"continue with {resume_command}"

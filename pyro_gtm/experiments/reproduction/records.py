@@ -48,8 +48,8 @@ FIGURES = "figures"
 CURVE = ("step", "recall_kl", "last_frame_kl", "negative_elbo_per_frame", "kl_per_frame")
 """What is kept of an evaluation in the course of training."""
 
-OF_A_MACHINE = ("data_dir", "device", "init_from", "products")
-"""Settings that are not kept."""
+OF_A_MACHINE = ("data_dir", "device", "init_from", "products", "metrics")
+"""Settings, and what a summary has of a file beside it, that are not kept."""
 
 DIGITS = 4
 """Decimals that are kept: nats and shares are not known better."""

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from pyro_gtm.experiments.run_folder import summary_in
+
 
 def evaluation_in(folder):
     return json.loads((folder / "evaluation.json").read_text())
@@ -21,7 +23,7 @@ def test_it_says_again_what_the_summary_says(run, command_line):
     assert written == {"evaluation", *(f"evaluation/{name}" for name in names)}
     assert result.output.split()[-4:] == [f"run/evaluation/{name}" for name in names]
 
-    summary = json.loads((run / "summary.json").read_text())
+    summary = summary_in(run)
     evaluation = evaluation_in(run / "evaluation")
     del summary["steps_per_second"], summary["provenance"]
     assert evaluation.pop("trained_with") == summary["task_options"]

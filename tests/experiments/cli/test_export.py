@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from pyro_gtm.experiments.pretrained import (
     pretrained_names,
 )
 from pyro_gtm.experiments.run import Run
+from pyro_gtm.experiments.run_folder import summary_in
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -62,7 +62,7 @@ def test_a_model_is_generated_from_without_further_ado(run, folder, command_line
 
 def test_figures_are_of_the_rounded_weights(run, folder, command_line):
     command_line.succeeds("export run -o model")
-    summary = json.loads((folder / "model" / "summary.json").read_text())
+    summary = summary_in(folder / "model")
     again = assess(Run.load(folder / "model").experiment)
     assert {name: summary[name] for name in again} == again
 
@@ -102,7 +102,7 @@ def test_a_pretrained_model_is_what_its_card_says(name):
     home = pretrained_folder(name)
     files = [path for path in home.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 5_000_000
-    summary = json.loads((home / "summary.json").read_text())
+    summary = summary_in(home)
     evaluation = (run := load_pretrained(name, "cpu")).experiment.evaluate(
         run.experiment.held_out()
     )

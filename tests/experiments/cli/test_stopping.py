@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -16,6 +15,7 @@ import torch
 
 from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.run import Run
+from pyro_gtm.experiments.run_folder import summary_in
 
 TRAIN = Path(__file__).resolve().parents[3] / "examples" / "train.py"
 
@@ -24,6 +24,7 @@ TRAIN = Path(__file__).resolve().parents[3] / "examples" / "train.py"
 HOLD = """
 import os, time
 from pyro_gtm.experiments.experiment import Experiment
+from pyro_gtm.experiments.run_folder import summary_in
 
 draw, drawn = Experiment.draw, []
 
@@ -104,7 +105,7 @@ def test_killed_and_interrupted_from_outside_it_ends_exactly(
 
     command_line.succeeds(f"train {options} {reference}")
     assert (run / "metrics.jsonl").read_bytes() == (reference / "metrics.jsonl").read_bytes()
-    summaries = [json.loads((at / "summary.json").read_text()) for at in (run, reference)]
+    summaries = [summary_in(at) for at in (run, reference)]
     assert summaries[0].pop("steps_per_second") > 0 and summaries[1].pop("steps_per_second") > 0
     assert summaries[0] == summaries[1]
     trained = [Run.load(at).experiment for at in (run, reference)]

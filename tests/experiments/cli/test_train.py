@@ -21,6 +21,7 @@ from pyro_gtm.experiments.cli import progress, training
 from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.run import Run
+from pyro_gtm.experiments.run_folder import summary_in
 
 ROOT = Path(__file__).resolve().parents[3]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -43,7 +44,7 @@ def test_figures_are_there_and_named_at_the_end(memory_name, finished):
 
 def test_summary_has_what_other_programs_read(finished):
     run, output = finished("vrnn")
-    summary = json.loads((run / "summary.json").read_text())
+    summary = summary_in(run)
     wanted = """
         negative_elbo_per_frame negative_elbo_per_sequence negative_iwae_bound_per_frame
         negative_iwae_bound_per_sequence kl_per_frame recall_kl last_frame_kl new_frame_kl
@@ -127,7 +128,7 @@ def test_weights_of_another_run_are_taken_and_told_of(run, folder, command_line)
         f"  Drawn anew here: {', '.join(record['left'])}\n"
         f"  Not taken from there: {', '.join(record['ignored'])}\n"
     ) in result.output
-    assert json.loads((folder / "second" / "summary.json").read_text())["init_from"] == record
+    assert summary_in(folder / "second")["init_from"] == record
     again = command_line.succeeds("train --resume second -n 3 --init-from run")
     assert "tensors are taken" not in again.output
 

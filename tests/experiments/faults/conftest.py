@@ -1,0 +1,227 @@
+"""Runs that are killed, starved and damaged for real, and what they come to.
+
+Commands run in forks of this process: each is a process of its own, killed by the system, without
+the seconds that Python needs to import everything.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from pyro_gtm.experiments import cli, run_set
+from pyro_gtm.experiments.checkpoint_file import checkpoints_in, load_checkpoint
+from pyro_gtm.experiments.plotting import saving
+from pyro_gtm.experiments.run_folder import summary_in
+
+OPTIONS = (
+    "--preset debug --list-length 2 --recall-length 1 --latent-dim 3 --hidden-dim 6 "
+    "--num-steps 30 --batch-size 2"
+)
+ROWS = pytest.StashKey[list[tuple[str, int, int, str]]]()
+
+
+def pytest_configure(config):
+    config.stash[ROWS] = []
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The table of what was tried, as in docs/howto/when_a_run_breaks.md."""
+    rows = config.stash.get(ROWS, [])
+    if rows:
+        terminalreporter.write_line("| Fault | Tries | Lost | What one sees |\n|---|---|---|---|")
+    for fault, tries, lost, seen in rows:
+        terminalreporter.write_line(f"| {fault} | {tries} | {lost} | {seen} |")
+
+
+@pytest.fixture
+def tally(request):
+    """Add a line to the table: a fault, how often it was tried, what was seen."""
+
+    def add(fault, tries, seen, lost=0):
+        request.config.stash.setdefault(ROWS, []).append((fault, tries, lost, seen))
+
+    return add
+
+
+@pytest.fixture(autouse=True, scope="session")
+def fork_only():
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def warm(tmp_path_factory):
+    """A run in this process: what a run imports on its way, every fork has then from here.
+
+    Figures are of few dots an inch, as most of a short run is the drawing of them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saving.save, "__defaults__", (30,))
+        folder = tmp_path_factory.mktemp("warm") / "run"
+        for line in (f"train {OPTIONS} -o {folder}", f"evaluate {folder}"):
+            ended = CliRunner().invoke(cli.main, shlex.split(line))
+            assert ended.exit_code == 0, ended.output
+        yield
+
+
+class Ended(NamedTuple):
+    code: int
+    """The exit code, or minus the signal's number."""
+    output: str
+    seconds: float
+
+
+class Process:
+    """``pyro-gtm`` with a line of arguments, in a fork; in a process group of its own.
+
+    Args:
+        line: the arguments.
+        folder: to run it in.
+        prepare: is called in the fork before it.
+    """
+
+    def __init__(self, line: str, folder: Path, prepare: Callable[[], Any] = lambda: None) -> None:
+        self.log = folder / "output.txt"
+        self.begun = time.monotonic()
+        self.pid = os.fork()
+        if self.pid:
+            return
+        code = 99
+        try:
+            os.setpgid(0, 0)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.default_int_handler if number == 2 else signal.SIG_DFL)
+            descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for standard in (1, 2):
+                os.dup2(descriptor, standard)
+            sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+            os.chdir(folder)
+            prepare()
+            cli.main.main(shlex.split(line), prog_name="pyro-gtm")
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(code)
+
+    def wait(self) -> Ended:
+        _, status = os.waitpid(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        return Ended(code, self.log.read_text(), time.monotonic() - self.begun)
+
+    def kill(self, after: float, group: bool = False) -> Ended:
+        """``kill -9`` after some seconds, if it has not ended."""
+        deadline = self.begun + after
+        while time.monotonic() < deadline:
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                break
+            time.sleep(0.002)
+        (os.killpg if group else os.kill)(self.pid, signal.SIGKILL)
+        return self.wait()
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Run a command to its end, or give its process."""
+
+    def run(line, prepare=lambda: None, wait=True):
+        process = Process(line, tmp_path, prepare)
+        return process.wait() if wait else process
+
+    return run
+
+
+@pytest.fixture
+def succeeds(command):
+    def run(line, prepare=lambda: None):
+        ended = command(line, prepare)
+        assert ended.code == 0, ended.output
+        return ended
+
+    return run
+
+
+def bits(value):
+    """Tensors as bytes, so that ``==`` means every bit."""
+    if isinstance(value, torch.Tensor):
+        return (str(value.dtype), tuple(value.shape), value.numpy().tobytes())
+    if isinstance(value, dict):
+        return {key: bits(entry) for key, entry in value.items()}
+    return value
+
+
+@pytest.fixture(scope="session")
+def as_bits():
+    return bits
+
+
+@pytest.fixture(scope="session")
+def outcome():
+    """All that a finished run leaves, but for what tells of times."""
+
+    def of(folder):
+        summary = summary_in(folder)
+        del summary["steps_per_second"], summary["provenance"]
+        assert not [path for path in folder.rglob("*") if path.suffix == ".partial"]
+        assert not (folder / "lock").exists()
+        return {
+            "summary": summary,
+            "metrics": (folder / "metrics.jsonl").read_bytes(),
+            "config": (folder / "config.json").read_bytes(),
+            "checkpoints": [path.name for path in checkpoints_in(folder)],
+            "state": bits(load_checkpoint(checkpoints_in(folder)[-1])),
+            "figures": {path.name: path.read_bytes() for path in folder.glob("figures/*")},
+        }
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def options():
+    return OPTIONS
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory, outcome, warm):
+    """A run that nothing befell: its folder, its outcome, and how long it took."""
+    folder = tmp_path_factory.mktemp("reference")
+    line = f"train {OPTIONS} --save-every 3 --eval-every 10 --output"
+    ended = Process(f"{line} run", folder).wait()
+    assert ended.code == 0, ended.output
+    return Reference(folder / "run", line, outcome(folder / "run"), ended.seconds)
+
+
+class Reference(NamedTuple):
+    folder: Path
+    line: str
+    """The command that made it, less the folder's name."""
+    outcome: dict[str, Any]
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def forked_runs():
+    """Have ``compare`` fork its processes too."""
+
+    def prepare():
+        import multiprocessing
+        import warnings
+
+        warnings.filterwarnings("ignore", "This process", DeprecationWarning)
+        run_set.PROCESSES = multiprocessing.get_context("fork")
+        run_set.POLL = 0.02
+
+    return prepare
