@@ -27,7 +27,7 @@ MOST_HEADER = 10_000  # bytes, as in NumPy
 MOST_AXES = 32  # those of every release of NumPy
 MOST_DIGITS = 18  # of an axis, beyond any length there is
 MOST_DEFLATED = 1032  # bytes that one deflated byte can stand for
-MOST_WORDS = 80  # letters of a reason that the archive's reader gives, which quotes its bytes
+MOST_LETTERS = 80  # of a name, and of a reason that quotes bytes of the file
 CHUNK = 2**20  # bytes that are read at once
 
 ENTRY = re.compile(
@@ -77,6 +77,8 @@ class ArrayArchive:
         self._archive = archive
         self._members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         self.names = tuple(self._members)
+        if not all(name.isprintable() and len(name) <= MOST_LETTERS for name in self.names):
+            raise ArrayFileError("is no readable .npz file (the name of an array is damaged)")
 
     def header(self, name: str) -> ArrayHeader:
         """What the file says of an array, of which no value is read.
@@ -229,5 +231,5 @@ def _naming_damage() -> Iterator[None]:
     except ArrayFileError:
         raise
     except DAMAGED_ARCHIVE as error:
-        reason = "".join(filter(str.isprintable, str(error)))[:MOST_WORDS] or "it is cut short"
+        reason = "".join(filter(str.isprintable, str(error)))[:MOST_LETTERS] or "it is cut short"
         raise ArrayFileError(f"is no readable .npz file ({reason})") from error

@@ -141,6 +141,7 @@ def changed(offset_in_member: int, offset_in_list: int, value: int) -> bytes:
         (changed(6, 8, 1), r"no readable .npz file \(values is under a password\)"),
         (changed(8, 10, 77), r"no readable .npz file \(values is packed by method 77"),
         (npz(npy(np.zeros(3)), zipfile.ZIP_LZMA), "packed by method 14"),
+        (changed(30, 46, 0x0A), r"no readable .npz file \(the name of an array is damaged\)"),
         (changed(14, 16, 1), r"no readable .npz file \(Bad CRC-32"),
     ],
 )

