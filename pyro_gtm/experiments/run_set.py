@@ -315,7 +315,7 @@ def _train(folder: Path, config: Config, modules: Sequence[str], pipe: Any) -> N
         pipe.send((event, row))
 
 
-WAIT = 30.0
+WAIT = 60.0
 """Seconds that a run waits for one that still saves, its comparison having been killed."""
 
 KNOWN_FAILURES = (

@@ -14,6 +14,7 @@ from pyro_gtm.experiments.cli.options import (
     COMMAND,
     MODULES,
     NamedPath,
+    Refused,
     Registered,
     download_option,
     given_settings,
@@ -32,6 +33,7 @@ from pyro_gtm.experiments.comparison import Comparison
 from pyro_gtm.experiments.comparison_table import markdown_report
 from pyro_gtm.experiments.config import SETTINGS, make_config
 from pyro_gtm.experiments.data import SOURCES, load_data, usable_sources
+from pyro_gtm.experiments.run import RunError
 from pyro_gtm.experiments.run_set import FailedRunsError
 from pyro_gtm.memory import memory_names
 from pyro_gtm.memory.registry import MEMORIES
@@ -141,6 +143,8 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
         comparison.train(flags["jobs"], follow, say_that_it_stops, ctx.meta[MODULES])
     except FailedRunsError as error:
         failed = error
+    except RunError as error:  # another process trains in the folder
+        raise Refused(str(error)) from error
     with refusing_bad_input():
         if results := comparison.results():
             paths = comparison.write()
