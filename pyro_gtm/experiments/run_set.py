@@ -32,7 +32,6 @@ from pyro_gtm.experiments.report import draw_figures
 from pyro_gtm.experiments.run import Interrupted, Run, RunError
 from pyro_gtm.experiments.run_folder import (
     CONFIG,
-    SUMMARY,
     held_folder,
     is_half_made,
     summary_in,
@@ -315,9 +314,6 @@ def _train(folder: Path, config: Config, modules: Sequence[str], pipe: Any) -> N
         pipe.send((event, row))
 
 
-WAIT = 60.0
-"""Seconds that a run waits for one that still saves, its comparison having been killed."""
-
 KNOWN_FAILURES = (
     ValueError,
     ImportError,
@@ -332,18 +328,18 @@ KNOWN_FAILURES = (
 """Failures that are told in a sentence, without a traceback."""
 
 
+class _PatientRun(Run):
+    """Where its set was killed, the process of a run still saves: it is waited for."""
+
+    patience = 60.0
+
+
 def _trained(folder: Path, config: Config) -> Row:
     """Train a run, or go on training it; its summary."""
-    if folder.is_dir():
-        with held_folder(folder, WAIT) as notes:
-            _tell(folder, notes)
-            if _read_summary(folder) is None and (folder / SUMMARY).exists():
-                _tell(folder, [f"{SUMMARY} is damaged, and made again"])
-                (folder / SUMMARY).unlink()
     if (folder / CONFIG).is_file():
-        run = Run.resume(folder, **{name: getattr(config, name) for name in MAY_CHANGE})
+        run = _PatientRun.resume(folder, **{name: getattr(config, name) for name in MAY_CHANGE})
     else:
-        run = Run.start(folder, config)
+        run = _PatientRun.start(folder, config)
     _tell(folder, run.notes)
     parent = parent_process()
 
