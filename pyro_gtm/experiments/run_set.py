@@ -29,7 +29,7 @@ from pyro_gtm.experiments.data import MissingDataError
 from pyro_gtm.experiments.machine import TooLittleMemoryError
 from pyro_gtm.experiments.metrics_log import MetricsLog, Row
 from pyro_gtm.experiments.report import draw_figures
-from pyro_gtm.experiments.run import Interrupted, Run, RunError
+from pyro_gtm.experiments.run import FolderTakenError, Interrupted, Run, RunError
 from pyro_gtm.experiments.run_folder import (
     CONFIG,
     held_folder,
@@ -334,12 +334,21 @@ class _PatientRun(Run):
     patience = 60.0
 
 
+def _begun(folder: Path, config: Config) -> Run:
+    """A run that begins, or goes on."""
+    if not (folder / CONFIG).is_file():
+        try:
+            return _PatientRun.start(folder, config)
+        except FolderTakenError:
+            if not (folder / CONFIG).is_file():
+                raise
+    # It was there, or has come meanwhile from a process that was waited for.
+    return _PatientRun.resume(folder, **{name: getattr(config, name) for name in MAY_CHANGE})
+
+
 def _trained(folder: Path, config: Config) -> Row:
     """Train a run, or go on training it; its summary."""
-    if (folder / CONFIG).is_file():
-        run = _PatientRun.resume(folder, **{name: getattr(config, name) for name in MAY_CHANGE})
-    else:
-        run = _PatientRun.start(folder, config)
+    run = _begun(folder, config)
     _tell(folder, run.notes)
     parent = parent_process()
 
