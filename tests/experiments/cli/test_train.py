@@ -21,6 +21,7 @@ from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.run import Run
 from pyro_gtm.experiments.run_folder import summary_in
+from pyro_gtm.experiments.sealed_json import read_sealed
 
 ROOT = Path(__file__).resolve().parents[3]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -115,7 +116,7 @@ def test_weights_of_another_run_are_taken_and_told_of(run, folder, command_line)
     result = command_line.succeeds(
         "train --preset debug --memory dnc -n 2 --init-from run -o second"
     )
-    record = json.loads((folder / "second" / "init_from.json").read_text())
+    record = read_sealed(folder / "second" / "init_from.json", "record").content
     source = read_config(folder / "second" / "config.json").init_from
     assert source == record["folder"] == str(folder / "run")
     taken = len(record["taken"])
@@ -160,12 +161,13 @@ def test_default_folders_never_collide(folder, command_line, monkeypatch):
 
     def slowly(config):
         if not begun:  # meanwhile, another process begins the same run
-            begun.append((folder / f"{base}-4" / "checkpoints").mkdir(parents=True))
+            begun.append(1)
+            Run.start(folder / f"{base}-4", config)
         return build(config)
 
     monkeypatch.setattr("pyro_gtm.experiments.run.build_experiment", slowly)
     assert train().output == f"{base}-5\n"
-    assert len(list((folder / "runs").glob("*/config.json"))) == 6
+    assert len(list((folder / "runs").glob("*/config.json"))) == 7
 
 
 def test_output_to_a_file_says_where_the_run_is(finished):

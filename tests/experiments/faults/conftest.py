@@ -84,6 +84,11 @@ class Ended(NamedTuple):
     output: str
     seconds: float
 
+    @property
+    def killed(self) -> bool:
+        """Whether by ``kill -9``."""
+        return self.code == -signal.SIGKILL
+
 
 class Process:
     """``pyro-gtm`` with a line of arguments, in a fork; in a process group of its own.
@@ -186,7 +191,7 @@ def outcome():
             "summary": summary,
             "metrics": (folder / "metrics.jsonl").read_bytes(),
             "config": (folder / "config.json").read_bytes(),
-            "checkpoints": [path.name for path in checkpoints_in(folder)],
+            "newest": checkpoints_in(folder)[-1].name,  # that before may be of where it was stopped
             "state": bits(load_checkpoint(checkpoints_in(folder)[-1])),
             "figures": {path.name: path.read_bytes() for path in folder.glob("figures/*")},
         }
