@@ -52,6 +52,7 @@ SMOKE_RUNS = {
         "--figure new/walk.png",
         "new/walk.png",
     ),
+    "benchmarks/products.py": ("--turns 1", ""),
     "benchmarks/ranks.py": ("-b 2 --steps 1 --turns 1", ""),
     "benchmarks/real_series.py": (
         "--set waves --memory vrnn --seeds 1 --steps 2 --num-samples 5",

@@ -68,6 +68,7 @@ def locked_folder(folder: Path, wait: float = 0.0) -> Iterator[str | None]:
                     "or choose another folder"
                 ) from None
             sleep(POLL)
+    _held.add(descriptor)
     try:
         before = _owner(path)
         with naming_file(path):
@@ -83,10 +84,30 @@ def locked_folder(folder: Path, wait: float = 0.0) -> Iterator[str | None]:
         else:
             yield None
     finally:
-        with suppress(OSError):  # the folder may be gone, or no longer be writable
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                path.unlink()
+        if descriptor in _held:
+            _held.remove(descriptor)
+            with suppress(OSError):  # the folder may be gone, or no longer be writable
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    path.unlink()
+            os.close(descriptor)
+
+
+_held: set[int] = set()
+"""Descriptors of the locks of this process."""
+
+
+def _let_go() -> None:
+    """Have no part in the locks of the process that this one is a fork of.
+
+    It would hold them on when that one was killed.
+    """
+    for descriptor in _held:
         os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _open_locked(path: Path) -> tuple[int, bool]:

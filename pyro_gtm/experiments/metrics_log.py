@@ -77,13 +77,14 @@ class MetricsLog:
     def appending(self) -> Iterator[Callable[[Row], None]]:
         """Give a function that appends a row; the file has the present rows alone at first."""
         write_atomically(self.path, b"".join(_line(row) for row in self.rows))
-        with open(self.path, "ab") as file:
+        with open(self.path, "ab", buffering=0) as file:  # so that closing it writes nothing
 
             def append(row: Row) -> None:
                 self.rows.append(row)
+                line = _line(row)
                 with naming_file(self.path):
-                    file.write(_line(row))
-                    file.flush()
+                    while line:
+                        line = line[file.write(line) :]
 
             yield append
 

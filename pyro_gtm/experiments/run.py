@@ -74,6 +74,9 @@ class Run(TrainingLoop):
     Make one with :meth:`start`, :meth:`resume` or :meth:`load`.
     """
 
+    patience = 0.0
+    """Seconds to wait for another process that trains in the folder, before it is refused."""
+
     def __init__(self, folder: Path, experiment: Experiment) -> None:
         super().__init__(experiment, MetricsLog(folder / METRICS))
         self.folder = folder
@@ -251,7 +254,7 @@ class Run(TrainingLoop):
         if self._holds_folder:
             yield
             return
-        with held_folder(self.folder) as notes:
+        with held_folder(self.folder, self.patience) as notes:
             self.notes += notes
             self._holds_folder = True
             try:
@@ -290,11 +293,6 @@ class Run(TrainingLoop):
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             old.unlink()
         return path
-
-    def _content(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        window = [self._window_loss, self._window_steps]
-        return {"step": self.step, "window": window, **self.experiment.state()}
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints there are, oldest first."""
@@ -396,7 +394,7 @@ class Run(TrainingLoop):
             if steps_taken:
                 speed = steps_taken / seconds
             elif before is not None:  # a finished run, resumed: keep what is said of its training
-                speed, made = before["steps_per_second"], before.get("provenance", made)
+                speed, made = before.get("steps_per_second"), before.get("provenance", made)
             # Otherwise it was killed between its last checkpoint and its summary.
             with (
                 fitting_in_memory(TO_LOWER_IN_AN_EVALUATION),

@@ -29,10 +29,9 @@ from pyro_gtm.experiments.machine import TooLittleMemoryError
 from pyro_gtm.experiments.metrics_log import MetricsLog, Row
 from pyro_gtm.experiments.places import Outcome, Place, Processes
 from pyro_gtm.experiments.report import draw_figures
-from pyro_gtm.experiments.run import Interrupted, Run, RunError
+from pyro_gtm.experiments.run import FolderTakenError, Interrupted, Run, RunError
 from pyro_gtm.experiments.run_folder import (
     CONFIG,
-    SUMMARY,
     held_folder,
     is_half_made,
     summary_in,
@@ -285,9 +284,6 @@ def train_run(
     return event, row
 
 
-WAIT = 30.0
-"""Seconds that a run waits for one that still saves, its comparison having been killed."""
-
 KNOWN_FAILURES = (
     ValueError,
     ImportError,
@@ -302,18 +298,27 @@ KNOWN_FAILURES = (
 """Failures that are told in a sentence, without a traceback."""
 
 
+class _PatientRun(Run):
+    """Where its set was killed, the process of a run still saves: it is waited for."""
+
+    patience = 60.0
+
+
+def _begun(folder: Path, config: Config) -> Run:
+    """A run that begins, or goes on."""
+    if not (folder / CONFIG).is_file():
+        try:
+            return _PatientRun.start(folder, config)
+        except FolderTakenError:
+            if not (folder / CONFIG).is_file():
+                raise
+    # It was there, or has come meanwhile from a process that was waited for.
+    return _PatientRun.resume(folder, **{name: getattr(config, name) for name in MAY_CHANGE})
+
+
 def _trained(folder: Path, config: Config, tensorboard: bool) -> Row:
     """Train a run, or go on training it; its summary."""
-    if folder.is_dir():
-        with held_folder(folder, WAIT) as notes:
-            _tell(folder, notes)
-            if _read_summary(folder) is None and (folder / SUMMARY).exists():
-                _tell(folder, [f"{SUMMARY} is damaged, and made again"])
-                (folder / SUMMARY).unlink()
-    if (folder / CONFIG).is_file():
-        run = Run.resume(folder, **{name: getattr(config, name) for name in MAY_CHANGE})
-    else:
-        run = Run.start(folder, config)
+    run = _begun(folder, config)
     _tell(folder, run.notes)
     parent = parent_process()
 

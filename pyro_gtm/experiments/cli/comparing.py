@@ -15,6 +15,7 @@ from pyro_gtm.experiments.cli.options import (
     MODULES,
     NameAndValue,
     NamedPath,
+    Refused,
     Registered,
     download_option,
     given_settings,
@@ -35,6 +36,7 @@ from pyro_gtm.experiments.comparison import Comparison
 from pyro_gtm.experiments.comparison_table import markdown_report
 from pyro_gtm.experiments.config import SETTINGS, make_config
 from pyro_gtm.experiments.data import SOURCES, load_data, usable_sources
+from pyro_gtm.experiments.run import RunError
 from pyro_gtm.experiments.run_set import FailedRunsError
 from pyro_gtm.experiments.tensorboard import summary_writer
 from pyro_gtm.memory import memory_names
@@ -169,6 +171,8 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
         comparison.train(jobs, follow, say_that_it_stops, modules, place, flags["tensorboard"])
     except FailedRunsError as error:
         failed = error
+    except RunError as error:  # another process trains in the folder
+        raise Refused(str(error)) from error
     with refusing_bad_input():
         if results := comparison.results():
             paths = comparison.write()

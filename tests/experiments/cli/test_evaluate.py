@@ -25,7 +25,7 @@ def test_it_says_again_what_the_summary_says(run, command_line):
 
     summary = summary_in(run)
     evaluation = evaluation_in(run / "evaluation")
-    del summary["steps_per_second"], summary["provenance"]
+    del summary["steps_per_second"], summary["provenance"], summary["metrics"]
     assert evaluation.pop("trained_with") == summary["task_options"]
     assert evaluation.pop("memory_options") == {"hidden_dim": 16, "heads": 2}
     assert (evaluation.pop("sequences"), evaluation.pop("sequences_seed")) == (16, 170204649)

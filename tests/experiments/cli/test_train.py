@@ -22,6 +22,7 @@ from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.run import Run
 from pyro_gtm.experiments.run_folder import summary_in
+from pyro_gtm.experiments.sealed_json import read_sealed
 
 ROOT = Path(__file__).resolve().parents[3]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -68,7 +69,7 @@ def test_summary_has_what_other_programs_read(finished):
 
 
 def test_options_reach_the_configuration(folder, command_line, monkeypatch):
-    monkeypatch.setattr(training, "_train", lambda run, command: None)
+    monkeypatch.setattr(training, "_train", lambda run, command, *flags: None)
     before = torch.get_float32_matmul_precision()
     try:
         command_line.succeeds(
@@ -117,7 +118,7 @@ def test_weights_of_another_run_are_taken_and_told_of(run, folder, command_line)
     result = command_line.succeeds(
         "train --preset debug --memory dnc -n 2 --init-from run -o second"
     )
-    record = json.loads((folder / "second" / "init_from.json").read_text())
+    record = read_sealed(folder / "second" / "init_from.json", "record").content
     source = read_config(folder / "second" / "config.json").init_from
     assert source == record["folder"] == str(folder / "run")
     taken = len(record["taken"])
@@ -135,7 +136,7 @@ def test_weights_of_another_run_are_taken_and_told_of(run, folder, command_line)
 
 def test_ways_of_running_reach_the_objects(command_line, monkeypatch):
     runs = []
-    monkeypatch.setattr(training, "_train", lambda run, command: runs.append(run))
+    monkeypatch.setattr(training, "_train", lambda run, command, *flags: runs.append(run))
     command_line.succeeds(
         "train --preset debug --checkpoint-every 2 --compile-steps 4 --precision bfloat16 -o run"
     )
@@ -151,7 +152,7 @@ def test_preset_is_not_overruled_by_defaults_of_the_command_line(finished):
 
 
 def test_default_folders_never_collide(folder, command_line, monkeypatch):
-    monkeypatch.setattr(training, "_train", lambda run, command: print(run.folder))
+    monkeypatch.setattr(training, "_train", lambda run, command, *flags: print(run.folder))
     train = command_line.train
     base = "runs/perfect_recall-introspective-seed0"
     assert [train().output for _ in range(3)] == [f"{base}\n", f"{base}-2\n", f"{base}-3\n"]
@@ -163,12 +164,13 @@ def test_default_folders_never_collide(folder, command_line, monkeypatch):
 
     def slowly(config):
         if not begun:  # meanwhile, another process begins the same run
-            begun.append((folder / f"{base}-4" / "checkpoints").mkdir(parents=True))
+            begun.append(1)
+            Run.start(folder / f"{base}-4", config)
         return build(config)
 
     monkeypatch.setattr("pyro_gtm.experiments.run.build_experiment", slowly)
     assert train().output == f"{base}-5\n"
-    assert len(list((folder / "runs").glob("*/config.json"))) == 6
+    assert len(list((folder / "runs").glob("*/config.json"))) == 7
 
 
 def test_output_to_a_file_says_where_the_run_is(finished):
@@ -418,6 +420,6 @@ def test_disk_that_fills_is_one_sentence(command_line, monkeypatch):
 
 def test_resume_command_is_quoted(folder, command_line, monkeypatch):
     commands = []
-    monkeypatch.setattr(training, "_train", lambda run, command: commands.append(command))
+    monkeypatch.setattr(training, "_train", lambda run, command, *flags: commands.append(command))
     command_line.succeeds("train --preset debug -o 'a run'")
     assert shlex.split(commands[0])[1:] == ["train", "--resume", "a run"]

@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,14 +20,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pyro_gtm.experiments import cli, run_set
+from pyro_gtm.experiments import cli, report, run_set
 from pyro_gtm.experiments.checkpoint_file import checkpoints_in, load_checkpoint
 from pyro_gtm.experiments.plotting import saving
 from pyro_gtm.experiments.run_folder import summary_in
 
 OPTIONS = (
     "--preset debug --list-length 2 --recall-length 1 --latent-dim 3 --hidden-dim 6 "
-    "--num-steps 30 --batch-size 2"
+    "--num-steps 30 --batch-size 2 --eval-sequences 4"
 )
 ROWS = pytest.StashKey[list[tuple[str, int, int, str]]]()
 
@@ -64,10 +65,12 @@ def fork_only():
 def warm(tmp_path_factory):
     """A run in this process: what a run imports on its way, every fork has then from here.
 
-    Figures are of few dots an inch, as most of a short run is the drawing of them.
+    Most of a short run is the drawing of its figures: here they are of few dots an inch, and strips
+    of frames are left out.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(saving.save, "__defaults__", (30,))
+        patch.setattr(report, "draw_sequences", lambda *arguments: {})
         folder = tmp_path_factory.mktemp("warm") / "run"
         for line in (f"train {OPTIONS} -o {folder}", f"evaluate {folder}"):
             ended = CliRunner().invoke(cli.main, shlex.split(line))
@@ -80,6 +83,11 @@ class Ended(NamedTuple):
     """The exit code, or minus the signal's number."""
     output: str
     seconds: float
+
+    @property
+    def killed(self) -> bool:
+        """Whether by ``kill -9``."""
+        return self.code == -signal.SIGKILL
 
 
 class Process:
@@ -112,6 +120,8 @@ class Process:
             cli.main.main(shlex.split(line), prog_name="pyro-gtm")
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
@@ -181,7 +191,7 @@ def outcome():
             "summary": summary,
             "metrics": (folder / "metrics.jsonl").read_bytes(),
             "config": (folder / "config.json").read_bytes(),
-            "checkpoints": [path.name for path in checkpoints_in(folder)],
+            "newest": checkpoints_in(folder)[-1].name,  # that before may be of where it was stopped
             "state": bits(load_checkpoint(checkpoints_in(folder)[-1])),
             "figures": {path.name: path.read_bytes() for path in folder.glob("figures/*")},
         }
@@ -198,7 +208,7 @@ def options():
 def reference(tmp_path_factory, outcome, warm):
     """A run that nothing befell: its folder, its outcome, and how long it took."""
     folder = tmp_path_factory.mktemp("reference")
-    line = f"train {OPTIONS} --save-every 3 --eval-every 10 --output"
+    line = f"train --memory vrnn {OPTIONS} --save-every 3 --eval-every 10 --output"
     ended = Process(f"{line} run", folder).wait()
     assert ended.code == 0, ended.output
     return Reference(folder / "run", line, outcome(folder / "run"), ended.seconds)
