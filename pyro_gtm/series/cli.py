@@ -521,7 +521,9 @@ def surprise_command(
 @import_option
 @model_argument
 @click.option("--num-series", type=click.IntRange(1, 100_000), default=3, help="Series.")
-@click.option("-T", "--length", type=click.IntRange(1), help="Steps. [default: the window]")
+@click.option(
+    "-T", "--length", type=click.IntRange(1, 100_000), help="Steps. [default: the window]"
+)
 @_outputs("generated.csv", "generated.png")
 @seed_option
 @device_option

@@ -6,6 +6,7 @@ as strips.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,8 @@ def draw_forecast(forecast: Forecast) -> Figure:
 
 
 def draw_imputation(imputation: Imputation) -> Figure:
-    """What there is, and the fan of each gap."""
+    """What there is, and the fan of each gap, of the series that have some."""
+    imputation = _with_gaps(imputation)
     series = imputation.series
     if len(series.event_shape) > 1:
         return _image_rows(
@@ -118,6 +120,16 @@ def draw_imputation(imputation: Imputation) -> Figure:
             _fan(axes, times, fan, BLUE)
     _finish(figure, grid, series)
     return figure
+
+
+def _with_gaps(imputation: Imputation) -> Imputation:
+    """The series that have gaps, if some have."""
+    with_some = imputation.series.gaps.flatten(2).any(-1).any(0).nonzero().flatten().tolist()
+    if not with_some:
+        return imputation
+    chosen = imputation.series.select(with_some)
+    samples = imputation.samples[:, : chosen.num_steps, with_some]
+    return replace(imputation, samples=samples, series=chosen)
 
 
 def _forecast_of_categories(forecast: Forecast, num_categories: int) -> Figure:

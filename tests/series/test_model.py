@@ -364,3 +364,11 @@ def test_few_series_are_seen_in_windows_that_differ(fit, waves):
 def test_counts_that_float32_would_round_are_refused(fit):
     with pytest.raises(ValueError, match="at most 16,777,216 is allowed"):
         fit(Series.of([1.0, 2.0, 2.0**24 + 1, 3.0]), likelihood="poisson")
+
+
+def test_the_picture_of_gaps_shows_the_series_that_have_some(model, waves):
+    values = waves(6, 30)
+    values[4, 10:14, 0] = np.nan
+    made = model.impute(Series.of(values, channels=CHANNELS), num_samples=4)
+    titles = [axes.get_title() for axes in made.plot().axes]
+    assert len(titles) == 3, "of the one series with gaps, a panel a channel"
