@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
-from pyro_gtm.experiments import training_loop as loop_module
+from pyro_gtm.experiments import training_loop
 from pyro_gtm.experiments.build import build_experiment
 from pyro_gtm.experiments.config import make_config
 from pyro_gtm.experiments.curriculum import Curriculum, RecallGap
@@ -131,7 +131,7 @@ def test_a_gap_is_of_what_follows_the_cue_beyond_the_oracle(monkeypatch):
 
 def test_rows_tell_the_size_and_the_evaluation_is_of_the_target(tmp_path, monkeypatch):
     gaps = iter([RecallGap(15.0, 20.0), RecallGap(1.0, 20.0), None, RecallGap(1.0, 20.0)])
-    monkeypatch.setattr(loop_module, "recall_gap", lambda experiment, size: next(gaps))
+    monkeypatch.setattr(training_loop, "recall_gap", lambda experiment, size: next(gaps))
     run = Run.start(tmp_path / "run", tiny())
     run.train()
     tested = run.split("test")
@@ -153,7 +153,7 @@ class Killed(BaseException):
 def test_a_run_that_was_killed_goes_on_at_its_stage(moment, tmp_path, monkeypatch):
     """Stages come after steps 3, 6, 9; checkpoints after 4, 8, 12."""
     gap = RecallGap(0.0, 20.0)
-    monkeypatch.setattr(loop_module, "recall_gap", lambda experiment, size: gap)
+    monkeypatch.setattr(training_loop, "recall_gap", lambda experiment, size: gap)
     whole = Run.start(tmp_path / "whole", tiny())
     whole.train()
 
@@ -178,7 +178,7 @@ def test_a_run_that_was_killed_goes_on_at_its_stage(moment, tmp_path, monkeypatc
 def test_an_evaluation_out_of_turn_decides_nothing(tmp_path, monkeypatch):
     """That after the last step, which a longer run would not have."""
     gap = RecallGap(0.0, 20.0)
-    monkeypatch.setattr(loop_module, "recall_gap", lambda experiment, size: gap)
+    monkeypatch.setattr(training_loop, "recall_gap", lambda experiment, size: gap)
     run = Run.start(tmp_path / "run", tiny(num_steps=4))
     run.train()
     assert run.experiment.curriculum.stage == 1

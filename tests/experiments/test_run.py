@@ -70,12 +70,14 @@ def outcome(folder):
     """All that a run leaves that must not depend on how it was stopped."""
     summary = summary_in(folder)
     del summary["steps_per_second"], summary["provenance"]
-    newest = sorted((folder / "checkpoints").iterdir())[-1]
+    state = load_checkpoint(sorted((folder / "checkpoints").iterdir())[-1])
+    seal = state.pop("metrics")
+    assert seal["rows"] == len((folder / "metrics.jsonl").read_bytes().splitlines())
     return {
         "metrics": (folder / "metrics.jsonl").read_bytes(),
         "summary": summary,
         "config": (folder / "config.json").read_text(),
-        "state": comparable(load_checkpoint(newest)),
+        "state": comparable(state),
     }
 
 

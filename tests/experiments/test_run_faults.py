@@ -201,6 +201,15 @@ def test_other_errors_are_not_taken_for_it(tmp_path, monkeypatch):
         run.train()
 
 
+@pytest.fixture
+def heeding_hangups():
+    """Also where the tests run under ``nohup``."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeding_hangups")
 def test_a_run_outlives_its_terminal(tmp_path):
     """What shows its progress cannot write any more; then a signal, which cannot be answered."""
 

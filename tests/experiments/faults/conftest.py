@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pyro_gtm.experiments import cli, report, run_set
+from pyro_gtm.experiments import cli, places, report, run_set
 from pyro_gtm.experiments.checkpoint_file import checkpoints_in, load_checkpoint
 from pyro_gtm.experiments.plotting import saving
 from pyro_gtm.experiments.run_folder import summary_in
@@ -61,21 +62,31 @@ def fork_only():
         pytest.skip("there is no fork")
 
 
-@pytest.fixture(autouse=True, scope="session")
-def warm(tmp_path_factory):
-    """A run in this process: what a run imports on its way, every fork has then from here.
-
-    Most of a short run is the drawing of its figures: here they are of few dots an inch, and strips
-    of frames are left out.
-    """
+@contextmanager
+def few_dots():
+    """Most of a short run is the drawing of its figures: here they are of few dots an inch, and
+    strips of frames are left out."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(saving.save, "__defaults__", (30,))
         patch.setattr(report, "draw_sequences", lambda *arguments: {})
-        folder = tmp_path_factory.mktemp("warm") / "run"
+        yield
+
+
+@pytest.fixture(autouse=True)
+def few_dots_in_forks():
+    """For as long as a test here: other tests of this process want whole figures."""
+    with few_dots():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def warm(tmp_path_factory):
+    """A run in this process: what a run imports on its way, every fork has then from here."""
+    folder = tmp_path_factory.mktemp("warm") / "run"
+    with few_dots():
         for line in (f"train {OPTIONS} -o {folder}", f"evaluate {folder}"):
             ended = CliRunner().invoke(cli.main, shlex.split(line))
             assert ended.exit_code == 0, ended.output
-        yield
 
 
 class Ended(NamedTuple):
@@ -186,7 +197,6 @@ def outcome():
         summary = summary_in(folder)
         del summary["steps_per_second"], summary["provenance"]
         assert not [path for path in folder.rglob("*") if path.suffix == ".partial"]
-        assert not (folder / "lock").exists()
         return {
             "summary": summary,
             "metrics": (folder / "metrics.jsonl").read_bytes(),
@@ -209,7 +219,8 @@ def reference(tmp_path_factory, outcome, warm):
     """A run that nothing befell: its folder, its outcome, and how long it took."""
     folder = tmp_path_factory.mktemp("reference")
     line = f"train --memory vrnn {OPTIONS} --save-every 3 --eval-every 10 --output"
-    ended = Process(f"{line} run", folder).wait()
+    with few_dots():
+        ended = Process(f"{line} run", folder).wait()
     assert ended.code == 0, ended.output
     return Reference(folder / "run", line, outcome(folder / "run"), ended.seconds)
 
@@ -231,7 +242,7 @@ def forked_runs():
         import warnings
 
         warnings.filterwarnings("ignore", "This process", DeprecationWarning)
-        run_set.PROCESSES = multiprocessing.get_context("fork")
+        places.PROCESSES = multiprocessing.get_context("fork")
         run_set.POLL = 0.02
 
     return prepare

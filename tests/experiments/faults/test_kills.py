@@ -65,6 +65,7 @@ def test_a_run_killed_at_a_random_moment(tries, tmp_path, command, reference, ou
         ended = command(line)
         assert ended.code == 0, ended.output
         assert outcome(folder) == reference.outcome
+        assert not (folder / "lock").exists()
         shutil.rmtree(folder)
         seconds = min(seconds, ended.seconds + 0.1)
     tally("kill -9 of `train`, at a random moment", killed, SEEN)
@@ -88,6 +89,7 @@ def test_a_run_killed_while_it_writes(tries, tmp_path, command, reference, outco
         ended = command(line)
         assert ended.code == 0, ended.output
         assert outcome(folder) == reference.outcome
+        assert not (folder / "lock").exists()
         shutil.rmtree(folder)
     tally("kill -9 while a file is written or renamed", killed, SEEN)
 
@@ -120,7 +122,6 @@ def test_a_comparison_killed_at_a_random_moment(
         assert {name: outcome(folder / name) for name in names} == expected
         assert (folder / "results.csv").read_bytes() == table
         assert (folder / "perfect_recall.png").read_bytes() == picture
-        shutil.rmtree(folder)
     again = "the same command goes on; a note on each lock"
     tally("kill -9 of `compare` with its runs, at a random moment", together, again)
     tally("kill -9 of `compare` alone: its runs save and end", alone, again)
