@@ -32,7 +32,7 @@ class DistributedELBO(DeviceELBO):
 
     The ranks must take the same steps, on batches of one shape, so that the same parameters have a
     gradient in each; gradients must be dropped after each step, as Pyro's optimisers do.
-    :meth:`loss` and :meth:`differentiable_loss` are of this rank's sequences alone.
+    ``loss`` and :meth:`differentiable_loss` are of this rank's sequences alone.
 
     Args:
         elbo: the bound of a rank's own sequences.
