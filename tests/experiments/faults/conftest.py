@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,6 +115,8 @@ class Process:
         self.begun = time.monotonic()
         self.pid = os.fork()
         if self.pid:
+            with suppress(PermissionError, ProcessLookupError):  # the fork was quicker
+                os.setpgid(self.pid, self.pid)
             return
         code = 99
         try:
