@@ -320,13 +320,14 @@ def _trained(folder: Path, config: Config, tensorboard: bool) -> Row:
     """Train a run, or go on training it; its summary."""
     run = _begun(folder, config)
     _tell(folder, run.notes)
-    parent = parent_process()
+    if _is_orphan():  # it waited for the folder, with which another set may have gone on
+        raise Interrupted(run.step, signal.SIGTERM)
 
     def follow(row: Row) -> None:
         if board is not None:
             board(row)
-        if parent is not None and not parent.is_alive():
-            os.kill(os.getpid(), signal.SIGTERM)  # the parent was killed: save and stop, too
+        if _is_orphan():
+            os.kill(os.getpid(), signal.SIGTERM)  # save and stop, too
 
     begun_at, begun_when = run.step, time.monotonic()
     watched = TensorBoardLog(run) if tensorboard else nullcontext()
@@ -336,6 +337,12 @@ def _trained(folder: Path, config: Config, tensorboard: bool) -> Row:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the seconds to the end are worth waiting
         draw_figures(run)
         return run.write_summary(seconds, run.step - begun_at)  # last: it says that all is there
+
+
+def _is_orphan() -> bool:
+    """Whether the process of the set was killed, whose child this one is."""
+    parent = parent_process()
+    return parent is not None and not parent.is_alive()
 
 
 def _tell(folder: Path, notes: Sequence[str]) -> None:

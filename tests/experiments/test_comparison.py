@@ -267,6 +267,17 @@ def test_a_begun_run_goes_on_exactly(stopped_after, trained, tmp_path):
     assert outcome(run.folder) == outcome(trained / run.folder.name)
 
 
+def test_an_orphan_leaves_a_run_to_the_set_that_goes_on_with_it(tmp_path, monkeypatch):
+    """One that has waited for the folder, its own set having been killed meanwhile."""
+    run = Run.start(tmp_path / "run", tiny())
+    run.train()
+    before = everything(run.folder)
+    monkeypatch.setattr(run_set, "_is_orphan", lambda: True)
+    with pytest.raises(run_set.Interrupted):
+        run_set._trained(run.folder, tiny(), False)
+    assert everything(run.folder).keys() == before.keys(), "no summary, no figures"
+
+
 def test_a_folder_left_by_a_kill_before_the_configuration_is_used(tmp_path):
     for name in ("checkpoints", "figures"):
         (tmp_path / "perfect_recall-vrnn-0" / name).mkdir(parents=True)
