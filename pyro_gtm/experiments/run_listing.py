@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from pyro_gtm.experiments.checkpoint_file import saved_step_in
-from pyro_gtm.experiments.config import read_config
-from pyro_gtm.experiments.metrics_log import MetricsLog, Row
+from pyro_gtm.experiments.metrics_log import MetricsLog
+from pyro_gtm.experiments.run_folder import CONFIG, METRICS, RunError, config_in, summary_in
 
 __all__ = ["RunFacts", "facts_of", "runs_in"]
 
@@ -49,7 +48,7 @@ def runs_in(folders: Iterable[Path]) -> Iterator[Path]:
 
 
 def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
-    if (folder / "config.json").is_file() or (folder / "metrics.jsonl").is_file():
+    if (folder / CONFIG).is_file() or (folder / METRICS).is_file():
         yield folder
     elif depth:
         try:
@@ -64,17 +63,17 @@ def facts_of(folder: Path) -> RunFacts:
     """What a run folder tells of itself."""
     nothing = RunFacts(str(folder), "damaged", *[None] * 9)
     try:
-        config = read_config(folder / "config.json")
-    except (OSError, ValueError):
+        config = config_in(folder)
+    except (OSError, RunError):
         return nothing
     memory = config.memory + "+mixture" * (config.prior == "mixture")
     known = nothing._replace(
         task=config.task, memory=memory, seed=config.seed, num_steps=config.num_steps
     )
     try:
-        rows = MetricsLog(folder / "metrics.jsonl")
+        rows = MetricsLog(folder / METRICS)
         rows.read()
-        saved, summary = saved_step_in(folder), _summary(folder)
+        saved, summary = saved_step_in(folder), summary_in(folder)
         judged = summary or next(iter(rows.split("test")[::-1]), {})
         step = max([saved or 0, *(row["step"] for row in rows.rows)])
         finished = summary is not None and summary["num_steps"] >= config.num_steps
@@ -89,11 +88,3 @@ def facts_of(folder: Path) -> RunFacts:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return known
-
-
-def _summary(folder: Path) -> Row | None:
-    path = folder / "summary.json"
-    if not path.exists():
-        return None
-    summary: Row = json.loads(path.read_text(encoding="utf-8"))
-    return summary

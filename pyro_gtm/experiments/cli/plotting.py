@@ -15,6 +15,7 @@ from pyro_gtm.experiments.cli.options import (
     moved_data_option,
     refusing_bad_input,
     run_argument,
+    tell_notes,
 )
 from pyro_gtm.experiments.report import draw_figures
 from pyro_gtm.experiments.run import Run
@@ -53,5 +54,6 @@ def plot(
         folder = output or run / "figures"
         make_writable_folder(folder, "output")
         paths = draw_figures(loaded, folder, names)
+    tell_notes(loaded)
     for path in paths:
         click.echo(f"  {path}")

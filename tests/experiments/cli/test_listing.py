@@ -29,7 +29,7 @@ def test_a_finished_run_is_told_with_its_summary(run, command_line):
 
 
 def test_no_folder_is_too_broken_to_be_told_of(run, command_line, folder):
-    for name in ("stopped", "begun", "config", "metrics", "summary"):
+    for name in ("stopped", "begun", "config", "metrics", "summary", "changed"):
         shutil.copytree(run, folder / "set" / name)
     (folder / "set/stopped/summary.json").unlink()
     (folder / "set/begun/summary.json").unlink()
@@ -37,6 +37,8 @@ def test_no_folder_is_too_broken_to_be_told_of(run, command_line, folder):
     (folder / "set/config/config.json").write_bytes(b"\xff{")
     (folder / "set/metrics/metrics.jsonl").write_text("3\n")
     (folder / "set/summary/summary.json").write_text("{}")
+    changed = folder / "set/changed/summary.json"
+    changed.write_text(changed.read_text().replace('"seed": 0', '"seed": 1'))
     states = {line["folder"]: line["state"] for line in listed(command_line, "set")}
     assert states == {
         "set/stopped": "stopped",
@@ -44,6 +46,7 @@ def test_no_folder_is_too_broken_to_be_told_of(run, command_line, folder):
         "set/config": "damaged",
         "set/metrics": "damaged",
         "set/summary": "damaged",
+        "set/changed": "damaged",
     }
 
 
@@ -52,6 +55,7 @@ def test_runs_are_sorted_and_those_without_the_figure_come_last(run, command_lin
         shutil.copytree(run, folder / "set" / name)
         summary = json.loads((folder / "set" / name / "summary.json").read_text())
         summary["negative_elbo_per_frame"] = bound
+        del summary["checksum"]  # of what it said before
         (folder / "set" / name / "summary.json").write_text(json.dumps(summary))
     (folder / "set/a/config.json").write_text("")
     found = json.loads(command_line.succeeds("runs set --sort negative_elbo --format json").output)
