@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -11,8 +12,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pyro_gtm.experiments.metrics_log import Row
-from pyro_gtm.experiments.report import draw_sequences
+from pyro_gtm.experiments.plotting.picture import png_of
+from pyro_gtm.experiments.report import SHOWN_SEQUENCES, draw_sequences
 from pyro_gtm.experiments.run import Run
+from pyro_gtm.tasks import Sequences
 
 __all__ = ["FOLDER", "TensorBoardLog", "summary_writer"]
 
@@ -54,6 +57,11 @@ class TensorBoardLog:
         self.run = run
         self.writer = summary_writer()(str(run.folder / FOLDER), purge_step=run.step + 1)
 
+    @cached_property
+    def shown(self) -> Sequences:
+        """The first held-out sequences, which are the same in every evaluation."""
+        return self.run.experiment.held_out().first(SHOWN_SEQUENCES)
+
     def __enter__(self) -> TensorBoardLog:
         return self
 
@@ -79,8 +87,7 @@ class TensorBoardLog:
 
     def _add_pictures(self, step: int) -> None:
         experiment = self.run.experiment
-        batch = experiment.held_out()
-        figures = draw_sequences(experiment, batch, experiment.test_task.num_given)
+        figures = draw_sequences(experiment, self.shown, experiment.test_task.num_given)
         for name, figure in figures.items():
             self.writer.add_image(name, _pixels(figure), step, dataformats="HWC")
 
@@ -93,7 +100,4 @@ class TensorBoardLog:
 
 def _pixels(figure: Figure) -> Any:
     """A figure as ``(height, width, 3)`` of bytes."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=80)
-    content.seek(0)
-    return np.asarray(Image.open(content).convert("RGB"))
+    return np.asarray(Image.open(io.BytesIO(png_of(figure, dpi=80))).convert("RGB"))

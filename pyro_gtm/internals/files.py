@@ -30,13 +30,10 @@ def make_writable_folder(folder: Path, argument: str) -> None:
     Raises:
         ValueError: it cannot be made, or written to.
     """
-    try:
+    with _refusing_folder(folder, argument):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ValueError(f"{argument}: got {folder}, cannot be written to: {reason}") from error
 
 
 def check_writable_folder(folder: Path, argument: str) -> None:
@@ -52,9 +49,14 @@ def check_writable_folder(folder: Path, argument: str) -> None:
     nearest = folder
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
+    with _refusing_folder(folder, argument), tempfile.TemporaryFile(dir=nearest):
+        pass
+
+
+@contextmanager
+def _refusing_folder(folder: Path, argument: str) -> Iterator[None]:
     try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
+        yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ValueError(f"{argument}: got {folder}, cannot be written to: {reason}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,7 @@ class Series:
         before_end = torch.arange(self.num_steps).unsqueeze(1) < self.lengths  # (T, N)
         return _where_frame(before_end, self.values.isnan(), torch.tensor(False))
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of values, lengths and controls: what tells these series from others."""
         digest = hashlib.sha256(str(tuple(self.values.shape)).encode())

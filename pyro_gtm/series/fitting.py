@@ -147,7 +147,7 @@ class _Training:
         self.folder = None if folder is None else Path(folder)
         self.save_every = save_every
         self.state = state
-        self.fingerprint = series.fingerprint
+        self.series = series
         train, self.validation = validation_split(
             series, model.settings.validation, model.window, model.settings.seed
         )
@@ -241,7 +241,7 @@ class _Training:
         return {
             "weights": copy.deepcopy(self.model.weights()),
             "best": self.best,
-            "data": self.fingerprint,
+            "data": self.series.fingerprint,
             "optimizer": self.optimizer.get_state(),
             "draws": self.draws.get_state(),
             "random": torch.get_rng_state(),

@@ -47,7 +47,7 @@ def longest_window(series: Series, share: float) -> int:
     Few series are seen in windows of two thirds of what is left to learn from: a window as long as
     that would be the same one each time.
     """
-    if series.num_series >= MANY_SERIES or int(series.lengths.min()) < LEAST_STEPS:
+    if not _is_parted_in_time(series):
         return series.num_steps
     return max(2, int(2 / 3 * (1 - share) * series.num_steps))
 
@@ -70,7 +70,7 @@ def validation_split(
         looked_at = apart.select(range(min(MOST_SERIES, apart.num_series)))
         ends = [looked_at.select([n]).steps(0, window) for n in range(looked_at.num_series)]
         first = torch.zeros(len(ends), dtype=torch.int64)
-    elif int(series.lengths.min()) >= LEAST_STEPS:
+    elif _is_parted_in_time(series):
         train, _ = series.split_time(share)
         ends, starts = [], []
         for n, length in enumerate(series.lengths.tolist()):
@@ -84,3 +84,8 @@ def validation_split(
     there = validation.series.there.flatten(2).any(-1)
     counts = torch.arange(len(there)).unsqueeze(1) >= first
     return (train, validation) if bool((there & counts).any()) else (series, None)
+
+
+def _is_parted_in_time(series: Series) -> bool:
+    """Whether it is the last part of each that is set apart."""
+    return series.num_series < MANY_SERIES and int(series.lengths.min()) >= LEAST_STEPS

@@ -253,11 +253,10 @@ def _telling_how_it_ended(run: Run, resume_command: str) -> Iterator[None]:
             )
         raise SystemExit(128 + interruption.signal) from None
     except KeyboardInterrupt:
-        saved = run.saved_step
-        kept = "no checkpoint was saved" if saved is None else f"step {saved:,} was saved last"
+        go_on = "Begin again" if run.saved_step is None else "Continue from it"
         click.echo(
-            f"Stopped at once after step {run.step:,}; {kept}. "
-            f"{'Begin again' if saved is None else 'Continue from it'} with\n  {resume_command}"
+            f"Stopped at once after step {run.step:,}; {_what_is_saved(run)}. "
+            f"{go_on} with\n  {resume_command}"
         )
         raise SystemExit(128 + signal.SIGINT) from None
     except (NonFiniteLossError, InvalidFramesError) as error:
@@ -271,19 +270,17 @@ def _telling_how_it_ended(run: Run, resume_command: str) -> Iterator[None]:
         advice = "Mend the task or its data." if data else "A smaller --learning-rate may help."
         raise click.ClickException(f"{error}; {kept}. {advice}") from error
     except LostRankError as error:
-        saved = run.saved_step
-        kept = "no checkpoint was saved" if saved is None else f"step {saved:,} was saved last"
-        raise click.ClickException(f"{error}; {kept}. Continue with {resume_command}") from error
+        raise click.ClickException(
+            f"{error}; {_what_is_saved(run)}. Continue with {resume_command}"
+        ) from error
     except CannotCompileError as error:
         raise click.ClickException(
             f"{error}. Go on without it with {resume_command} --compile-steps 0"
         ) from error
     except TooLittleMemoryError as error:
-        saved = run.saved_step
-        kept = "no checkpoint was saved" if saved is None else f"step {saved:,} was saved last"
         raise click.ClickException(
-            f"after step {run.step:,}, {error}; {kept}. A run of these sizes goes on, in less "
-            f"memory, with {resume_command} --checkpoint-every N"
+            f"after step {run.step:,}, {error}; {_what_is_saved(run)}. A run of these sizes goes "
+            f"on, in less memory, with {resume_command} --checkpoint-every N"
         ) from error
     except OSError as error:
         if not run.folder.exists():
@@ -295,3 +292,8 @@ def _telling_how_it_ended(run: Run, resume_command: str) -> Iterator[None]:
             f"{error.filename or run.folder} cannot be written: {error.strerror}. Make room and "
             f"continue with {resume_command}"
         ) from error
+
+
+def _what_is_saved(run: Run) -> str:
+    saved = run.saved_step
+    return "no checkpoint was saved" if saved is None else f"step {saved:,} was saved last"

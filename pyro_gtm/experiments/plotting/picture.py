@@ -6,7 +6,7 @@ import io
 
 from matplotlib.figure import Figure
 
-__all__ = ["Picture"]
+__all__ = ["Picture", "png_of"]
 
 
 class Picture(Figure):
@@ -16,6 +16,11 @@ class Picture(Figure):
     """
 
     def _repr_png_(self) -> bytes:
-        content = io.BytesIO()
-        self.savefig(content, format="png", dpi=100)
-        return content.getvalue()
+        return png_of(self, dpi=100)
+
+
+def png_of(figure: Figure, dpi: float) -> bytes:
+    """The content of a PNG file, of so many pixels an inch."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi)
+    return content.getvalue()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from pyro_gtm.experiments.plotting.picture import png_of
 from pyro_gtm.internals.files import write_atomically
 
 
@@ -21,6 +21,4 @@ def save(figure: Figure, path: Path, dpi: float = 150) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi)
-    write_atomically(path, content.getvalue())
+    write_atomically(path, png_of(figure, dpi))
