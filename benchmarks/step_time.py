@@ -206,8 +206,8 @@ def main(
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(matmul_precision)
     backend.configure(torch.get_num_threads())
-    if device.type != "cuda" and CAPTURED in labels:
-        labels.remove(CAPTURED)
+    if device.type != "cuda":
+        labels = [label for label in labels if not label.startswith(CAPTURED)]
     if SCAN in labels and (reason := backend.why_not(device)):
         click.echo(f"No {SCAN}: {reason}")
         labels.remove(SCAN)

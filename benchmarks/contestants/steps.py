@@ -117,10 +117,13 @@ def by_svi(
     return through(products)(step)
 
 
-def captured(program: gtm.GenerativeTemporalModel, memory: gtm.MemoryModule) -> Step:
+def captured(
+    program: gtm.GenerativeTemporalModel, memory: gtm.MemoryModule, **unrolling: int
+) -> Step:
     """The whole step as a CUDA graph; frames are copied to where the graph has them."""
     device = next(program.parameters()).device
-    svi = make_svi(CapturedSVI, program, memory, device=device, read_every=1)
+    settings = gtm.Unrolling(**unrolling)
+    svi = make_svi(CapturedSVI, program, memory, unrolling=settings, device=device, read_every=1)
     held: list[Tensor] = []
     steps = training_steps(svi, lambda: (held[0], None), num_steps=2**62)
 
@@ -144,11 +147,12 @@ SETTINGS: dict[str, Setting] = {
     "compiled, 20, bfloat16": partial(by_svi, compile_steps=20, precision="bfloat16"),
     "checkpointed, 32": partial(by_svi, checkpoint_every=32),
     CAPTURED: captured,
+    f"{CAPTURED}, compiled, 5": partial(captured, compile_steps=5),
 }
 """The library's, by their names in the table."""
 
 ASKED_FOR = [
-    label for label in SETTINGS if label.startswith(("compiled", "checkpointed", "oneDNN"))
+    label for label in SETTINGS if any(word in label for word in ("compiled", "check", "oneDNN"))
 ]
 """Those that take minutes to begin, are for long sequences or for some processors; they run where
 asked for only."""

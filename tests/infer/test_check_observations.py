@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import SVI, Trace_ELBO
@@ -18,6 +20,7 @@ from pyro_gtm.infer import (
     NotCapturedWarning,
     training_steps,
 )
+from pyro_gtm.infer.check_observations import check_observations
 
 BAD = {
     "0 to 255": lambda frames: frames * 255,
@@ -112,3 +115,25 @@ def test_evaluation_without_validation_checks_too(make_model, make_frames):
         ):
             with pytest.raises(InvalidFramesError, match="outside the support"):
                 use()
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1.0, 0.5, 1 - 6e-8, 1e-30, 3e38, math.inf, math.nan])
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        dist.Bernoulli(logits=torch.zeros(2, 3, 4)).to_event(2),
+        dist.Normal(torch.zeros(2, 3, 4), 1).to_event(2),
+        dist.Exponential(torch.ones(2, 3, 4)).to_event(2),
+        dist.Normal(torch.zeros(2, 3, 4), 1),
+    ],
+    ids=["binary", "real", "positive", "no event"],
+)
+def test_a_value_is_accepted_as_its_support_has_it(distribution, value):
+    observed = torch.ones(2, 3, 4)
+    observed[1, 2, 3] = value
+    check = check_observations()
+    with pyro.validation_enabled(False), check:
+        pyro.sample("x", distribution, obs=observed)
+    expected = distribution.support.check(observed).all() and observed.isfinite().all()
+    assert check.valid is not None
+    assert bool(check.valid) == bool(expected)
