@@ -152,7 +152,9 @@ SETTINGS: dict[str, Setting] = {
 """The library's, by their names in the table."""
 
 ASKED_FOR = [
-    label for label in SETTINGS if any(word in label for word in ("compiled", "check", "oneDNN"))
+    label
+    for label in SETTINGS
+    if any(word in label for word in ("compiled", "checkpointed", "oneDNN"))
 ]
 """Those that take minutes to begin, are for long sequences or for some processors; they run where
 asked for only."""
