@@ -55,7 +55,7 @@ def test_a_memory_without_a_record_is_named(run, recorded):
     result, _ = run([1.0])
     assert (
         result.exit_code == 1
-        and "has no dnc, introspective, lru, ntm, vrnn: record with --write" in result.output
+        and "has no associative, dnc, introspective, lru, ntm, vrnn: record with --write" in result.output
     )
 
 
