@@ -50,14 +50,13 @@ def build_product(name: str, sizes: Sizes) -> Product:
     return Product(program, memory)
 
 
-RENAMED = {  # beginnings of names, and what stands for them in the hand-written networks
+RENAMED = {  # beginnings of names that are others in the hand-written networks, and those
     "program.encoder.layers.": "encoder.",
     "program.prior_head.hidden.": "prior.0.",
     "program.prior_head.parameters_of.": "prior.2.",
     "program.posterior_head.hidden.": "posterior_in.",
     "program.posterior_head.parameters_of.": "posterior_out.",
     "program.decoder.layers.": "decoder.",
-    "memory.interface.": "memory.interface.",
     "memory.initial_read_weights.logits": "memory.starts",
 }
 
@@ -76,8 +75,8 @@ def as_hand_written(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif name == "memory.controller.gates.bias":
             renamed["memory.cell.bias_ih"] = tensor
         else:
-            (ours,) = (beginning for beginning in RENAMED if name.startswith(beginning))
-            renamed[RENAMED[ours] + name.removeprefix(ours)] = tensor
+            ours = next((beginning for beginning in RENAMED if name.startswith(beginning)), "")
+            renamed[RENAMED.get(ours, "") + name.removeprefix(ours)] = tensor
     return renamed
 
 

@@ -1,4 +1,4 @@
-"""The five memories: a state is a tuple of tensors, and ``forward`` takes it one step further.
+"""The six memories: a state is a tuple of tensors, and ``forward`` takes it one step further.
 
 Their mathematics, with its sources, is in the docstrings of ``pyro_gtm.memory``; the parts of each
 interface come in the same order there, so that weights can be copied.
@@ -7,14 +7,18 @@ interface come in the same order there, so that weights can be copied.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-State = tuple[Tensor, ...]
+State = tuple[Any, ...]  # of tensors; of the associative memory also the number of the step
 TAG = 16  # size of the tag that follows the latent in words of the LRU memory and of the DNC
+KEY = 32  # size of a key of the associative memory, whose defaults these three are
+QUERY = 128  # width of the hidden layer behind its queries
+POSITIONS = 128  # at most so many lags and positions have a logit of their own
+RATE = 10.0  # factor on the learning rate of its sharpness
 
 
 class Sizes(NamedTuple):
@@ -70,6 +74,60 @@ class Introspective(nn.Module):
         )
         reads = torch.bmm(logits.softmax(-1), buffer) * gates.sigmoid()
         return reads.flatten(1), (h, c, buffer)
+
+
+class Associative(nn.Module):
+    """The last latents, found by what came before them, by content, by lag and by position.
+
+    A buffer grows until all slots are filled, so that nothing is to be masked.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.latent, _, self.hidden, self.slots, self.heads = sizes
+        self.context_dim = self.heads * self.latent + self.hidden
+        seen, positions = self.latent + self.hidden, min(self.slots, POSITIONS)
+        self.parts = [KEY, positions, positions, self.latent]
+        self.cell = nn.LSTMCell(self.latent, self.hidden)
+        self.code = nn.Linear(self.latent, self.latent, bias=False)
+        self.key = nn.Linear(seen, self.heads * KEY)
+        self.query = nn.Sequential(
+            nn.Linear(seen, QUERY), nn.ReLU(), nn.Linear(QUERY, self.heads * sum(self.parts))
+        )
+        self.sharpness = nn.Parameter(torch.linspace(0, 3, self.heads) / RATE)
+
+    def start(self, batch: int) -> State:
+        new = self.key.weight.new_zeros
+        zeros, latents = new(batch, self.hidden), new(batch, 0, self.latent)
+        keys = new(batch, self.heads, 0, KEY)
+        return zeros, zeros, latents, latents, keys, new(batch, self.latent), 0
+
+    def forward(self, state: State, z: Tensor) -> tuple[Tensor, State]:
+        h, c, latents, before, keys, code, time = state
+        filled = min(time, self.slots)  # none in the first step, whose zeros are no latent
+        key = self.key(torch.cat([z, h], 1)).view(len(z), self.heads, 1, KEY)
+        latents = torch.cat([z.unsqueeze(1), latents], 1)[:, :filled]
+        before = torch.cat([code.unsqueeze(1), before], 1)[:, :filled]
+        keys = torch.cat([key, keys], 2)[:, :, :filled]
+        code = self.code(z)
+        h, c = self.cell(z, (h, c))
+
+        emitted = self.query(torch.cat([h, z], 1)).view(len(z), self.heads, -1)
+        queries, lags, positions, gates = emitted.split(self.parts, -1)
+        logits = own(lags, 0, filled) + own(positions, time - filled, time).flip(-1)  # (B, R, N)
+        apart = (before - code.unsqueeze(1)).square().sum(-1)  # (B, N)
+        logits = torch.addcmul(logits, self.sharpness.unsqueeze(1), apart.unsqueeze(1), value=-RATE)
+        content = (keys * queries.unsqueeze(2)).sum(-1)  # (B, R, N)
+        logits = torch.add(logits, content, alpha=KEY**-0.5)
+        reads = torch.bmm(logits.softmax(-1), latents) * gates.sigmoid()
+        context = torch.cat([reads.flatten(1), h], 1)
+        return context, (h, c, latents, before, keys, code, time + 1)
+
+
+def own(logits: Tensor, start: int, stop: int) -> Tensor:
+    """The logits from ``start`` to ``stop``, 0 beyond the last: (..., P) -> (..., stop - start)."""
+    logits = logits[..., start:stop]
+    return F.pad(logits, (0, stop - start - logits.shape[-1]))
 
 
 class Addressed(nn.Module):
@@ -231,6 +289,7 @@ class DNC(Addressed):
 
 
 MEMORIES: dict[str, type[nn.Module]] = {
+    "associative": Associative,
     "dnc": DNC,
     "introspective": Introspective,
     "lru": LRU,

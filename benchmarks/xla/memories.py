@@ -1,4 +1,4 @@
-"""The five memories: a state is a tuple of arrays, and ``advance`` takes it one step further.
+"""The six memories: a state is a tuple of arrays, and ``advance`` takes it one step further.
 
 Their mathematics, with its sources, is in the docstrings of ``pyro_gtm.memory``; the parts of each
 interface come in the same order there, so that weights can be copied.  Order among slots comes from
@@ -16,10 +16,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from handwritten import Sizes
-from xla.layers import Parameters, linear, lstm
+from xla.layers import Parameters, linear, lstm, perceptron
 
 State = tuple[Array, ...]
 TAG = 16  # size of the tag that follows the latent in words of the LRU memory and of the DNC
+KEY = 32  # size of a key of the associative memory
+POSITIONS = 128  # at most so many of its lags and positions have a logit of their own
+RATE = 10.0  # factor on the learning rate of its sharpness
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,56 @@ class Introspective(Memory):
         logits, gates = jnp.split(emitted, [self.sizes.slots], -1)
         reads = jax.nn.softmax(logits) @ buffer * jax.nn.sigmoid(gates)
         return reads.reshape(len(h), -1), (h, c, buffer)
+
+
+class Associative(Memory):
+    """The last latents, found by what came before them, by content, by lag and by position."""
+
+    def start(self, parameters: Parameters, batch: int, dtype: Any) -> State:
+        _, _, _, slots, heads = self.sizes
+        zeros = jnp.zeros((batch, self.sizes.hidden_dim), dtype)
+        latents = jnp.zeros((batch, slots, self.sizes.latent_dim), dtype)
+        keys = jnp.zeros((batch, heads, slots, KEY), dtype)
+        return zeros, zeros, latents, latents, keys, latents[:, 0], jnp.zeros((), int)
+
+    def advance(self, parameters: Parameters, state: State, z: Array) -> tuple[Array, State]:
+        h, c, latents, before, keys, code, time = state
+        _, _, _, slots, heads = self.sizes
+        key = linear(parameters["key"], jnp.concatenate([z, h], -1)).reshape(-1, heads, 1, KEY)
+        latents = jnp.concatenate([z[:, None], latents[:, :-1]], 1)
+        before = jnp.concatenate([code[:, None], before[:, :-1]], 1)
+        keys = jnp.concatenate([key, keys[:, :, :-1]], 2)
+        code = z @ parameters["code"]
+        h, c = lstm(parameters["cell"], z, h, c)
+
+        emitted = perceptron(parameters["query"], jnp.concatenate([h, z], -1))
+        own = min(slots, POSITIONS)
+        queries, lags, positions, gates = jnp.split(
+            emitted.reshape(len(h), heads, -1), list(accumulate([KEY, own, own])), -1
+        )
+        logits = own_logits(lags, slots) + at_positions(positions, time, slots)  # (B, R, N)
+        apart = jnp.square(before - code[:, None]).sum(-1)  # (B, N)
+        logits = logits - RATE * parameters["sharpness"][:, None] * apart[:, None]
+        logits = logits + KEY**-0.5 * (keys * queries[:, :, None]).sum(-1)
+        # In the first step no slot is filled, and all hold zeros.
+        weights = jax.nn.softmax(jnp.where(jnp.arange(slots) < time, logits, -1e9))
+        reads = weights @ latents * jax.nn.sigmoid(gates)
+        return context(reads, h), (h, c, latents, before, keys, code, time + 1)
+
+
+def own_logits(logits: Array, count: int) -> Array:
+    """The first ``count`` logits, 0 where there is none: (B, R, P) -> (B, R, count)."""
+    missing = max(0, count - logits.shape[-1])
+    return jnp.pad(logits, ((0, 0), (0, 0), (0, missing)))[..., :count]
+
+
+def at_positions(logits: Array, time: Array, slots: int) -> Array:
+    """The logits of positions time - 1, time - 2, ..., 0 where there is none: to (B, R, slots)."""
+    zeros = jnp.zeros((*logits.shape[:2], slots), logits.dtype)
+    backwards = jnp.concatenate([zeros, logits[..., ::-1], zeros], -1)
+    # A start below 0 would count from the end.
+    start = jnp.maximum(slots + logits.shape[-1] - time, 0)
+    return jax.lax.dynamic_slice_in_dim(backwards, start, slots, -1)
 
 
 class Addressed(Memory):
@@ -246,6 +299,7 @@ def allocate(usage: Array) -> Array:
 
 
 MEMORIES: dict[str, Any] = {
+    "associative": Associative,
     "dnc": DNC,
     "introspective": Introspective,
     "lru": LRU,

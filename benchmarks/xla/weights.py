@@ -34,7 +34,8 @@ def as_parameters(weights: Mapping[str, Tensor]) -> Parameters:
         return as_linear(weights[f"{name}.weight"], weights[f"{name}.bias"])
 
     def layers(name: str) -> list[Parameters]:
-        numbers = sorted({int(key.split(".")[1]) for key in weights if key.startswith(f"{name}.")})
+        own = [key.removeprefix(f"{name}.") for key in weights if key.startswith(f"{name}.")]
+        numbers = sorted({int(key.split(".")[0]) for key in own})
         return [layer(f"{name}.{number}") for number in numbers]
 
     heads = {
@@ -56,6 +57,11 @@ def as_parameters(weights: Mapping[str, Tensor]) -> Parameters:
         memory["interface"] = layer("memory.interface")
     if "memory.starts" in weights:
         memory["starts"] = as_array(weights["memory.starts"])
+    if "memory.sharpness" in weights:  # the associative memory
+        memory["sharpness"] = as_array(weights["memory.sharpness"])
+        memory["code"] = as_array(weights["memory.code.weight"].T)
+        memory["key"] = layer("memory.key")
+        memory["query"] = layers("memory.query")
     return {
         "encoder": layers("encoder"),
         "decoder": layers("decoder"),
