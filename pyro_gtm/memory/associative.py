@@ -491,7 +491,7 @@ class AssociativeMemory(MemoryModule):
             apart = _squared_distances(steps.codes, slots.before).unsqueeze(-3)  # (*, 1, Q, S)
             terms["succession"] = -scales.sharpness[heads] * apart
         if "content" in self.terms:
-            terms["content"] = steps.queries.movedim(-2, -3) @ slots.keys.movedim(-3, -1)
+            terms["content"] = _inner_products(steps.queries, slots.keys)
         if "lag" in self.terms:
             terms["lag"] = _look_up(steps.lags, lags)
         if "position" in self.terms:
@@ -505,7 +505,9 @@ class AssociativeMemory(MemoryModule):
         filled = ((lags >= 0) & (positions >= 0)).unsqueeze(-3)  # (*, 1, Q, S)
         log_weights = logits.masked_fill(~filled, NEVER).log_softmax(-1).masked_fill(~filled, NEVER)
         weights = log_weights.exp()  # (*, R, Q, S), exactly zero for what is not filled
-        reads = (weights @ slots.latents.unsqueeze(-3)).movedim(-3, -2)  # (*, Q, R, Z)
+        # One product for all heads, which have the same latents.
+        reads = weights.flatten(-3, -2) @ slots.latents  # (*, R * Q, Z)
+        reads = reads.unflatten(-2, weights.shape[-3:-1]).movedim(-3, -2)  # (*, Q, R, Z)
         return _Attended(terms, log_weights, weights, reads * steps.gates)
 
 
@@ -522,8 +524,18 @@ def _push(slots: Tensor, newest: Tensor, event_dims: int = 1) -> Tensor:
 
 def _squared_distances(one: Tensor, other: Tensor) -> Tensor:
     """Of Q vectors to S: ``(*, Q, n)`` and ``(*, S, n)`` to ``(*, Q, S)``."""
+    if one.shape[-2] == 1:  # (*, Q, S, n) numbers are few
+        return (one - other).square().sum(-1).unsqueeze(-2)
     products = one @ other.mT
     return one.square().sum(-1).unsqueeze(-1) + other.square().sum(-1).unsqueeze(-2) - 2 * products
+
+
+def _inner_products(queries: Tensor, keys: Tensor) -> Tensor:
+    """Of Q queries and S keys, head by head: ``(*, Q, R, K)``, ``(*, S, R, K)`` to
+    ``(*, R, Q, S)``."""
+    if queries.shape[-3] == 1:  # a matrix product would copy the keys, to have heads first
+        return (queries * keys).sum(-1).mT.unsqueeze(-2)
+    return queries.movedim(-2, -3) @ keys.movedim(-3, -1)
 
 
 def _look_up(logits: Tensor, index: Tensor) -> Tensor:
