@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import pyro
 import torch
 from pyro.optim import PyroOptim
 from torch import Tensor
+from torch.optim.adam import adam
 
 __all__ = ["FusedAdam", "NonFiniteGradientError"]
 
@@ -18,12 +20,25 @@ class NonFiniteGradientError(ArithmeticError):
     """A gradient was NaN or infinite.  No parameter has been changed by that step."""
 
 
+@dataclass
+class _Moments:
+    """Adam's state of a parameter, under the names that ``torch.optim.Adam`` has for it."""
+
+    step: Tensor
+    """How many steps it has taken, 0-dim of float32 on the parameter's device."""
+
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+
+
 class FusedAdam(PyroOptim):
     """Adam for :class:`pyro.infer.SVI`, as one optimiser with one global-norm clip.
 
     ``pyro.optim.Adam`` keeps an optimiser for each tensor and clips each tensor's own norm.  This
     one sees all of them: the update is a single fused kernel, and the clip keeps the direction
     of the whole gradient.  A gradient that is not finite is refused before anything changes.
+    Of PyTorch it takes the function, not the class, which waits a second for the import of a
+    compiler that it then has no use for.
 
     Called, as SVI calls it, it reads the gradient's norm once a step to find out.
     :meth:`step_on_device` does the same without a read.  The two share one state.
@@ -48,12 +63,12 @@ class FusedAdam(PyroOptim):
         for name, value in (("lr", lr), ("eps", eps), ("clip_norm", clip_norm)):
             if value is not None:
                 _check_is_positive(name, value)
-        self._arguments: dict[str, Any] = {"lr": lr, "betas": betas, "eps": eps, "fused": True}
-        super().__init__(torch.optim.Adam, self._arguments)
+        super().__init__(torch.optim.Adam, {"lr": lr, "betas": betas, "eps": eps})
         self.clip_norm = clip_norm
+        self._lr, self._betas, self._eps = lr, betas, eps
         self._norm: Tensor | float = math.nan
         self._names: dict[Tensor, str] = {}
-        self._optimizer: torch.optim.Adam | None = None
+        self._moments: dict[Tensor, _Moments] = {}
         self._awaited: dict[str, dict[str, Tensor]] = {}
 
     @property
@@ -63,15 +78,12 @@ class FusedAdam(PyroOptim):
         Raises:
             ValueError: on setting what is no positive number.
         """
-        return float(self._arguments["lr"])
+        return self._lr
 
     @lr.setter
     def lr(self, value: float) -> None:
         _check_is_positive("lr", value)
-        self._arguments["lr"] = value
-        if self._optimizer is not None:
-            for group in self._optimizer.param_groups:
-                group["lr"] = value
+        self._lr = value
 
     @property
     def gradient_norm(self) -> float:
@@ -84,17 +96,14 @@ class FusedAdam(PyroOptim):
     def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
         """Clip the gradients of ``params``, take a step and drop the gradients."""
         trained = self._trained(params)
-        if not trained or self._optimizer is None:
+        if not trained:
             return
         norm = _total_norm(trained)
         self._norm = norm.item()
         if not math.isfinite(self._norm):
-            self._optimizer.zero_grad(set_to_none=True)
+            _drop_gradients(trained)
             raise NonFiniteGradientError(f"the gradient's norm is {self._norm}")
-        self._clip(trained, norm)
-        self._optimizer.step()
-        # SVI would otherwise allocate zeros for every gradient after every step.
-        self._optimizer.zero_grad(set_to_none=True)
+        self._update(trained, norm, self.lr)
 
     def step_on_device(
         self, params: Iterable[Tensor], loss: Tensor, failed: Tensor, lr: Tensor | None = None
@@ -119,34 +128,46 @@ class FusedAdam(PyroOptim):
         norm = _total_norm(trained) if trained else torch.zeros_like(loss)
         self._norm = norm
         failed.masked_fill_(~(loss.isfinite() & norm.isfinite()), 1.0)
-        if trained and self._optimizer is not None:
-            self._clip(trained, norm)
-            self._skippable_step(self._optimizer, failed, self.lr if lr is None else lr)
-            self._optimizer.zero_grad(set_to_none=True)
+        if trained:
+            self._update(trained, norm, self.lr if lr is None else lr, failed)
         return norm
 
-    def _skippable_step(self, optimizer: Any, failed: Tensor, lr: Tensor | float) -> None:
-        """One fused step that does nothing where ``failed`` is one, as a gradient scaler asks."""
-        # A fused step always is capturable, and PyTorch wants it said: then, and only then.
-        capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-        for group in optimizer.param_groups:
-            group["capturable"], group["lr"] = capturing, lr
-        optimizer.found_inf = failed
-        try:
-            optimizer.step()
-        finally:
-            del optimizer.found_inf
-            for group in optimizer.param_groups:
-                group["capturable"], group["lr"] = False, self.lr
+    @torch.no_grad()
+    def _update(
+        self,
+        trained: list[Tensor],
+        norm: Tensor,
+        lr: Tensor | float,
+        failed: Tensor | None = None,
+    ) -> None:
+        """Clip, take a step, which does nothing where ``failed`` is one, and drop the gradients."""
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(trained, self.clip_norm, norm, foreach=True)
+        moments = [self._moments_of(p) for p in trained]
+        adam(
+            trained,
+            _gradients(trained),
+            [each.exp_avg for each in moments],
+            [each.exp_avg_sq for each in moments],
+            [],
+            [each.step for each in moments],
+            fused=True,
+            found_inf=failed,
+            amsgrad=False,
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            lr=lr,
+            weight_decay=0.0,
+            eps=self._eps,
+            maximize=False,
+        )
+        # SVI would otherwise allocate zeros for every gradient after every step.
+        _drop_gradients(trained)
 
     def _trained(self, params: Iterable[Tensor]) -> list[Tensor]:
         """All parameters seen so far that have a gradient now."""
         self._admit(params)
         return [p for p in self._names if p.grad is not None]
-
-    def _clip(self, trained: list[Tensor], norm: Tensor) -> None:
-        if self.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(trained, self.clip_norm, norm, foreach=True)
 
     def _admit(self, params: Iterable[Tensor]) -> None:
         """Take in parameters not seen before, in the order of their names."""
@@ -155,22 +176,26 @@ class FusedAdam(PyroOptim):
             return
         names = {p: str(pyro.get_param_store().param_name(p)) for p in fresh}
         fresh.sort(key=lambda p: names[p])
-        self._names.update((p, names[p]) for p in fresh)
-        if self._optimizer is None:
-            self._optimizer = torch.optim.Adam(fresh, **self._arguments)
-        else:
-            self._optimizer.add_param_group({"params": fresh, "lr": self.lr})
         for p in fresh:
+            self._names[p] = names[p]
             state = self._awaited.pop(names[p], None)
             if state is not None:
-                self._optimizer.state[p] = {
-                    name: value.to(p.device, copy=True) for name, value in state.items()
-                }
+                here = {name: value.to(p.device, copy=True) for name, value in state.items()}
+                self._moments[p] = _Moments(**here)
+
+    def _moments_of(self, parameter: Tensor) -> _Moments:
+        """Its moments; zeros before its first step."""
+        if parameter not in self._moments:
+            self._moments[parameter] = _Moments(
+                torch.zeros((), dtype=torch.float32, device=parameter.device),
+                torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            )
+        return self._moments[parameter]
 
     def get_state(self) -> dict[str, dict[str, Tensor]]:
         """Copies of moments and step counts by parameter name: tensors only, safe to store."""
-        known = {} if self._optimizer is None else self._optimizer.state
-        seen = {name: known[p] for p, name in self._names.items() if p in known}
+        seen = {self._names[p]: vars(moments) for p, moments in self._moments.items()}
         return {
             name: {key: value.clone() for key, value in state.items()}
             for name, state in {**self._awaited, **seen}.items()
@@ -178,7 +203,7 @@ class FusedAdam(PyroOptim):
 
     def set_state(self, state_dict: dict[str, dict[str, Tensor]]) -> None:
         """Take up a state from :meth:`get_state`, as each parameter is first seen."""
-        self._names, self._optimizer = {}, None
+        self._names, self._moments = {}, {}
         self._awaited = dict(state_dict)
 
 
@@ -187,6 +212,14 @@ def _check_is_positive(name: str, value: float) -> None:
         raise ValueError(f"FusedAdam: {name} must be a positive number, got {value}")
 
 
+def _gradients(trained: list[Tensor]) -> list[Tensor]:
+    return [p.grad for p in trained if p.grad is not None]
+
+
 def _total_norm(trained: list[Tensor]) -> Tensor:
-    gradients = [p.grad for p in trained if p.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients, foreach=True)
+    return torch.nn.utils.get_total_norm(_gradients(trained), foreach=True)
+
+
+def _drop_gradients(trained: list[Tensor]) -> None:
+    for p in trained:
+        p.grad = None

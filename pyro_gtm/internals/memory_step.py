@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 __all__ = [
@@ -162,8 +163,8 @@ def broadcast_batch(held: torch.Size, *given: Sequence[int]) -> torch.Size:
         ValueError: they do not go together.
     """
     try:
-        return torch.broadcast_shapes(held, *given)
-    except RuntimeError as error:
+        return torch.Size(broadcast_shape(held, *given))
+    except ValueError as error:
         shapes = ", ".join(str(tuple(shape)) for shape in given)
         raise ValueError(
             f"gtm.read: plates, latents and controls of batch shapes {shapes}, the memory holds "

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from pyro.distributions.util import broadcast_shape
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import get_plates
 
@@ -58,8 +59,8 @@ class _WideMasks(Messenger):
             if not isinstance(tensor, torch.Tensor) or tensor.dim() == 0:
                 continue
             try:
-                wide = torch.broadcast_shapes(batch_shape, tensor.shape) != batch_shape
-            except RuntimeError:
+                wide = broadcast_shape(batch_shape, tensor.shape) != batch_shape
+            except ValueError:
                 wide = True
             if wide:
                 raise ValueError(

@@ -182,8 +182,9 @@ def _ratio(precision: str) -> float:
         for layer in [*best] * ROUNDS:
             begun = time.thread_time()
             with torch.enable_grad():
-                values = layer(inputs, weight)
-            torch.autograd.grad(values, (inputs, weight), gradient)
+                # Of one number: a gradient that is given has PyTorch import SymPy first.
+                value = torch.vdot(layer(inputs, weight).flatten(), gradient.flatten())
+            torch.autograd.grad(value, (inputs, weight))
             best[layer] = min(best[layer], time.thread_time() - begun)
     finally:
         torch.set_num_threads(threads)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.distributions import constraints, kl_divergence, register_kl
 
@@ -135,7 +136,7 @@ class PosteriorTerms(NamedTuple):
         if self.sees_context:
             parameters = self.head(context, features)
         else:
-            batch_shape = torch.broadcast_shapes(context.shape[:-1], features.shape[:-1])
+            batch_shape = broadcast_shape(context.shape[:-1], features.shape[:-1])
             parameters = self.head(None, features.expand(*batch_shape, -1))
         if prior is None:
             return parameters

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast, get_args
 import pyro
 import torch
 from pyro.distributions import Independent, Normal, TorchDistribution
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor, nn
 
 from pyro_gtm.internals.checks import check_choice, check_not_negative, check_positive
@@ -673,5 +674,5 @@ def _features_of(features: Tensor, observed: Tensor | None) -> Tensor:
 
 def _cat(left: Tensor, right: Tensor) -> Tensor:
     """Concatenate along the last dimension, broadcasting the batch dimensions."""
-    batch_shape = torch.broadcast_shapes(left.shape[:-1], right.shape[:-1])
+    batch_shape = broadcast_shape(left.shape[:-1], right.shape[:-1])
     return torch.cat([left.expand(*batch_shape, -1), right.expand(*batch_shape, -1)], dim=-1)
