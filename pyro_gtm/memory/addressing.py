@@ -283,9 +283,10 @@ def allocate(usage: Tensor, tie: float = 0.0) -> Tensor:
     in_use = EPSILON + (1 - EPSILON) * usage
     rank = (in_use / tie).round() if tie else in_use
     order = rank.argsort(dim=-1, stable=True)  # (*batch, N)
-    ascending = in_use.gather(-1, order)  # (*batch, N), up to ties
-    fuller = F.pad(ascending.log().cumsum(dim=-1)[..., :-1], (1, 0))  # Σ_{i<j} log u[φ_i]
-    return torch.zeros_like(usage).scatter(-1, order, (1 - ascending) * fuller.exp())
+    ascending = in_use.log().gather(-1, order)  # (*batch, N), up to ties
+    fuller = F.pad(ascending.cumsum(dim=-1)[..., :-1], (1, 0))  # Σ_{i<j} log u[φ_i]
+    # Back by the inverse order: of a scatter PyTorch 2.13's compiler gives a wrong gradient.
+    return (1 - in_use) * fuller.gather(-1, order.argsort(dim=-1)).exp()
 
 
 def update_links(
