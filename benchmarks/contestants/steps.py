@@ -142,7 +142,7 @@ SETTINGS: dict[str, Setting] = {
     "per step": partial(by_svi, layout="per_step"),
     "oneDNN": partial(by_svi, products="onednn"),
     "bfloat16": partial(by_svi, precision="bfloat16"),
-    "compiled, 5": partial(by_svi, compile_steps=5),
+    "compiled, 4": partial(by_svi, compile_steps=4),
     "compiled, 20": partial(by_svi, compile_steps=20),
     "compiled, 20, bfloat16": partial(by_svi, compile_steps=20, precision="bfloat16"),
     "checkpointed, 32": partial(by_svi, checkpoint_every=32),
