@@ -35,7 +35,7 @@ from pyro_gtm.model.likelihoods import LIKELIHOODS
 from pyro_gtm.series.data import Series
 from pyro_gtm.series.fitting import fit, resume
 from pyro_gtm.series.held_out import SPLITS, DataPlan, Parts, read_plan
-from pyro_gtm.series.model import DESCRIPTION, SeriesModel, decided, load
+from pyro_gtm.series.model import DESCRIPTION, SCORES, SeriesModel, decided, load
 from pyro_gtm.series.scoring import MOST_ORIGINS, Scores, evaluate
 from pyro_gtm.series.settings import Settings
 from pyro_gtm.series.tables import QUANTILES, check_quantiles, check_table_path
@@ -344,7 +344,7 @@ def _judge(
     paths: dict[str, Callable[[Path], Any]] = {
         "forecast.png": forecast.plot,
         "scores.png": scores.plot,
-        "scores.csv": scores.save,
+        SCORES: scores.save,
     }
     of_what = "of what was learned from" if plan.split == "none" else "held out"
     click.echo(f"\nForecasts of {horizon} steps, {of_what}:\n{_table(scores)}")

@@ -39,6 +39,7 @@ __all__ = ["Frames", "SeriesModel", "load"]
 
 DESCRIPTION = "series.json"
 WEIGHTS = "weights.pt"
+SCORES = "scores.csv"
 FORMAT = 1
 
 AT_ONCE = ("associative",)

@@ -8,9 +8,17 @@ import shutil
 
 import pytest
 
+from pyro_gtm import series
+from pyro_gtm.experiments.folder_lock import locked_folder
+
 
 def listed(command_line, line=""):
     return list(csv.DictReader(command_line.succeeds(f"runs --format csv {line}").output.split()))
+
+
+def read_rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_a_finished_run_is_told_with_its_summary(run, command_line):
@@ -48,6 +56,38 @@ def test_no_folder_is_too_broken_to_be_told_of(run, command_line, folder):
         "set/summary": "damaged",
         "set/changed": "damaged",
     }
+
+
+def test_a_run_is_running_while_a_process_has_its_folder(run, command_line, folder):
+    shutil.copytree(run, folder / "set/finished")
+    shutil.copytree(run, folder / "set/trained")
+    (folder / "set/trained/summary.json").unlink()
+    # What a killed process has left is a file, and no lock.
+    (folder / "set/finished/lock").write_text('{"pid": 1, "host": "here", "since": "then"}')
+    with locked_folder(folder / "set/trained"):
+        states = {line["folder"]: line["state"] for line in listed(command_line, "set")}
+    assert states == {"set/finished": "finished", "set/trained": "running"}
+    states = {line["folder"]: line["state"] for line in listed(command_line, "set")}
+    assert states == {"set/finished": "finished", "set/trained": "stopped"}
+
+
+def test_models_of_series_are_listed_with_their_scores(run, command_line, folder):
+    assert "CRPS" not in command_line.succeeds("runs run").output
+    data = series.Series.of([float(t % 5) for t in range(30)])
+    settings = {"latent_dim": 2, "hidden_dim": 8, "memory_options": {"hidden_dim": 8}}
+    model = series.fit(data, num_steps=2, seed=3, **settings)
+    model.save(folder / "set/fitted")
+    model.evaluate(data, 2, num_samples=5).save(folder / "set/fitted/scores.csv")
+    model.save(folder / "set/damaged")
+    (folder / "set/damaged/series.json").write_text("{}")
+    damaged, fitted = json.loads(command_line.succeeds("runs set --format json").output)
+    assert damaged["state"] == "damaged"
+    assert (fitted["task"], fitted["state"], fitted["memory"]) == ("series", "finished", "vrnn")
+    assert (fitted["seed"], fitted["step"], fitted["num_steps"]) == (3, 2, 2)
+    crps = [float(row["crps"]) for row in read_rows(folder / "set/fitted/scores.csv")]
+    assert fitted["crps"] == pytest.approx(sum(crps) / 2)
+    told = command_line.succeeds("runs set").output
+    assert "CRPS" in told and f"{fitted['crps']:.4g}" in told
 
 
 def test_runs_are_sorted_and_those_without_the_figure_come_last(run, command_line, folder):
