@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from pyro_gtm import series
+from pyro_gtm.experiments import plotting
 from pyro_gtm.experiments.folder_lock import locked_folder
 
 
@@ -122,16 +124,29 @@ def test_figures_are_drawn_again_as_they_were(run, command_line, folder):
     assert command_line.files(run) == before
 
 
+def test_figures_that_are_not_asked_for_are_not_drawn(run, command_line, folder, monkeypatch):
+    before = command_line.files(run)
+    for name in ("kl_per_frame", "frame_strips", "attention_over_time"):
+        monkeypatch.delattr(plotting, name)
+    command_line.succeeds("plot run --figure training -o again")
+    (path,) = (folder / "again").iterdir()
+    assert path.read_bytes() == before[Path("figures/training.png")]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
         ("plot nowhere", "nowhere holds no run"),
-        ("plot run --figure nothing", "must be one of training, kl_per_frame"),
+        (
+            "plot run --figure training --figure nothing -o new",
+            "got 'nothing', must be one of training, kl_per_frame, frames, attention\n",
+        ),
         ("plot run --output run/config.json", "--output"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(line, words, run, command_line):
+def test_what_cannot_be_drawn_is_refused(line, words, run, command_line, folder):
     before = command_line.files(run)
     result = command_line(line)
     assert result.exit_code == 2 and words in result.output
     assert command_line.files(run) == before
+    assert not (folder / "new").exists()
