@@ -137,6 +137,11 @@ class Task(ABC):
         size that the paper does not have."""
         return None
 
+    @property
+    def figure_names(self) -> tuple[str, ...]:
+        """The names of :meth:`figures`, known before any is drawn."""
+        return ()
+
     def figures(self, batch: Sequences, generated: Tensor, num_given: int) -> dict[str, Figure]:
         """Figures of the task's own, by name: the batch as a model goes on with it.
 

@@ -118,6 +118,10 @@ class MNISTMap(ImageTask):
     def published_as(self) -> dict[str, int] | None:
         return {"frames": self.num_steps} if (self.rows, self.columns) == (4, 4) else None
 
+    @property
+    def figure_names(self) -> tuple[str, ...]:
+        return ("map",)
+
     def figures(self, batch: Sequences, generated: Tensor, num_given: int) -> dict[str, Figure]:
         """``map``: the visits to each cell, one over the other (the paper's Figure 15).
 

@@ -114,9 +114,14 @@ class Rotation3D(Task):
     def published_as(self) -> dict[str, int] | None:
         return {"frames": self.num_steps} if self.degrees == DEGREES else None
 
+    @property
+    def figure_names(self) -> tuple[str, ...]:
+        """``turn``, if there is a second one."""
+        return () if (self._repeats < 0).all() else ("turn",)
+
     def figures(self, batch: Sequences, generated: Tensor, num_given: int) -> dict[str, Figure]:
         """``turn``, if there is a second one: it stands below the first, by headings."""
-        if (self._repeats < 0).all():
+        if not self.figure_names:
             return {}
         shown = generated.shape[1]
         return {"turn": plotting.turn(batch.frames, generated, self._repeats, num_given, shown)}

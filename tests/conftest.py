@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -41,6 +42,12 @@ RECALL_ON_DEMAND = ("ntm", "lru", "dnc")
 # These tensors are too small for two threads to share: one is faster, and leaves a core to others.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the scripts that tests start
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: no garbage collection looks through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["LOCK", "LockedError", "locked_folder"]
+__all__ = ["LOCK", "LockedError", "is_locked", "locked_folder"]
 
 LOCK = "lock"
 
@@ -56,7 +56,8 @@ def locked_folder(folder: Path, wait: float = 0.0) -> Iterator[str | None]:
         LockedError: another has it.
         OSError: the folder cannot be written in.
     """
-    path, until = folder / LOCK, monotonic() + wait
+    # At least one more try: is_locked, in another process, has the lock for a moment.
+    path, until = folder / LOCK, monotonic() + max(wait, POLL)
     while True:
         try:
             descriptor, lockable = _open_locked(path)
@@ -90,6 +91,24 @@ def locked_folder(folder: Path, wait: float = 0.0) -> Iterator[str | None]:
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                     path.unlink()
             os.close(descriptor)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a living process has the folder; nothing in it changes.
+
+    Of a folder that lies where there are no locks, nothing is known: False.
+    """
+    path = folder / LOCK
+    if fcntl is None or _owner(path) is None:
+        return False
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 _held: set[int] = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,16 @@ from pyro_gtm.experiments.metrics import LEAST_LOG_WEIGHT, generate, kl_name, ne
 from pyro_gtm.experiments.run import Run
 from pyro_gtm.handlers import record_memory
 from pyro_gtm.infer.addressing import addresses
+from pyro_gtm.infer.evaluation import Evaluation
 from pyro_gtm.infer.generation import reconstruct
+from pyro_gtm.internals.files import make_writable_folder
 from pyro_gtm.tasks import Sequences
 
 __all__ = [
     "draw_evaluation",
     "draw_figures",
     "draw_sequences",
+    "figure_names",
     "summary_table",
 ]
 
@@ -31,46 +34,69 @@ ATTENTION = ("read_weights", "write_weights")
 """Details that a memory with slots must record for its figure."""
 
 
+def figure_names(experiment: Experiment) -> list[str]:
+    """The names of the figures of a run, in the order in which they are drawn; none is.
+
+    What the memory records is seen in a single sequence.
+    """
+    batch = experiment.held_out(1)
+    with record_memory() as tape:
+        experiment.evaluate(batch)
+    names = ["training", "kl_per_frame", "frames", *experiment.test_task.figure_names]
+    if experiment.config.prior == "mixture":
+        names.append("addresses")
+    if _kind_of_attention(experiment, tape) is not None:
+        names.append("attention")
+    return names
+
+
 def draw_figures(run: Run, folder: Path | None = None, names: Sequence[str] = ()) -> list[Path]:
     """Draw the figures of a trained run.
 
     Args:
         run: with its trained model.
-        folder: where to; by default the one for them in the run's.
-        names: of those to be written; all, where none is given.
+        folder: where to, made if it is not there; by default the one for them in the run's.
+        names: of those to be drawn; all, where none is given.
 
     Returns:
         The paths of ``training.png`` and of those of :func:`draw_evaluation`.
 
     Raises:
-        ValueError: the run has no figure of such a name.
+        ValueError: the run has no figure of such a name, or the folder that was given cannot be
+            written to; nothing is drawn then.
     """
+    known = figure_names(run.experiment) if names else []
+    for name in names:
+        if name not in known:
+            raise ValueError(f"figure: got {name!r}, must be one of {', '.join(known)}")
     if folder is None:
         folder = run.folder / "figures"
         folder.mkdir(exist_ok=True)
-    figures = {
-        "training": plotting.training_curves(
+    else:
+        make_writable_folder(folder, "output")
+    figures = {}
+    if not names or "training" in names:
+        figures["training"] = plotting.training_curves(
             run.split("train"), run.split("test"), kl=kl_name(run.experiment.config.prior)
-        ),
-        **draw_evaluation(run.experiment, run.experiment.held_out()),
-    }
-    for name in names:
-        if name not in figures:
-            raise ValueError(f"figure: got {name!r}, must be one of {', '.join(figures)}")
+        )
+    if not names or set(names) != {"training"}:
+        figures |= draw_evaluation(run.experiment, run.experiment.held_out(), names)
     paths = []
     for name in names or figures:
-        figure = figures[name]
         paths.append(folder / f"{name}.png")
-        plotting.save(figure, paths[-1])
+        plotting.save(figures[name], paths[-1])
     return paths
 
 
-def draw_evaluation(experiment: Experiment, batch: Sequences) -> dict[str, Figure]:
+def draw_evaluation(
+    experiment: Experiment, batch: Sequences, names: Collection[str] = ()
+) -> dict[str, Figure]:
     """Figures of a trained model on some sequences, by name.
 
     Args:
         experiment: with its trained model.
         batch: B sequences.
+        names: of those to be drawn; all, where none is given.
 
     Returns:
         ``kl_per_frame``, with the oracle KL of the task; those of :func:`draw_sequences`; and
@@ -78,23 +104,20 @@ def draw_evaluation(experiment: Experiment, batch: Sequences) -> dict[str, Figur
         position; for one that records what it writes too, or why it reads, in the first sequence;
         and ``addresses`` for a mixture prior.
     """
-    recalled = batch.predictable.float().mean(1)  # (T,)
-    with record_memory() as tape:
-        evaluation = experiment.evaluate(batch)
-    kl = evaluation.kl  # (T, B)
-    name = contestant(experiment.config.memory, experiment.config.prior)
-    new_frame = new_frame_kl(experiment.test_task, evaluation, batch)
-    figures = {
-        "kl_per_frame": plotting.kl_per_frame(
-            {name: kl.mean(1)},
-            recalled,
-            spread={name: kl.std(1)} if kl.shape[1] > 1 else None,
-            oracle_kl=None if new_frame is None else experiment.test_task.oracle_kl(new_frame),
-            kl=kl_name(experiment.config.prior),
-        ),
-        **draw_sequences(experiment, batch, experiment.test_task.num_given),
-    }
-    if experiment.config.prior == "mixture":
+    task = experiment.test_task
+
+    def wanted(*some: str) -> bool:
+        return not names or any(name in names for name in some)
+
+    figures = {}
+    if wanted("kl_per_frame", "attention"):
+        with record_memory() as tape:
+            evaluation = experiment.evaluate(batch)
+    if wanted("kl_per_frame"):
+        figures["kl_per_frame"] = _draw_kl(experiment, evaluation, batch)
+    if wanted("frames", *task.figure_names):
+        figures |= draw_sequences(experiment, batch, task.num_given, names=names)
+    if wanted("addresses") and experiment.config.prior == "mixture":
         with eval_mode(experiment):
             found = addresses(experiment.guide, batch.frames, batch.controls)
         figures["addresses"] = plotting.addresses_over_time(
@@ -104,22 +127,49 @@ def draw_evaluation(experiment: Experiment, batch: Sequences) -> dict[str, Figur
             batch.repeats,
             rest="new or a prototype" if experiment.config.prototypes else "new",
         )
+    if wanted("attention") and _kind_of_attention(experiment, tape) is not None:
+        figures["attention"] = _draw_attention(experiment, tape, batch)
+    return figures
+
+
+def _draw_kl(experiment: Experiment, evaluation: Evaluation, batch: Sequences) -> Figure:
+    kl = evaluation.kl  # (T, B)
+    name = contestant(experiment.config.memory, experiment.config.prior)
+    new_frame = new_frame_kl(experiment.test_task, evaluation, batch)
+    return plotting.kl_per_frame(
+        {name: kl.mean(1)},
+        batch.predictable.float().mean(1),
+        spread={name: kl.std(1)} if kl.shape[1] > 1 else None,
+        oracle_kl=None if new_frame is None else experiment.test_task.oracle_kl(new_frame),
+        kl=kl_name(experiment.config.prior),
+    )
+
+
+def _kind_of_attention(experiment: Experiment, tape: record_memory) -> str | None:
+    """How the memory that a tape is of attends; None if it does not."""
     if any(name.startswith("logits_") for name in tape):
+        return "by what was asked"
+    if experiment.memory.reads_by_age:
+        return "by age"
+    slots = all(name in tape.names and tape[name].dim() == 4 for name in ATTENTION)  # (T, B, R, N)
+    return "by slot" if slots else None
+
+
+def _draw_attention(experiment: Experiment, tape: record_memory, batch: Sequences) -> Figure:
+    kind = _kind_of_attention(experiment, tape)
+    if kind == "by what was asked":
         # What is recalled is in another slot in each sequence.
-        figures["attention"] = plotting.association_over_time(
+        return plotting.association_over_time(
             {name: tape[name][:, 0] for name in tape}, batch.predictable[:, 0], batch.repeats[:, 0]
         )
-    elif experiment.memory.reads_by_age:
+    if kind == "by age":
         gates = tape["read_gates"].mean(1) if "read_gates" in tape.names else None
-        figures["attention"] = plotting.attention_over_time(
-            tape["read_weights"].mean(1), recalled, gates
-        )
-    elif all(name in tape.names and tape[name].dim() == 4 for name in ATTENTION):  # (T, B, R, N)
-        # Each sequence may use slots of its own, so that an average would blur them.
-        figures["attention"] = plotting.memory_over_time(
-            {name: tape[name][:, 0] for name in tape.names}, batch.predictable[:, 0]
-        )
-    return figures
+        recalled = batch.predictable.float().mean(1)  # (T,)
+        return plotting.attention_over_time(tape["read_weights"].mean(1), recalled, gates)
+    # Each sequence may use slots of its own, so that an average would blur them.
+    return plotting.memory_over_time(
+        {name: tape[name][:, 0] for name in tape.names}, batch.predictable[:, 0]
+    )
 
 
 def draw_sequences(
@@ -130,6 +180,7 @@ def draw_sequences(
     num_sequences: int = SHOWN_SEQUENCES,
     sample: bool = False,
     seed: int = 0,
+    names: Collection[str] = (),
 ) -> dict[str, Figure]:
     """Figures of sequences as given, as reconstructed and as generated.
 
@@ -140,6 +191,7 @@ def draw_sequences(
         num_sequences: the number of sequences shown, at most.
         sample: generate samples rather than means.
         seed: of the reconstruction and the generation.
+        names: of those to be drawn; all, where none is given.
 
     Returns:
         ``frames``, rows of frames, and what the task has of its own: ``map`` for a walk on a map,
@@ -147,24 +199,26 @@ def draw_sequences(
     """
     task = experiment.test_task
     batch = batch.first(num_sequences)
-    with eval_mode(experiment, seed):
-        reconstructed = reconstruct(
-            experiment.program, experiment.memory, batch.frames, batch.controls
-        )
     generated = generate(experiment, batch, num_given, sample=sample, seed=seed)
-    shown = batch.frames.shape[1]
-    figures = {
-        "frames": plotting.frame_strips(
+    figures = {}
+    if not names or "frames" in names:
+        with eval_mode(experiment, seed):
+            reconstructed = reconstruct(
+                experiment.program, experiment.memory, batch.frames, batch.controls
+            )
+        figures["frames"] = plotting.frame_strips(
             batch.frames,
             reconstructed,
             generated,
             batch.predictable,
             num_given,
-            num_sequences=shown,
+            num_sequences=batch.frames.shape[1],
             notes=task.notes(batch),
         )
-    }
-    return figures | task.figures(batch, generated, num_given)
+    if not names or any(name in names for name in task.figure_names):
+        own = task.figures(batch, generated, num_given)
+        figures |= {name: figure for name, figure in own.items() if not names or name in names}
+    return figures
 
 
 def summary_table(summary: dict[str, Any]) -> str:

@@ -1,14 +1,22 @@
-"""What run folders hold, at a glance: no weights are loaded, and no folder is too broken for it."""
+"""What folders of runs and of models of series hold, at a glance.
+
+No weights are loaded, and no folder is too broken for it.
+"""
 
 from __future__ import annotations
 
+import csv
+import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from pyro_gtm.experiments.checkpoint_file import saved_step_in
+from pyro_gtm.experiments.folder_lock import is_locked
 from pyro_gtm.experiments.metrics_log import MetricsLog
 from pyro_gtm.experiments.run_folder import CONFIG, METRICS, RunError, config_in, summary_in
+from pyro_gtm.series.model import DESCRIPTION, SCORES
 
 __all__ = ["RunFacts", "facts_of", "runs_in"]
 
@@ -21,10 +29,12 @@ class RunFacts(NamedTuple):
 
     folder: str
     state: str
-    """``finished``, ``stopped`` (with a checkpoint), ``begun`` (without), ``weights`` (exported) or
-    ``damaged``."""
+    """``running`` (a process has the folder), ``finished``, ``stopped`` (with a checkpoint),
+    ``begun`` (without), ``weights`` (exported) or ``damaged``."""
 
     task: str | None
+    """``series`` for a model of one's own series."""
+
     memory: str | None
     """With ``+mixture`` for a mixture prior."""
 
@@ -32,23 +42,28 @@ class RunFacts(NamedTuple):
     step: int | None
     num_steps: int | None
     negative_elbo: float | None
-    """Nats a frame, of held-out sequences: of the summary, or of the last evaluation."""
+    """Nats a frame, of held-out sequences: of the summary, or of the last evaluation; None of
+    a model of series, whose file does not hold it."""
 
     recall_kl: float | None
     """Nats a frame; of a mixture prior a bound on it."""
 
     recall_oracle_kl: float | None
     recall_accuracy: float | None
+    crps: float | None
+    """Of a model of series: of the forecasts of what was held out, a mean over horizons and
+    channels, in the units of the data."""
 
 
 def runs_in(folders: Iterable[Path]) -> Iterator[Path]:
-    """The run folders that these are, or that lie in them: in alphabetical order."""
+    """The folders of runs and of models of series that these are, or that lie in them: in
+    alphabetical order."""
     for folder in folders:
         yield from _runs_below(folder, DEEPEST)
 
 
 def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
-    if (folder / CONFIG).is_file() or (folder / METRICS).is_file():
+    if any((folder / name).is_file() for name in (CONFIG, METRICS, DESCRIPTION)):
         yield folder
     elif depth:
         try:
@@ -60,8 +75,10 @@ def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def facts_of(folder: Path) -> RunFacts:
-    """What a run folder tells of itself."""
-    nothing = RunFacts(str(folder), "damaged", *[None] * 9)
+    """What a folder tells of the run, or the model of series, in it."""
+    nothing = RunFacts(str(folder), "damaged", *[None] * 10)
+    if (folder / DESCRIPTION).is_file():
+        return _facts_of_series(folder, nothing)
     try:
         config = config_in(folder)
     except (OSError, RunError):
@@ -70,6 +87,7 @@ def facts_of(folder: Path) -> RunFacts:
     known = nothing._replace(
         task=config.task, memory=memory, seed=config.seed, num_steps=config.num_steps
     )
+    running = is_locked(folder)
     try:
         rows = MetricsLog(folder / METRICS)
         rows.read()
@@ -78,8 +96,9 @@ def facts_of(folder: Path) -> RunFacts:
         step = max([saved or 0, *(row["step"] for row in rows.rows)])
         finished = summary is not None and summary["num_steps"] >= config.num_steps
         begun = "stopped" if rows.rows else "weights"
+        state = "finished" if finished else "begun" if saved is None else begun
         return known._replace(
-            state="finished" if finished else "begun" if saved is None else begun,
+            state="running" if running else state,
             step=max(step, summary["num_steps"] if summary else 0),
             negative_elbo=judged.get("negative_elbo_per_frame"),
             recall_kl=judged.get("recall_kl"),
@@ -88,3 +107,30 @@ def facts_of(folder: Path) -> RunFacts:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return known
+
+
+def _facts_of_series(folder: Path, nothing: RunFacts) -> RunFacts:
+    try:
+        told = json.loads((folder / DESCRIPTION).read_bytes())
+        settings, step = told["settings"], told["step"]
+        return nothing._replace(
+            state="finished" if step >= settings["num_steps"] else "stopped",
+            task="series",
+            memory=settings["memory"] + "+mixture" * (settings["prior"] == "mixture"),
+            seed=settings["seed"],
+            step=step,
+            num_steps=settings["num_steps"],
+            crps=_mean_crps(folder / SCORES),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return nothing
+
+
+def _mean_crps(path: Path) -> float | None:
+    """Of a table of scores; None where there is none."""
+    if not path.is_file():
+        return None
+    with open(path, newline="", encoding="utf-8") as file:
+        every = [float(row["crps"] or math.nan) for row in csv.DictReader(file)]
+    known = [crps for crps in every if not math.isnan(crps)]
+    return sum(known) / len(known) if known else None

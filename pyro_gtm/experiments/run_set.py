@@ -40,6 +40,7 @@ from pyro_gtm.experiments.run_folder import METRICS as METRICS_FILE
 from pyro_gtm.experiments.sealed_json import DamagedFileError
 from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.experiments.tensorboard import TensorBoardLog
+from pyro_gtm.experiments.training_loop import each_while_it_can
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.internals.compiling import CannotCompileError
 
@@ -323,16 +324,15 @@ def _trained(folder: Path, config: Config, tensorboard: bool) -> Row:
     if _is_orphan():  # it waited for the folder, with which another set may have gone on
         raise Interrupted(run.step, signal.SIGTERM)
 
-    def follow(row: Row) -> None:
-        if board is not None:
-            board(row)
+    def stop_if_orphan(row: Row) -> None:
         if _is_orphan():
             os.kill(os.getpid(), signal.SIGTERM)  # save and stop, too
 
     begun_at, begun_when = run.step, time.monotonic()
     watched = TensorBoardLog(run) if tensorboard else nullcontext()
     with run.holding_folder(), watched as board:
-        run.train(follow)
+        listeners = [stop_if_orphan] if board is None else [stop_if_orphan, board]
+        run.train(each_while_it_can(*listeners))
         seconds = time.monotonic() - begun_when
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the seconds to the end are worth waiting
         draw_figures(run)

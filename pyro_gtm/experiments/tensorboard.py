@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
 from typing import Any
@@ -71,7 +72,8 @@ class TensorBoardLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.writer.close()
+        with suppress(OSError):  # as of a full disk, for which no run ends
+            self.writer.close()
 
     def __call__(self, row: Row) -> None:
         """Take a row of metrics; what a step says of itself is not one."""

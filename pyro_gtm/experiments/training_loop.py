@@ -23,7 +23,7 @@ from pyro_gtm.experiments.metrics_log import MetricsLog, Row
 from pyro_gtm.experiments.signals import StopSignals, stop_signals
 from pyro_gtm.infer.training import NonFiniteLossError, parameters_are_current, training_steps
 
-__all__ = ["Interrupted", "Progress", "TrainingLoop"]
+__all__ = ["Interrupted", "Progress", "TrainingLoop", "each_while_it_can"]
 
 Progress = Callable[[Row], None]
 
@@ -82,7 +82,8 @@ class TrainingLoop(ABC):
 
         Args:
             progress: is given every row of metrics, and ``{"step": n, "loss": nats}`` each step;
-                not again after an ``OSError``, as from a terminal that was closed.
+                not again after an ``OSError``, as from a terminal that was closed.  Several
+                listeners are one by :func:`each_while_it_can`.
             on_signal: is called at once, between any two instructions, when a signal asks to stop.
 
         Raises:
@@ -227,6 +228,17 @@ class TrainingLoop(ABC):
     def split(self, name: str) -> list[Row]:
         """The rows of metrics of one split, ``"train"`` or ``"test"``."""
         return self.metrics.split(name)
+
+
+def each_while_it_can(*listeners: Progress) -> Progress:
+    """Listeners as one, of which each is let be after an ``OSError`` of its own, the others not."""
+    tells = [_while_it_can(listener) for listener in listeners]
+
+    def tell(row: Row) -> None:
+        for each in tells:
+            each(row)
+
+    return tell
 
 
 def _while_it_can(progress: Progress) -> Progress:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 __all__ = [
     "PARTIAL",
-    "check_writable_folder",
     "make_writable_folder",
     "naming_file",
     "write_atomically",
@@ -30,33 +29,10 @@ def make_writable_folder(folder: Path, argument: str) -> None:
     Raises:
         ValueError: it cannot be made, or written to.
     """
-    with _refusing_folder(folder, argument):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-
-
-def check_writable_folder(folder: Path, argument: str) -> None:
-    """Refuse a folder that could not be made or written to, and make none.
-
-    Args:
-        folder: that is to be written to later.
-        argument: whose value it is, for the error.
-
-    Raises:
-        ValueError: it cannot be made, or written to.
-    """
-    nearest = folder
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    with _refusing_folder(folder, argument), tempfile.TemporaryFile(dir=nearest):
-        pass
-
-
-@contextmanager
-def _refusing_folder(folder: Path, argument: str) -> Iterator[None]:
-    try:
-        yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ValueError(f"{argument}: got {folder}, cannot be written to: {reason}") from error

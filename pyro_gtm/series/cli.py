@@ -6,7 +6,8 @@ One command a verb.  Each reads the data as ``fit`` did, whose choices lie besid
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,13 @@ from pyro_gtm.experiments.config import MAX_SEED
 from pyro_gtm.experiments.signals import stop_signals
 from pyro_gtm.infer import NonFiniteLossError
 from pyro_gtm.infer.elbo import ELBOS
-from pyro_gtm.internals.files import check_writable_folder, make_writable_folder
+from pyro_gtm.internals.files import make_writable_folder
 from pyro_gtm.memory.registry import MEMORIES
 from pyro_gtm.model.likelihoods import LIKELIHOODS
-from pyro_gtm.series.data import Series
+from pyro_gtm.series.data import Series, abridged
 from pyro_gtm.series.fitting import fit, resume
-from pyro_gtm.series.held_out import SPLITS, DataPlan, Parts, read_plan
-from pyro_gtm.series.model import DESCRIPTION, SeriesModel, decided, load
+from pyro_gtm.series.held_out import PLAN, SPLITS, DataPlan, Parts, read_plan
+from pyro_gtm.series.model import DESCRIPTION, SCORES, WEIGHTS, SeriesModel, decided, load
 from pyro_gtm.series.scoring import MOST_ORIGINS, Scores, evaluate
 from pyro_gtm.series.settings import Settings
 from pyro_gtm.series.tables import QUANTILES, check_quantiles, check_table_path
@@ -101,8 +102,8 @@ def _reading_options(command: Any) -> Any:
 def _outputs(table: str, figure: str) -> Callable[[Any], Any]:
     def decorate(command: Any) -> Any:
         for flag, name, default, what in (
-            ("--figure", "figure", figure, "The picture, a PNG."),
-            ("--output", "output", table, "The table, .csv or .parquet."),
+            ("--figure", "figure", figure, "The picture, a PNG; replaced if there is one."),
+            ("--output", "output", table, "The table, .csv or .parquet; replaced if there is one."),
         ):
             flags = ("-o", flag) if flag == "--output" else (flag,)
             command = click.option(
@@ -256,12 +257,8 @@ def fit_command(
             settings = decided(Settings(**given, **steps), parts.train)
         make_writable_folder(output, "output")
         _announce(path, parts, plan, settings)
-        try:
+        with _leaving_nothing_half_made(output):
             model = _fitted(path, parts, output, goes_on, settings, steps, device, plan)
-        except ValueError:
-            if not any(output.iterdir()):
-                output.rmdir()
-            raise
         _judge(model, parts, plan, horizon, output)
 
 
@@ -274,6 +271,20 @@ def _refuse_changes(ctx: click.Context) -> None:
             raise ValueError(
                 f"{flag}: must be left out, as --resume goes on with what fit was told"
             )
+
+
+@contextmanager
+def _leaving_nothing_half_made(output: Path) -> Iterator[None]:
+    """Within it, a fit that ends before its model is saved leaves nothing of it in the folder."""
+    try:
+        yield
+    except BaseException:
+        if not (output / DESCRIPTION).is_file():
+            for name in (PLAN, WEIGHTS):
+                (output / name).unlink(missing_ok=True)
+            with suppress(OSError):  # it may hold something else, or be gone
+                output.rmdir()
+        raise
 
 
 def _fitted(
@@ -304,7 +315,12 @@ def _fitted(
                 options = {**settings.to_dict(), "folder": output, "device": device}
                 model = fit(parts.train, progress=show, **options)
         except NonFiniteLossError as error:
-            raise click.ClickException(f"{error}. A smaller --learning-rate may help.") from error
+            kept = "nothing was saved"
+            if (output / DESCRIPTION).is_file():
+                kept = f"step {load(output, 'cpu').step:,} was saved last"
+            raise click.ClickException(
+                f"{error}; {kept}. A smaller --learning-rate may help."
+            ) from error
     if model.step < total:
         click.echo(
             f"Stopped after step {model.step:,}; everything is saved. Go on with\n"
@@ -344,7 +360,7 @@ def _judge(
     paths: dict[str, Callable[[Path], Any]] = {
         "forecast.png": forecast.plot,
         "scores.png": scores.plot,
-        "scores.csv": scores.save,
+        SCORES: scores.save,
     }
     of_what = "of what was learned from" if plan.split == "none" else "held out"
     click.echo(f"\nForecasts of {horizon} steps, {of_what}:\n{_table(scores)}")
@@ -386,6 +402,11 @@ def _opened(
     model.check(data)
     for note in data.notes[:5]:
         click.echo(f"{path}: {note}")
+    if empty := data.empty_channels:
+        click.echo(
+            f"{path}: no value of {abridged(empty)} is there: what is said of it rests on the "
+            "other channels alone"
+        )
     return model, data, plan
 
 
@@ -397,12 +418,12 @@ def _check_outputs(output: Path, figure: Path, data: Path | None = None) -> None
     if figure.suffix.lower() != ".png":
         raise ValueError(f"figure: got {figure}, must end in .png")
     for argument, path in (("output", output), ("figure", figure)):
-        check_writable_folder(path.parent, argument)
+        if not path.parent.is_dir():
+            raise ValueError(f"{argument}: got {path}, and {path.parent} is not a folder")
+        make_writable_folder(path.parent, argument)
 
 
 def _write(made: Any, output: Path, figure: Path, *table_options: Any) -> None:
-    for argument, path in (("output", output), ("figure", figure)):
-        make_writable_folder(path.parent, argument)
     made.save(output, *table_options)
     made.plot(figure)
     click.echo(f"{output}\n{figure}")

@@ -9,12 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Months", "beyond", "calendar_months", "place_on_clock", "times_of_words"]
+__all__ = [
+    "Months",
+    "Spacing",
+    "beyond",
+    "calendar_months",
+    "place_on_clock",
+    "spacing_of",
+    "times_of_words",
+]
 
 Times = NDArray[Any]
 
@@ -103,6 +111,19 @@ class Months(NamedTuple):
         return first - self.place if self.from_end else first + self.place
 
 
+class Spacing(NamedTuple):
+    """How far apart the times of a clock are."""
+
+    unit: str
+    """``months``, one of NumPy's such as ``s``; empty for times that are numbers."""
+
+    size: float
+    """How many of them; a whole number of dates."""
+
+    from_end: bool = False
+    """Of months: whether times keep their place before the month's end."""
+
+
 def calendar_months(times: Times) -> Months | None:
     """Times as places in months, if they are at the same of each, one at most in a month."""
     if times.dtype.kind != "M" or len(times) < 2:
@@ -149,15 +170,45 @@ def place_on_clock(times: Times, most: int) -> tuple[NDArray[np.int64], Times] |
     return places.astype(np.int64), times[0] + whole.astype(np.diff(times[:2]).dtype)
 
 
-def beyond(times: Times, count: int) -> Times:
-    """The next ``count`` times in the spacing of those given, which is the median one where it is
-    uneven."""
-    ahead = np.arange(1, count + 1)
+def spacing_of(times: Times) -> Spacing | None:
+    """The spacing that times keep, the median one where it is uneven; None of less than two."""
     if len(times) < 2:
-        one = np.timedelta64(1, "D") if times.dtype.kind == "M" else 1.0
-        return times[-1] + ahead * one if len(times) else ahead - 1.0
+        return None
     if (months := calendar_months(times)) is not None:
-        apart = np.diff(months.numbers)
-        return months.times(months.numbers[-1] + ahead * np.sort(apart)[len(apart) // 2])
-    apart = np.diff(times)
-    return times[-1] + ahead * np.sort(apart)[len(apart) // 2]
+        return Spacing("months", _median(np.diff(months.numbers)), months.from_end)
+    apart = _median(np.diff(times))
+    if times.dtype.kind != "M":
+        return Spacing("", float(apart))
+    unit, multiple = np.datetime_data(times.dtype)
+    return Spacing(unit, int(apart.astype(np.int64)) * multiple)
+
+
+def beyond(times: Times, count: int, spacing: Spacing | None = None) -> Times:
+    """The next ``count`` times in the spacing of those given, which is the median one where it is
+    uneven; a single time is followed in ``spacing``, by days or by ones if that is none of it."""
+    ahead = np.arange(1, count + 1)
+    if not len(times):
+        return ahead - 1.0
+    is_date = times.dtype.kind == "M"
+    step = spacing_of(times) or spacing
+    if step is None or (step.unit != "") != is_date:
+        step = Spacing("D", 1) if is_date else Spacing("", 1.0)
+    if step.unit == "months":
+        last = _in_month(times[-1:], step.from_end)
+        return last.times(last.numbers + ahead * int(step.size))
+    one: Any = step.size
+    if is_date:
+        one = np.timedelta64(int(step.size), cast(Any, step.unit))
+    return times[-1] + ahead * one
+
+
+def _in_month(time: Times, from_end: bool) -> Months:
+    """The place of one time, ``(1,)``, in its month."""
+    month = time.astype("datetime64[M]")
+    place = (month + np.timedelta64(1, "M")) - time if from_end else time - month
+    return Months(month.astype(np.int64), place[0], from_end)
+
+
+def _median(apart: Times) -> Any:
+    """The upper median: one of those given."""
+    return np.sort(apart)[len(apart) // 2]

@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_gtm.internals.checks import check_choice
-from pyro_gtm.series.clock import beyond
+from pyro_gtm.series.clock import Spacing, beyond, spacing_of
 
-__all__ = ["Series", "Times", "one_each", "side_by_side"]
+__all__ = ["Series", "Times", "abridged", "one_each", "side_by_side"]
 
 Times = NDArray[Any]
 """The times of one series, ``(length,)``: float64, or datetime64."""
 
 LAYOUTS = ("series_first", "time_first")
+
+MOST_NAMES = 8
+"""That a sentence has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,9 @@ class Series:
     NaN where a series' own end."""
 
     control_names: tuple[str, ...] = ()
+
+    known_spacing: Spacing | None = None
+    """Of the clock of series that have a single step, where it is known from elsewhere."""
 
     notes: tuple[str, ...] = ()
     """What was decided on reading that the reader may want to know, a sentence each."""
@@ -137,6 +143,18 @@ class Series:
         before_end = torch.arange(self.num_steps).unsqueeze(1) < self.lengths  # (T, N)
         return _where_frame(before_end, self.values.isnan(), torch.tensor(False))
 
+    @property
+    def empty_channels(self) -> tuple[str, ...]:
+        """Channels of which no value is there in any series."""
+        empty = ~self.there.movedim(2, 0).flatten(1).any(1)  # (C,)
+        return tuple(name for name, none in zip(self.channels, empty.tolist(), strict=True) if none)
+
+    @property
+    def spacing(self) -> Spacing | None:
+        """Of the clock of the first series that has several steps; else ``known_spacing``."""
+        of_each = (spacing_of(times) for times in self.times if len(times) > 1)
+        return next(of_each, self.known_spacing)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of values, lengths and controls: what tells these series from others."""
@@ -219,12 +237,13 @@ class Series:
         """The times of ``count`` steps, those beyond the end in the same spacing.
 
         Spacing that is even, in numbers, in time or in calendar months, goes on as it is; that
-        which is uneven goes on with its median.
+        which is uneven goes on with its median; a single step, with ``known_spacing``, or by days
+        or ones.
         """
         times = self.times[series]
         missing = start + count - len(times)
         if missing > 0:
-            times = np.concatenate([times, beyond(times, missing)])
+            times = np.concatenate([times, beyond(times, missing, self.known_spacing)])
         return times[start : start + count]
 
 
@@ -384,6 +403,13 @@ def _times(given: Any, lengths: Tensor) -> tuple[Times, ...]:
             raise ValueError("Series: times must grow from step to step")
         times.append(array)
     return tuple(times)
+
+
+def abridged(names: Sequence[str]) -> str:
+    """Names in a sentence, of many the first."""
+    more = len(names) - MOST_NAMES
+    told = ", ".join(names[:MOST_NAMES])
+    return f"{told} and {more} more" if more > 0 else told
 
 
 def one_each(owner: str, name: str, given: Any, number: int) -> Tensor:

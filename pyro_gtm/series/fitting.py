@@ -79,6 +79,7 @@ def fit(
         channels=series.channels,
         event_shape=series.event_shape,
         control_names=series.control_names,
+        spacing=series.spacing,
         partial=has_gaps_inside or (several and wanted.drop > 0 and len(series.event_shape) == 1),
         device=pick_device(device),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -171,4 +171,5 @@ def forecast(
                 )[at - start :]  # (H, count * n, *event)
                 values = model.values(drawn).to(samples).unflatten(1, (-1, len(which)))
                 samples[chunk.numbers, :, which] = values.movedim(1, 0)
+    series = replace(series, known_spacing=model.spacing)
     return Forecast(samples, origins, series, model.likelihood.num_categories)

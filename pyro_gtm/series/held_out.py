@@ -14,10 +14,10 @@ from pyro_gtm.internals.files import write_atomically
 from pyro_gtm.series.data import Series
 from pyro_gtm.series.reading import read
 
-__all__ = ["SPLITS", "DataPlan", "Parts", "read_plan"]
+__all__ = ["PLAN", "SPLITS", "DataPlan", "Parts", "read_plan"]
 
 SPLITS = ("time", "series", "none")
-FILE = "data.json"
+PLAN = "data.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class DataPlan:
 
     def save(self, folder: Path) -> None:
         """Write it into a model's folder."""
-        write_atomically(folder / FILE, (json.dumps(asdict(self), indent=2) + "\n").encode())
+        write_atomically(folder / PLAN, (json.dumps(asdict(self), indent=2) + "\n").encode())
 
 
 def read_plan(folder: Path) -> DataPlan:
@@ -95,7 +95,7 @@ def read_plan(folder: Path) -> DataPlan:
     Raises:
         ValueError: the file is damaged.
     """
-    path = folder / FILE
+    path = folder / PLAN
     if not path.is_file():
         return DataPlan(split="none")
     try:

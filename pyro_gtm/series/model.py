@@ -25,7 +25,8 @@ from pyro_gtm.model import GenerativeTemporalModel
 from pyro_gtm.model.gaps import PartialFramesLikelihood
 from pyro_gtm.model.likelihoods import LIKELIHOODS, Likelihood
 from pyro_gtm.model.networks import make_networks
-from pyro_gtm.series.data import Series
+from pyro_gtm.series.clock import Spacing
+from pyro_gtm.series.data import Series, abridged
 from pyro_gtm.series.forecasting import Forecast, forecast
 from pyro_gtm.series.generating import Generated, generate
 from pyro_gtm.series.imputing import Imputation, impute
@@ -39,6 +40,7 @@ __all__ = ["Frames", "SeriesModel", "load"]
 
 DESCRIPTION = "series.json"
 WEIGHTS = "weights.pt"
+SCORES = "scores.csv"
 FORMAT = 1
 
 AT_ONCE = ("associative",)
@@ -84,6 +86,7 @@ class SeriesModel:
         event_shape: of a frame of the data.
         control_names: of the controls.
         partial: whether frames may have gaps inside.
+        spacing: of the clock of the data.
         device: where it lives.
     """
 
@@ -96,6 +99,7 @@ class SeriesModel:
         event_shape: tuple[int, ...],
         control_names: tuple[str, ...] = (),
         partial: bool,
+        spacing: Spacing | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.settings = settings
@@ -103,6 +107,7 @@ class SeriesModel:
         self.channels = channels
         self.event_shape = event_shape
         self.control_names = control_names
+        self.spacing = spacing
         self.device = torch.device(device)
         """Where the weights are."""
         self.step = 0
@@ -233,15 +238,15 @@ class SeriesModel:
 
     def check(self, series: Series) -> None:
         """Refuse series that this model cannot take; see :meth:`frames`."""
+        if series.channels != self.channels:
+            raise ValueError(
+                f"data: channels {abridged(series.channels)} given, the model was fitted to "
+                f"{abridged(self.channels)}"
+            )
         if series.event_shape != self.event_shape:
             raise ValueError(
                 f"data: frames of shape {series.event_shape} given, the model was fitted to "
                 f"{self.event_shape}"
-            )
-        if series.channels != self.channels:
-            raise ValueError(
-                f"data: channels {', '.join(series.channels)} given, the model was fitted to "
-                f"{', '.join(self.channels)}"
             )
         if self.control_names and series.control_names != self.control_names:
             raise ValueError(
@@ -311,6 +316,7 @@ class SeriesModel:
             "event_shape": list(self.event_shape),
             "control_names": list(self.control_names),
             "partial": self.partial,
+            "spacing": None if self.spacing is None else list(self.spacing),
         }
 
     def weights(self) -> dict[str, Any]:
@@ -374,6 +380,8 @@ def load_with_training(
             event_shape=tuple(told["event_shape"]),
             control_names=tuple(told["control_names"]),
             partial=told["partial"],
+            # Models of earlier versions have none.
+            spacing=None if told.get("spacing") is None else Spacing(*told["spacing"]),
             device=pick_device(device),
         )
     except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_gtm.series.data import Series
+from pyro_gtm.series.data import Series, abridged
 
 __all__ = ["Scaling"]
 
@@ -33,14 +33,10 @@ class Scaling:
         Raises:
             ValueError: a channel has none.
         """
+        _refuse_empty_channels(series)
         values = series.values.movedim(2, 0).flatten(1).double()  # (C, numbers)
         there = ~values.isnan()
         counts = there.sum(1)
-        if bool((counts == 0).any()):
-            which = int((counts == 0).nonzero()[0])
-            raise ValueError(
-                f"Scaling: channel {series.channels[which]!r} has no value in the training part"
-            )
         values = values.nan_to_num()
         location = values.sum(1) / counts
         apart = torch.where(there, values - location.unsqueeze(1), 0.0)
@@ -58,7 +54,12 @@ class Scaling:
 
     @classmethod
     def none(cls, series: Series) -> Scaling:
-        """Values as they are, for binary, counted and numbered ones."""
+        """Values as they are, for binary, counted and numbered ones.
+
+        Raises:
+            ValueError: a channel has none.
+        """
+        _refuse_empty_channels(series)
         channels = series.event_shape[0]
         return cls((0.0,) * channels, (1.0,) * channels)
 
@@ -89,3 +90,11 @@ class Scaling:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a file."""
         return {"location": list(self.location), "scale": list(self.scale)}
+
+
+def _refuse_empty_channels(series: Series) -> None:
+    if empty := series.empty_channels:
+        raise ValueError(
+            f"data: no value of {abridged(empty)} is there in the training part: leave such "
+            "channels out, or hold out less"
+        )

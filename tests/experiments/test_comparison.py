@@ -514,6 +514,23 @@ def test_where_the_runs_are_is_reported(tmp_path, monkeypatch):
     assert steps and steps == sorted(steps)
 
 
+def test_a_full_disk_under_tensorboard_leaves_the_look_for_the_parent(tmp_path, monkeypatch):
+    """Where the process of the set is killed later on, the run still stops with its state saved."""
+    pytest.importorskip("tensorboard")
+    written = []
+
+    def full(board, row):
+        written.append(row)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_set.TensorBoardLog, "__call__", full)
+    monkeypatch.setattr(run_set, "_is_orphan", lambda: len(written) > 0)
+    outcome = run_set.train_run(tmp_path / "run", tiny(), (), tensorboard=True)
+    assert outcome == ("failed", {"reason": "interrupted after step 2"})
+    assert len(written) == 1
+    assert Run.load(tmp_path / "run").step == 2
+
+
 LONG = 100_000
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from pyro_gtm.experiments.config import make_config
 from pyro_gtm.experiments.published import published_results
-from pyro_gtm.experiments.report import draw_figures
+from pyro_gtm.experiments.report import draw_figures, figure_names
 from pyro_gtm.experiments.run import Run
 from pyro_gtm.experiments.run_folder import summary_in
 from pyro_gtm.tasks import task_names
 
-STEPS = 40
+STEPS = 20
 OWN_FIGURES = {"mnist_map": {"map"}, "rotation_3d": {"turn"}}
 JUDGED_BY_CLASS = {"parity_recall"}
 
@@ -21,7 +21,7 @@ JUDGED_BY_CLASS = {"parity_recall"}
 @pytest.mark.parametrize("task", task_names())
 def test_a_run_from_its_first_step_to_its_figures(task, memory_name, tmp_path):
     config = make_config(
-        "debug", task=task, memory=memory_name, num_steps=STEPS, log_every=10, eval_every=STEPS // 2
+        "debug", task=task, memory=memory_name, num_steps=STEPS, log_every=5, eval_every=STEPS // 2
     )
     run = Run.start(tmp_path / "run", config)
     run.train()
@@ -62,6 +62,6 @@ def test_a_run_from_its_first_step_to_its_figures(task, memory_name, tmp_path):
     expected = {"training", "kl_per_frame", "frames"} | OWN_FIGURES.get(task, set())
     if hasattr(run.experiment.memory, "slots"):
         expected.add("attention")
-    assert figures == expected
+    assert figures == expected == set(figure_names(run.experiment))
     task = run.experiment.test_task
     assert not published_results(task.name, task.published_as, config.data), "it is not tiny"

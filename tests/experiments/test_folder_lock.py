@@ -13,7 +13,7 @@ import time
 import pytest
 
 from pyro_gtm.experiments import folder_lock
-from pyro_gtm.experiments.folder_lock import LOCK, LockedError, locked_folder
+from pyro_gtm.experiments.folder_lock import LOCK, LockedError, is_locked, locked_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
 
@@ -42,8 +42,10 @@ def test_a_second_process_is_refused_and_a_killed_one_succeeded(tmp_path, holder
     with pytest.raises(LockedError, match=sentence), locked_folder(tmp_path):
         pass
     assert (tmp_path / LOCK).exists(), "the refused one has left it"
+    assert is_locked(tmp_path)
     holder.send_signal(signal.SIGKILL)
     holder.wait()
+    assert not is_locked(tmp_path)
     with locked_folder(tmp_path) as note:
         assert note.startswith(f"{tmp_path} was left locked by process {holder.pid} on ")
         assert note.endswith("the lock is taken over")

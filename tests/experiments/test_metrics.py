@@ -16,7 +16,7 @@ from pyro_gtm.tasks import task_names
 SEQUENCES = 300
 
 
-@pytest.fixture(params=task_names())
+@pytest.fixture(scope="module", params=task_names())
 def untrained(request):
     """A model of the debug preset that knows nothing, and sequences to judge it on."""
     experiment = build_experiment(make_config("debug", task=request.param))

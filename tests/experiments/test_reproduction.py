@@ -373,9 +373,9 @@ def test_a_record_that_cannot_be_written_loses_no_run(tiny_budget, tmp_path, mon
         return write_record(results, row, config, *more)
 
     monkeypatch.setattr(reproducing, "write_record", full_for_one)
-    result = CliRunner().invoke(main, ["reproduce", "--row", "*-dnc+mixture"])
+    result = CliRunner().invoke(main, ["reproduce", "--row", "*-vrnn"])
     assert result.exit_code == 1
-    assert "perfect_recall_10-dnc+mixture-1: its record cannot be written" in result.output
+    assert "perfect_recall_10-vrnn-1: its record cannot be written" in result.output
     assert "1 record could not be written" in result.output
     runs = tmp_path / "runs" / "reproduce" / "minutes"
     assert len(list(runs.glob("*/summary.json"))) == 3

@@ -20,6 +20,7 @@ from pyro_gtm.experiments.machine import TooLittleMemoryError
 from pyro_gtm.experiments.run import FolderInUseError, FolderTakenError, Interrupted, Run, RunError
 from pyro_gtm.experiments.run_folder import summary_in
 from pyro_gtm.experiments.sealed_json import DamagedFileError, write_sealed
+from pyro_gtm.experiments.training_loop import each_while_it_can
 
 
 @pytest.fixture(autouse=True)
@@ -207,6 +208,19 @@ def heeding_hangups():
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
+
+
+def test_each_listener_fails_alone(tmp_path):
+    tried, told = [], []
+
+    def full(row):
+        tried.append(row)
+        raise OSError(28, "No space left on device")
+
+    run = Run.start(tmp_path / "run", tiny())
+    run.train(each_while_it_can(full, told.append))
+    assert len(tried) == 1
+    assert [row["step"] for row in told if "split" not in row] == [1, 2, 3, 4]
 
 
 @pytest.mark.usefixtures("heeding_hangups")

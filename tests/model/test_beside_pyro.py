@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -63,7 +64,7 @@ def test_autoguides_have_one_bound_in_both_layouts(memory_name, family, make_mod
         model = pair.laid_out(layout).model()
         guide = family(model)
         svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
-        losses = [svi.step(frames) for _ in range(20)]
+        losses = [svi.step(frames) for _ in range(5)]
         assert all(isinstance(loss, float) for loss in losses)
         values = guide(frames)
         latents = stacked_value({n: v.detach() for n, v in values.items() if n[0] == "z"}, "z")
@@ -86,7 +87,11 @@ def test_autonormal_learns(layout, make_model, make_frames):
     assert sum(losses[-20:]) < sum(losses[:20]) - 20
 
 
-@pytest.mark.parametrize("kernel", [HMC, NUTS])
+@pytest.mark.parametrize(
+    "kernel",
+    [partial(HMC, trajectory_length=0.5), partial(NUTS, max_tree_depth=3)],
+    ids=["HMC", "NUTS"],
+)
 def test_samplers_see_one_potential(memory_name, kernel, make_model, make_frames):
     pair, frames = make_model(memory_name), make_frames(T, B)
     for parameter in pair.modules().parameters():

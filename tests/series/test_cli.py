@@ -63,7 +63,7 @@ def test_fit_leaves_a_model_and_pictures(fitted):
     ],
 )
 def test_every_verb_leaves_a_table_and_a_picture(verb, options, columns, count, fitted, tmp_path):
-    table, picture = tmp_path / "deep" / "t.csv", tmp_path / "p.png"
+    table, picture = tmp_path / "t.csv", tmp_path / "p.png"
     command = (verb, fitted / "m", "--data", fitted / "load.csv", *options.split())
     run(*command, "-o", table, "--figure", picture)
     written = rows(table)
@@ -130,7 +130,7 @@ def test_bad_input_to_fit_leaves_nothing(options, words, fitted, tmp_path, monke
         ("evaluate m --data load.csv --horizon 99", "no series is long enough"),
         ("surprise m --data load.csv --num-particles 3", "within the model's window"),
         ("impute m --data whole.csv", "has no gaps to fill"),
-        ("forecast m --data other.csv --horizon 2", "the model was fitted to"),
+        ("forecast m --data other.csv --horizon 2", "channels a, b, c given, the model was"),
     ],
 )
 def test_bad_questions_write_nothing(command, words, fitted, monkeypatch):
@@ -186,7 +186,44 @@ def test_the_series_held_out_are_known_by_name(tmp_path, waves):
     assert "resume: other series given" in run(*command, code=2)
 
 
-def test_a_refusal_makes_no_folder(fitted, tmp_path):
+@pytest.mark.parametrize("option", ["--output", "--figure"])
+def test_no_folder_is_made_for_a_file(option, fitted, tmp_path):
     command = ("forecast", fitted / "m", "--data", fitted / "load.csv", "--horizon", 2)
-    run(*command, "--origin", 1000, "-o", tmp_path / "new" / "t.csv", code=2)
+    name = "t.csv" if option == "--output" else "p.png"
+    said = run(*command, option, tmp_path / "new" / name, code=2)
+    assert f"{option[2:]}: got {tmp_path}/new/{name}, and {tmp_path}/new is not a folder" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fit_that_diverges_says_so_and_leaves_nothing(fitted, tmp_path):
+    command = ("fit", "--data", fitted / "load.csv", *SMALL, "-n", 9)
+    said = run(*command, "-o", tmp_path / "m", "-lr", 1e30, code=1)
+    assert "the loss is nan; nothing was saved. A smaller --learning-rate may help." in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_channel_without_a_value_is_told_of(fitted, tmp_path):
+    (tmp_path / "gone.csv").write_text("level,load\n1,\n2,\n3,\n")
+    out = ("-o", tmp_path / "t.csv", "--figure", tmp_path / "p.png")
+    said = run("forecast", fitted / "m", "--data", tmp_path / "gone.csv", "--horizon", 2, *out)
+    assert "no value of load is there: what is said of it rests on the other channels" in said
+    said = run("fit", "--data", tmp_path / "gone.csv", "-o", tmp_path / "m", *SMALL, code=2)
+    assert "no value of load is there in the training part" in said
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_single_row_is_followed_by_the_clock_of_the_model(tmp_path, waves):
+    hours = np.datetime64("2026-01-01T00:00") + 60 * np.arange(40)
+    lines = [f"{hour},{row[0]:.4f}" for hour, row in zip(hours, waves(1, 40)[0], strict=True)]
+    (tmp_path / "hourly.csv").write_text("date,a\n" + "\n".join(lines).replace("T", " ") + "\n")
+    (tmp_path / "one.csv").write_text("date,a\n2026-03-01,1\n")
+    (tmp_path / "counted.csv").write_text("t,a\n7,1\n")
+    run("fit", "--data", tmp_path / "hourly.csv", "-o", tmp_path / "m", *SMALL)
+    for name, times in (
+        ("one", ["2026-03-01 01:00:00", "2026-03-01 02:00:00"]),
+        ("counted", ["8", "9"]),
+    ):
+        out = ("-o", tmp_path / "f.csv", "--figure", tmp_path / "f.png")
+        data = ("--data", tmp_path / f"{name}.csv")
+        run("forecast", tmp_path / "m", *data, "--horizon", 2, *out)
+        assert [row["time"] for row in rows(tmp_path / "f.csv")] == times

@@ -1,11 +1,14 @@
 """Series from arrays: shapes, lengths, gaps, controls, splits, times."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from pyro_gtm import series
 from pyro_gtm.series import Series
+from pyro_gtm.series.clock import Spacing
 
 
 def test_shapes_of_what_may_be_given():
@@ -70,6 +73,11 @@ def test_times_go_on_as_they_were():
     months = np.array(["2026-01-01", "2026-02-01", "2026-03-01"], "datetime64[D]")
     ahead = Series.of([1.0, 2, 3], times=months).times_of(0, 3, 2)
     assert [str(t) for t in ahead] == ["2026-04-01", "2026-05-01"]
+    one = replace(Series.of([1.0], times=days[:1]), known_spacing=Spacing("h", 6))
+    assert [str(t)[:13] for t in one.times_of(0, 1, 2)] == ["2026-01-30T06", "2026-01-30T12"]
+    ends = np.array(["2026-01-31"], "datetime64[s]")
+    one = replace(Series.of([1.0], times=ends), known_spacing=Spacing("months", 1, True))
+    assert [str(t)[:10] for t in one.times_of(0, 1, 2)] == ["2026-02-28", "2026-03-31"]
     assert Series.of([1.0, 2], times=[0.5, 1.0]).times_of(0, 2, 2).tolist() == [1.5, 2.0]
 
 
@@ -121,5 +129,5 @@ def test_scaling_is_undone_exactly_and_ignores_gaps(float64):
     assert torch.allclose(back, data.values, atol=1e-12, equal_nan=True)
     constant = series.Scaling.fit(Series.of(np.full((1, 4, 1), 7.7)))
     assert constant.scale == (1.0,)
-    with pytest.raises(ValueError, match="channel 'b' has no value"):
+    with pytest.raises(ValueError, match="no value of b is there in the training part"):
         series.Scaling.fit(Series.of(np.array([[1.0, np.nan]] * 3), channels=["a", "b"]))

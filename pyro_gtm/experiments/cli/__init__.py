@@ -17,6 +17,7 @@ from pyro_gtm.experiments.cli.generating import generate
 from pyro_gtm.experiments.cli.listing import runs
 from pyro_gtm.experiments.cli.options import import_option
 from pyro_gtm.experiments.cli.plotting import plot
+from pyro_gtm.experiments.cli.ranks import refuse_several_processes
 from pyro_gtm.experiments.cli.reproducing import reproduce
 from pyro_gtm.experiments.cli.training import train
 from pyro_gtm.series.cli import series
@@ -38,8 +39,11 @@ __all__ = [
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="pyro_gtm")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Generative temporal models with memory, in Pyro."""
+    if ctx.invoked_subcommand not in (None, train.name):
+        refuse_several_processes(str(ctx.invoked_subcommand))
 
 
 for command in (train, evaluate, generate, compare, runs, plot, reproduce, export, series):

@@ -1,4 +1,4 @@
-"""``pyro-gtm runs``: the runs there are, with their key figures."""
+"""``pyro-gtm runs``: the runs and the models of series there are, with their key figures."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ HEADS = {
     "recall_kl": "recall KL",
     "recall_oracle_kl": "oracle",
     "recall_accuracy": "accuracy",
+    "crps": "CRPS",
 }
 """Columns of the table for people, and their titles."""
 
@@ -45,7 +46,8 @@ def runs(folders: Sequence[Path], sort: str, as_: str) -> None:
     """List runs with their key figures.
 
     FOLDER is a run or holds some, as a comparison does. [default: runs]  Figures are in nats a
-    frame, of held-out sequences: the summary's, or those of the last evaluation.
+    frame, of held-out sequences: the summary's, or those of the last evaluation.  Models that
+    series fit has left are listed too, with the CRPS of their forecasts in the units of the data.
     """
     folders = folders or [Path("runs")]
     for folder in folders:
@@ -73,12 +75,15 @@ def runs(folders: Sequence[Path], sort: str, as_: str) -> None:
 
 
 def _tell(found: Sequence[RunFacts]) -> None:
-    cells = [list(HEADS.values()), *([_cell(facts, name) for name in HEADS] for facts in found)]
+    # The column of series stands only where there are some.
+    names = [name for name in HEADS if name != "crps" or any(facts.crps for facts in found)]
+    heads = [HEADS[name] for name in names]
+    cells = [heads, *([_cell(facts, name) for name in names] for facts in found)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         told = (
             cell.ljust(width) if name in LEFT else cell.rjust(width)
-            for cell, width, name in zip(line, widths, HEADS, strict=True)
+            for cell, width, name in zip(line, widths, names, strict=True)
         )
         click.echo("  ".join(told).rstrip())
 
@@ -92,4 +97,6 @@ def _cell(facts: RunFacts, name: str) -> str:
         return f"{value:,}" if value == whole or whole is None else f"{value:,} of {whole:,}"
     if name == "recall_accuracy":
         return f"{value:.0%}"
+    if name == "crps":  # whose units are the data's
+        return f"{value:.4g}"
     return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -19,7 +19,6 @@ from pyro_gtm.experiments.cli.options import (
 )
 from pyro_gtm.experiments.report import draw_figures
 from pyro_gtm.experiments.run import Run
-from pyro_gtm.internals.files import make_writable_folder
 
 __all__ = ["plot"]
 
@@ -51,9 +50,7 @@ def plot(
     """
     with refusing_bad_input():
         loaded = Run.load(run, device, data_dir)
-        folder = output or run / "figures"
-        make_writable_folder(folder, "output")
-        paths = draw_figures(loaded, folder, names)
+        paths = draw_figures(loaded, output or run / "figures", names)
     tell_notes(loaded)
     for path in paths:
         click.echo(f"  {path}")

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 import click
 
+from pyro_gtm.experiments.cli.options import Refused
 from pyro_gtm.experiments.run import Interrupted
 from pyro_gtm.infer.check_observations import InvalidFramesError
 from pyro_gtm.infer.ranks import ALONE, LostRankError, Ranks, joined, started_by_launcher
 from pyro_gtm.infer.training import NonFiniteLossError
 from pyro_gtm.internals.compiling import CannotCompileError
 
-__all__ = ["launcher", "ranks_of_command"]
+__all__ = ["launcher", "ranks_of_command", "refuse_several_processes"]
 
 
 FORESEEN = (
@@ -26,6 +27,22 @@ FORESEEN = (
     CannotCompileError,
 )
 """What ends a run for all its processes, and is told in a sentence."""
+
+
+def refuse_several_processes(command: str) -> None:
+    """Refuse a command that each of several processes would do the whole of; the first speaks.
+
+    The others end with exit code 0 then, see :func:`ranks_of_command`.
+    """
+    if not started_by_launcher():
+        return
+    if os.environ["RANK"] != "0":
+        raise SystemExit(0)
+    raise Refused(
+        f"{command}: got {os.environ['WORLD_SIZE']} processes, of torchrun or the like, each of "
+        f"which would do the whole of it: start pyro-gtm {command} once, without a launcher, which "
+        "is for train alone"
+    )
 
 
 @contextmanager

@@ -35,10 +35,10 @@ from pyro_gtm.experiments.data import load_data
 from pyro_gtm.experiments.distributed_run import DistributedRun
 from pyro_gtm.experiments.machine import TooLittleMemoryError
 from pyro_gtm.experiments.metrics import kl_name
-from pyro_gtm.experiments.metrics_log import Row
 from pyro_gtm.experiments.report import draw_figures, summary_table
 from pyro_gtm.experiments.run import FolderTakenError, Interrupted, Run
 from pyro_gtm.experiments.tensorboard import TensorBoardLog, summary_writer
+from pyro_gtm.experiments.training_loop import each_while_it_can
 from pyro_gtm.infer.check_observations import InvalidFramesError
 from pyro_gtm.infer.ranks import LostRankError, Ranks
 from pyro_gtm.infer.training import NonFiniteLossError
@@ -170,13 +170,8 @@ def _train(run: Run, resume_command: str, tensorboard: bool, quiet: bool) -> Non
             progress_display(config.num_steps, run.step, kl, quiet) as progress,
             TensorBoardLog(run) if tensorboard else nullcontext() as board,
         ):
-
-            def follow(row: Row) -> None:
-                progress(row)
-                if board is not None:
-                    board(row)
-
-            run.train(follow, progress.stopping)
+            listeners = [progress] if board is None else [progress, board]
+            run.train(each_while_it_can(*listeners), progress.stopping)
         seconds = time.monotonic() - begun
         with run.stopping_at_once():
             summary = run.write_summary(seconds, run.step - begun_at)

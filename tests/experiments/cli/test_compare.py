@@ -189,6 +189,19 @@ def test_it_refuses(line, words, folder, command_line):
 
 
 @may_fork
+def test_of_processes_that_torchrun_has_started_the_first_refuses(
+    command_line, folder, monkeypatch
+):
+    """Each would train the whole comparison."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK"):
+        monkeypatch.setenv(name, "0")
+    command_line.fails(COMPARE, 2, "compare: got 2 processes", "start pyro-gtm compare once")
+    monkeypatch.setenv("RANK", "1")
+    assert command_line.succeeds(COMPARE).output == ""
+    assert not list(folder.iterdir())
+
+
 def test_it_refuses_other_settings_in_the_same_folder(forked, command_line):
     line = f"{COMPARE} --memory vrnn --seeds 1"
     command_line.succeeds(line)

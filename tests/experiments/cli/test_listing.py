@@ -5,12 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import pytest
+
+from pyro_gtm import series
+from pyro_gtm.experiments import plotting
+from pyro_gtm.experiments.folder_lock import locked_folder
 
 
 def listed(command_line, line=""):
     return list(csv.DictReader(command_line.succeeds(f"runs --format csv {line}").output.split()))
+
+
+def read_rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_a_finished_run_is_told_with_its_summary(run, command_line):
@@ -50,6 +60,38 @@ def test_no_folder_is_too_broken_to_be_told_of(run, command_line, folder):
     }
 
 
+def test_a_run_is_running_while_a_process_has_its_folder(run, command_line, folder):
+    shutil.copytree(run, folder / "set/finished")
+    shutil.copytree(run, folder / "set/trained")
+    (folder / "set/trained/summary.json").unlink()
+    # What a killed process has left is a file, and no lock.
+    (folder / "set/finished/lock").write_text('{"pid": 1, "host": "here", "since": "then"}')
+    with locked_folder(folder / "set/trained"):
+        states = {line["folder"]: line["state"] for line in listed(command_line, "set")}
+    assert states == {"set/finished": "finished", "set/trained": "running"}
+    states = {line["folder"]: line["state"] for line in listed(command_line, "set")}
+    assert states == {"set/finished": "finished", "set/trained": "stopped"}
+
+
+def test_models_of_series_are_listed_with_their_scores(run, command_line, folder):
+    assert "CRPS" not in command_line.succeeds("runs run").output
+    data = series.Series.of([float(t % 5) for t in range(30)])
+    settings = {"latent_dim": 2, "hidden_dim": 8, "memory_options": {"hidden_dim": 8}}
+    model = series.fit(data, num_steps=2, seed=3, **settings)
+    model.save(folder / "set/fitted")
+    model.evaluate(data, 2, num_samples=5).save(folder / "set/fitted/scores.csv")
+    model.save(folder / "set/damaged")
+    (folder / "set/damaged/series.json").write_text("{}")
+    damaged, fitted = json.loads(command_line.succeeds("runs set --format json").output)
+    assert damaged["state"] == "damaged"
+    assert (fitted["task"], fitted["state"], fitted["memory"]) == ("series", "finished", "vrnn")
+    assert (fitted["seed"], fitted["step"], fitted["num_steps"]) == (3, 2, 2)
+    crps = [float(row["crps"]) for row in read_rows(folder / "set/fitted/scores.csv")]
+    assert fitted["crps"] == pytest.approx(sum(crps) / 2)
+    told = command_line.succeeds("runs set").output
+    assert "CRPS" in told and f"{fitted['crps']:.4g}" in told
+
+
 def test_runs_are_sorted_and_those_without_the_figure_come_last(run, command_line, folder):
     for name, bound in (("a", 3.0), ("b", 1.0), ("c", 2.0)):
         shutil.copytree(run, folder / "set" / name)
@@ -82,16 +124,29 @@ def test_figures_are_drawn_again_as_they_were(run, command_line, folder):
     assert command_line.files(run) == before
 
 
+def test_figures_that_are_not_asked_for_are_not_drawn(run, command_line, folder, monkeypatch):
+    before = command_line.files(run)
+    for name in ("kl_per_frame", "frame_strips", "attention_over_time"):
+        monkeypatch.delattr(plotting, name)
+    command_line.succeeds("plot run --figure training -o again")
+    (path,) = (folder / "again").iterdir()
+    assert path.read_bytes() == before[Path("figures/training.png")]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
         ("plot nowhere", "nowhere holds no run"),
-        ("plot run --figure nothing", "must be one of training, kl_per_frame"),
+        (
+            "plot run --figure training --figure nothing -o new",
+            "got 'nothing', must be one of training, kl_per_frame, frames, attention\n",
+        ),
         ("plot run --output run/config.json", "--output"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(line, words, run, command_line):
+def test_what_cannot_be_drawn_is_refused(line, words, run, command_line, folder):
     before = command_line.files(run)
     result = command_line(line)
     assert result.exit_code == 2 and words in result.output
     assert command_line.files(run) == before
+    assert not (folder / "new").exists()

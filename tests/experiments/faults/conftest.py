@@ -68,7 +68,7 @@ def few_dots():
     strips of frames are left out."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(saving.save, "__defaults__", (30,))
-        patch.setattr(report, "draw_sequences", lambda *arguments: {})
+        patch.setattr(report, "draw_sequences", lambda *arguments, **options: {})
         yield
 
 
