@@ -2,7 +2,7 @@ PYTHON ?= python
 MEMORY ?= introspective
 
 .DEFAULT_GOAL := help
-.PHONY: help install test format lint types docs debug-run benchmark clean
+.PHONY: help install test oldest format lint types docs debug-run benchmark clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -12,6 +12,14 @@ install: ## install the package in place, with the tested versions and the devel
 
 test: ## run the tests that are not slow
 	$(PYTHON) -m pytest
+
+# The oldest matplotlib calls what pyparsing 3.3 deprecates, and a warning is an error in the tests.
+oldest: ## run the tests with the oldest releases that setup.cfg allows, on Python 3.10 or 3.11
+	$(PYTHON) -m venv build/oldest
+	build/oldest/bin/python -m pip install uv
+	build/oldest/bin/uv pip install --python build/oldest --resolution lowest-direct \
+		-e '.[test,tables]' 'pyparsing>=3.2,<3.3'
+	build/oldest/bin/python -m pytest
 
 format: ## format the code, and mend what ruff can mend
 	$(PYTHON) -m ruff check --fix .

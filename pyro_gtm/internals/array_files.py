@@ -39,7 +39,8 @@ ENTRY = re.compile(
 HEADER = re.compile(rf"\{{\s*(?:{ENTRY.pattern}\s*(?:,\s*|(?=\}})))*\}}\s*")
 """The dictionary that NumPy writes, of Python 3 or 2, its entries in any order."""
 
-NUMBERS_AND_WORDS = re.compile(r"[<>|=]?(?:b1|[iufc]\d{1,2}|[SU]\d{1,9})")
+# A word has fewer than 2**29 letters, for NumPy before 2 counts their bytes in 32 bits.
+NUMBERS_AND_WORDS = re.compile(r"[<>|=]?(?:b1|[iufc]\d{1,2}|[SU]\d{1,8})")
 
 STORED_OR_DEFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1  # a flag of a member
@@ -220,7 +221,7 @@ def _dtype(descr: str, name: str) -> np.dtype[Any]:
         raise refusal
     try:
         return np.dtype(descr)
-    except (TypeError, ValueError) as error:  # i3; words of more letters than NumPy counts
+    except (TypeError, ValueError) as error:  # i3
         raise refusal from error
 
 

@@ -42,7 +42,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pyro_gtm.internals.activation_checkpointing import checkpointed
 from pyro_gtm.internals.checks import check_positive
@@ -435,9 +434,9 @@ class AssociativeMemory(MemoryModule):
     def _last_slots(self, stored: Tensor, batch_dims: int) -> Tensor:
         """The slots after the last step, of what each step stored: ``(T, *, n)`` to ``(*, L, n)``,
         newest first."""
-        missing = max(0, self.slots - len(stored))
         newest = stored[-self.slots :].flip(0)
-        return F.pad(newest, (0, 0) * (stored.dim() - 1) + (0, missing)).movedim(0, batch_dims)
+        unused = newest.new_zeros(self.slots - len(newest), *newest.shape[1:])
+        return torch.cat([newest, unused]).movedim(0, batch_dims)
 
     def _run_controller(
         self, latents: Tensor, controls: Tensor | None, state: AssociativeState

@@ -106,7 +106,7 @@ class PosteriorTerms(NamedTuple):
         location = location.expand(latent.shape)
         return location if observed is None else torch.where(observed, location, latent)
 
-    @property
+    # No property: PyTorch's compiler follows those of a named tuple in late releases only.
     def needs_prior(self) -> bool:
         """Whether the posterior's parameters depend on the prior's."""
         return self.residual or self.observed is not None
@@ -115,7 +115,7 @@ class PosteriorTerms(NamedTuple):
     def known(self) -> Parameters | None:
         """Location and scale of all steps, ``(T, B, Z)`` each, where they depend on nothing but the
         frames."""
-        if self.sees_context or self.needs_prior:
+        if self.sees_context or self.needs_prior():
             return None
         return self.head(None, self.all_features)
 
@@ -491,14 +491,14 @@ class LatentProcess(dist.TorchDistribution):
         known = rollout.parameters
         if "posterior" in known:
             return known["posterior"]
-        if terms.needs_prior and "prior" not in known:
+        if terms.needs_prior() and "prior" not in known:
             known["prior"] = self.prior(rollout.contexts)
         batch_dims = rollout.contexts.dim() - 2
         known["posterior"] = terms.parameters(
             rollout.contexts,
             align(terms.all_features, batch_dims),
             None if terms.observed is None else align(terms.observed, batch_dims),
-            known["prior"] if terms.needs_prior else None,
+            known["prior"] if terms.needs_prior() else None,
         )
         return known["posterior"]
 
@@ -536,7 +536,7 @@ class _Sample:
         if terms is None or features is None:
             location, scale = prior = self.prior(context)
         else:
-            known = self.prior(context) if terms.needs_prior else None
+            known = self.prior(context) if terms.needs_prior() else None
             location, scale = prior = terms.parameters(context, features, observed, known)
             base = () if known is None else known
         latent = torch.addcmul(location, scale, noise)
@@ -564,7 +564,7 @@ class _WriteMeans:
         observed: Tensor | None,
         extra: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        prior = self.prior(context) if self.terms.needs_prior else None
+        prior = self.prior(context) if self.terms.needs_prior() else None
         location, _ = self.terms.parameters(context, features, observed, prior)
         return (_written(self.terms.written(location, latent, observed), extra),)
 

@@ -494,7 +494,7 @@ class GenerativeTemporalModel(nn.Module):
         terms = PosteriorTerms(
             self._posterior_parameters, features, self.residual, None, self.sees_context
         )
-        new = _gaussian_of(prior) if terms.needs_prior else None
+        new = _gaussian_of(prior) if terms.needs_prior() else None
         return terms.parameters(context, features, None, new)
 
     @property
@@ -611,7 +611,7 @@ class _Seen:
             context,
             self._features[t],
             None if observed is None else observed.unsqueeze(-1),
-            _gaussian_of(prior) if terms.needs_prior else None,
+            _gaussian_of(prior) if terms.needs_prior() else None,
         )
         return Normal(*parameters).to_event(1)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from scipy import stats
+from scipy import integrate, stats
 
 import processes
 import regime_switching
@@ -37,7 +37,7 @@ def test_exact_likelihood_is_the_sum_over_all_paths_of_regimes():
                 there = stats.norm.pdf(starts, 0, START) * stats.norm.pdf(
                     series[0, channel], centre, NOISE
                 )
-                density *= np.trapezoid(there, starts)
+                density *= integrate.trapezoid(there, starts)
             for t in range(1, 4):
                 mean = means[path[t + 1]]
                 centre = mean + DECAY * (series[t - 1] - mean)

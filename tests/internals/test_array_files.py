@@ -33,8 +33,10 @@ def of_shape(shape: str, descr: str = "'<f8'") -> bytes:
 
 def npz(content: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        archive.writestr("values.npy", content)
+    # Of one date, whenever it is made: its bytes name tests, which are the same in all workers.
+    member = zipfile.ZipInfo("values.npy")
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(member, content, method)
     return buffer.getvalue()
 
 

@@ -236,7 +236,7 @@ def _choose(
     chosen = np.zeros(choices.shape, dtype=np.int64)
     written = np.arange(MAX_STROKES) < limit[:, None]
     edges = np.zeros((len(choices), paths.edges.shape[1]))
-    visits = np.zeros((len(choices), len(NODES)))
+    visits: FloatArray = np.zeros((len(choices), len(NODES)))
     for place in range(MAX_STROKES):
         fits = edges @ paths.edges.T == 0  # (C, P)
         fits &= visits @ paths.visits.T <= 2
@@ -326,7 +326,7 @@ def _ink(
     image = owner[:, None] * drawings + np.arange(drawings)  # (K, D)
     pixel = (image[..., None] * SIDE + row) * SIDE + column
 
-    paper = np.zeros(num_classes * drawings * SIDE * SIDE)
+    paper: FloatArray = np.zeros(num_classes * drawings * SIDE * SIDE)
     for i, j in product((0, 1), repeat=2):
         share = length * np.abs(1 - i - down) * np.abs(1 - j - right)
         target = pixel + (i * SIDE + j)

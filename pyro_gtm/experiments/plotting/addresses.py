@@ -106,7 +106,7 @@ def addresses_over_time(
             shrink=0.8,
             aspect=25,
         )
-        bar.outline.set_visible(False)
+        bar.ax.spines["outline"].set_visible(False)
         bar.ax.tick_params(**TICKS)
     return figure
 

@@ -150,7 +150,7 @@ def memory_over_time(details: Mapping[str, ArrayLike], predictable: ArrayLike) -
         bar = figure.colorbar(
             panels[0].images[0], cax=beside, label="weight", ticks=BAR_TICKS, format="%g"
         )
-        bar.outline.set_visible(False)
+        bar.ax.spines["outline"].set_visible(False)
         bar.ax.tick_params(**TICKS)
     return figure
 
@@ -288,7 +288,7 @@ def _lines(axes: Axes, lines: Lines, share: Array) -> None:
 
 def _areas(axes: Axes, mixture: Lines, share: Array) -> None:
     edges = np.arange(len(share) + 1) - 0.5
-    below = np.zeros(len(share))
+    below: Array = np.zeros(len(share))
     for (label, part), colour in zip(mixture, (VERMILION, SKY, GREEN), strict=True):
         axes.stairs(below + part, edges, baseline=below, fill=True, color=colour, label=label)
         below = below + part

@@ -123,7 +123,7 @@ def association_over_time(
             below[0].images[0], ax=below, label="favours\n(nats)", aspect=5, extend="both"
         )
         for bar in (read, favour):
-            bar.outline.set_visible(False)
+            bar.ax.spines["outline"].set_visible(False)
             bar.ax.tick_params(**TICKS)
     return figure
 

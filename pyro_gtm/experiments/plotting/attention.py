@@ -94,7 +94,7 @@ def attention_over_time(
                 below.set_ylabel("mean gate")
             frame_axis(below, num_frames)
         bar = figure.colorbar(image, ax=panels, label="read weight", shrink=0.8, aspect=25)
-        bar.outline.set_visible(False)
+        bar.ax.spines["outline"].set_visible(False)
         bar.ax.tick_params(**TICKS)
     return figure
 
