@@ -87,7 +87,12 @@ def load_newest_checkpoint(
         return None
     *before, newest = paths
     try:
-        return load_checkpoint(newest, device)
+        content = load_checkpoint(newest, device)
+        if content["step"] != _step_of(newest):
+            raise CheckpointError(
+                f"checkpoint {newest} holds step {content['step']}: it has been renamed"
+            )
+        return content
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {_what_is_left(before)}") from error
 
@@ -110,10 +115,17 @@ def checkpoint_path(run_folder: Path, step: int) -> Path:
 
 def checkpoints_in(run_folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    return sorted((run_folder / "checkpoints").glob("step-*.pt"))
+    paths = (run_folder / "checkpoints").glob("step-*.pt")
+    return sorted((path for path in paths if _step_of(path) >= 0), key=_step_of)
 
 
 def saved_step_in(run_folder: Path) -> int | None:
     """The step of the newest checkpoint of a run; None before the first."""
     paths = checkpoints_in(run_folder)
-    return int(paths[-1].stem.partition("-")[2]) if paths else None
+    return _step_of(paths[-1]) if paths else None
+
+
+def _step_of(path: Path) -> int:
+    """The step that a checkpoint's name says, -1 for none."""
+    number = path.stem.removeprefix("step-")
+    return int(number) if number.isdecimal() else -1

@@ -39,6 +39,9 @@ __all__ = [
 MATMUL_PRECISIONS = ("highest", "high", "medium")
 """float32; TensorFloat32 where there is; bfloat16 where there is, with sums in float32."""
 
+OF_WHOLE_NUMBERS = ("bernoulli", "categorical", "negative_binomial", "poisson")
+"""Likelihoods that explain no grey pixel."""
+
 MAX_SEED = 2**32 - 1
 """The greatest that all generators take (NumPy's is the narrowest)."""
 
@@ -326,10 +329,10 @@ class Config:
             raise ValueError(
                 f"warmup: got {self.warmup}, must be less than num_steps={self.num_steps}"
             )
-        if self.likelihood == "bernoulli" and self.binarise == "none":
+        if self.likelihood in OF_WHOLE_NUMBERS and self.binarise == "none":
             raise ValueError(
-                "binarise: got 'none', must be another for likelihood='bernoulli', which explains "
-                "binary images (likelihood='gaussian' explains grey ones)"
+                f"binarise: got 'none', must be another for likelihood={self.likelihood!r}, which "
+                "explains whole numbers (likelihood='gaussian' explains grey images)"
             )
 
     def to_json(self) -> str:

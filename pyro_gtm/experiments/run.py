@@ -164,6 +164,8 @@ class Run(TrainingLoop):
         with run.holding_folder():
             clear_partial(folder)
             state = run._restore()
+            if state is None:
+                run._begin_again()
             if state is not None and "optimizer" not in state:
                 raise RunError(
                     f"{folder} holds weights without the state of training, as exported: "
@@ -178,6 +180,16 @@ class Run(TrainingLoop):
                 )
             run._write_config()
         return run
+
+    def _begin_again(self) -> None:
+        """Where there is no checkpoint to go on from."""
+        if (self.folder / SUMMARY).exists():
+            raise RunError(
+                f"{self.folder} holds the summary of a finished run and no checkpoint: nothing "
+                f"goes on from it; remove {SUMMARY} to train it again from the beginning"
+            )
+        if self.metrics.path.exists():
+            self.notes.append(f"{self.folder} has no checkpoint yet: training begins again")
 
     @classmethod
     def load(

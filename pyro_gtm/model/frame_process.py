@@ -151,11 +151,12 @@ def map_in_chunks(function: Callable[..., Tensor], steps: int, *sequences: Tenso
 
     Args:
         function: of sequences of any length, a step of whose result depends on that step alone.
-        steps: how many at once.
+        steps: how many at once, and perhaps more than there are.
         sequences: ``(T, ...)`` each.
 
     Returns:
         As the function itself: ``(T, ...)``.
     """
+    steps = min(steps, max(1, len(sequences[0])))  # PyTorch takes numbers of 64 bits
     chunks = zip(*(sequence.split(steps) for sequence in sequences), strict=True)
     return torch.cat([checkpointed(function, *chunk) for chunk in chunks])

@@ -108,9 +108,10 @@ def test_impossible_value_is_one_sentence(name, value, allowed):
     assert str(refused.value) == f"{name}: got {value!r}, must be {allowed}"
 
 
-def test_binary_likelihood_of_grey_images_is_refused():
-    with pytest.raises(ValueError, match=r"binarise: got 'none', .*likelihood='bernoulli'"):
-        make_config(binarise="none")
+@pytest.mark.parametrize("likelihood", ["bernoulli", "categorical", "negative_binomial", "poisson"])
+def test_likelihood_of_whole_numbers_is_refused_for_grey_images(likelihood):
+    with pytest.raises(ValueError, match=rf"binarise: got 'none', .*likelihood='{likelihood}'"):
+        make_config(binarise="none", likelihood=likelihood)
     assert make_config(binarise="none", likelihood="gaussian").binarise == "none"
 
 

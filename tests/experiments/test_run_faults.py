@@ -12,7 +12,12 @@ import signal
 import pytest
 import torch
 
-from pyro_gtm.experiments.checkpoint_file import checkpoints_in, load_checkpoint, save_checkpoint
+from pyro_gtm.experiments.checkpoint_file import (
+    CheckpointError,
+    checkpoints_in,
+    load_checkpoint,
+    save_checkpoint,
+)
 from pyro_gtm.experiments.config import make_config, read_config
 from pyro_gtm.experiments.experiment import Experiment
 from pyro_gtm.experiments.folder_lock import LOCK
@@ -108,6 +113,39 @@ def test_one_run_at_a_time(tmp_path):
     sentence = f"{folder} is in use by process {os.getpid()} on "
     assert all(str(e).startswith(sentence) for e in refused if isinstance(e, FolderInUseError))
     assert Run.resume(folder).notes == []
+
+
+def test_a_finished_run_without_its_checkpoints_is_not_begun_again(tmp_path):
+    folder = tmp_path / "run"
+    run = Run.start(folder, tiny())
+    run.train()
+    run.write_summary(1.0, 4)
+    for path in checkpoints_in(folder):
+        path.unlink()
+    before = [(folder / name).read_bytes() for name in ("metrics.jsonl", "summary.json")]
+    with pytest.raises(RunError, match=r"summary of a finished run and no checkpoint: .* remove"):
+        Run.resume(folder, num_steps=6)
+    assert [(folder / name).read_bytes() for name in ("metrics.jsonl", "summary.json")] == before
+
+
+def test_a_run_that_begins_again_says_so(tmp_path):
+    folder = tmp_path / "run"
+    Run.start(folder, tiny()).train()
+    for path in checkpoints_in(folder):
+        path.unlink()
+    run = Run.resume(folder)
+    assert run.step == 0
+    assert run.notes == [f"{folder} has no checkpoint yet: training begins again"]
+
+
+def test_a_renamed_checkpoint_is_not_taken_for_another_step(tmp_path):
+    folder = tmp_path / "run"
+    Run.start(folder, tiny()).train()
+    newest = checkpoints_in(folder)[-1]
+    newest.rename(newest.with_name("step-00000099.pt"))
+    (newest.parent / "step-of-mine.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointError, match=r"holds step 4: it has been renamed; step-00000002"):
+        Run.resume(folder)
 
 
 def test_what_another_process_has_trained_is_not_undone(tmp_path):

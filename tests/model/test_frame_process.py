@@ -181,7 +181,7 @@ def test_is_a_distribution_pyro_observes(observed, decoder):
         torch.testing.assert_close(found, total, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("steps", [1, 2, T, T + 3])
+@pytest.mark.parametrize("steps", [1, 2, T, T + 3, 2**80])
 def test_map_in_chunks(steps):
     layer = nn.Linear(Z, C)
     frames = torch.randn(T, B, Z, requires_grad=True)

@@ -95,6 +95,8 @@ def generate(
             make_writable_folder(path.parent, "RUN_FOLDER")
         if not path.parent.is_dir():
             raise ValueError(f"--output: got {path}, and {path.parent} is not a folder")
+        if path.suffix.lower() != ".png":
+            raise ValueError(f"--output: got {path}, must end in .png")
         batch = loaded.experiment.held_out(num_sequences, seed)
     tell_notes(loaded)
     figures = draw_sequences(

@@ -58,6 +58,7 @@ def test_a_tasks_own_picture_is_generated_too(task, own, folder, command_line):
         ("run --output ''", ["--output", "the name is empty"]),
         ("run --output missing/picture.png", ["missing/picture.png", "missing is not a folder"]),
         ("run --output run", ["--output", "'run' is a directory"]),
+        ("run --output picture.jpg", ["--output: got picture.jpg, must end in .png"]),
         ("''", ["RUN_FOLDER", "the name is empty"]),
     ],
 )

@@ -124,6 +124,14 @@ def other_pixels() -> bytes:
     return BLACK_ON_WHITE[:at] + bytes([BLACK_ON_WHITE[at] ^ 4]) + BLACK_ON_WHITE[at + 1 :]
 
 
+def with_rows(count: int) -> bytes:
+    """Checksums and all in order, with fewer rows of pixels than the header says."""
+    at = BLACK_ON_WHITE.index(b"IDAT") + 4
+    rows = zlib.decompressobj().decompress(BLACK_ON_WHITE[at:])
+    packed = zlib.compress(rows[: len(rows) * count // SIDE])
+    return BLACK_ON_WHITE[:33] + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
 def as_format(name: str) -> Callable[[], bytes]:
     def make() -> bytes:
         buffer = io.BytesIO()
@@ -144,7 +152,8 @@ def as_format(name: str) -> Callable[[], bytes]:
         (lambda: BLACK_ON_WHITE[:-1], "cut short"),
         (lambda: BLACK_ON_WHITE[:8] + chunk(b"IHDR", b"\0\0"), "damaged"),
         (lambda: BLACK_ON_WHITE[:8] + chunk(b"IEND", b""), "damaged"),
-        (lambda: BLACK_ON_WHITE[:33] + chunk(b"IEND", b""), "damaged"),
+        (lambda: BLACK_ON_WHITE[:33] + chunk(b"IEND", b""), "cut short"),
+        (lambda: with_rows(10), "cut short"),
         (lambda: declaring(30_000, 30_000), "it has 30000 x 30000"),
         (lambda: declaring(10_000, 10_000), "it has 10000 x 10000"),
         (lambda: with_chunk(BLACK_ON_WHITE, declaring(30_000, 1)[8:33]), "it has 30000 x 1"),
