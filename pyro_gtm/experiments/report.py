@@ -59,13 +59,17 @@ def draw_figures(run: Run, folder: Path | None = None, names: Sequence[str] = ()
         names: of those to be drawn; all, where none is given.
 
     Returns:
-        The paths of ``training.png`` and of those of :func:`draw_evaluation`.
+        The paths of ``training.png``, where there are rows of metrics, and of those of
+        :func:`draw_evaluation`.
 
     Raises:
         ValueError: the run has no figure of such a name, or the folder that was given cannot be
             written to; nothing is drawn then.
     """
+    trained, held_out = run.split("train"), run.split("test")
+    logged = bool(trained or held_out)  # not by an exported model
     known = figure_names(run.experiment) if names else []
+    known = [name for name in known if logged or name != "training"]
     for name in names:
         if name not in known:
             raise ValueError(f"figure: got {name!r}, must be one of {', '.join(known)}")
@@ -75,10 +79,9 @@ def draw_figures(run: Run, folder: Path | None = None, names: Sequence[str] = ()
     else:
         make_writable_folder(folder, "output")
     figures = {}
-    if not names or "training" in names:
-        figures["training"] = plotting.training_curves(
-            run.split("train"), run.split("test"), kl=kl_name(run.experiment.config.prior)
-        )
+    if logged and (not names or "training" in names):
+        kl = kl_name(run.experiment.config.prior)
+        figures["training"] = plotting.training_curves(trained, held_out, kl=kl)
     if not names or set(names) != {"training"}:
         figures |= draw_evaluation(run.experiment, run.experiment.held_out(), names)
     paths = []

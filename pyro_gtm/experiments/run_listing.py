@@ -95,8 +95,14 @@ def facts_of(folder: Path) -> RunFacts:
         judged = summary or next(iter(rows.split("test")[::-1]), {})
         step = max([saved or 0, *(row["step"] for row in rows.rows)])
         finished = summary is not None and summary["num_steps"] >= config.num_steps
-        begun = "stopped" if rows.rows else "weights"
-        state = "finished" if finished else "begun" if saved is None else begun
+        if saved is None:
+            state = "begun" if summary is None else "damaged"
+        elif not rows.rows:
+            state = "weights"
+        elif saved > config.num_steps:
+            state = "damaged"
+        else:
+            state = "finished" if finished else "stopped"
         return known._replace(
             state="running" if running else state,
             step=max(step, summary["num_steps"] if summary else 0),

@@ -46,6 +46,15 @@ def test_weights_settings_figures_and_a_card_are_written(run, folder, command_li
     assert "CC BY-SA 3.0" in card and "21 updates, seed 0" in card and "negative ELBO" in card
 
 
+def test_it_is_listed_and_drawn_as_weights_without_a_course_of_training(run, folder, command_line):
+    command_line.succeeds("export run -o model")
+    assert "weights" in command_line.succeeds("runs model --format csv").output
+    drawn = command_line.succeeds("plot model").output.split()
+    assert "model/figures/frames.png" in drawn
+    assert "model/figures/training.png" not in drawn
+    command_line.refuses("plot model --figure training", "figure: got 'training', must be one of kl")
+
+
 def test_a_run_that_has_not_ended_says_so_on_its_card(run, folder):
     unfinished = Run.load(run)
     longer = replace(unfinished.experiment.config, num_steps=100)
