@@ -52,7 +52,9 @@ def test_it_is_listed_and_drawn_as_weights_without_a_course_of_training(run, fol
     drawn = command_line.succeeds("plot model").output.split()
     assert "model/figures/frames.png" in drawn
     assert "model/figures/training.png" not in drawn
-    command_line.refuses("plot model --figure training", "figure: got 'training', must be one of kl")
+    command_line.refuses(
+        "plot model --figure training", "figure: got 'training', must be one of kl"
+    )
 
 
 def test_a_run_that_has_not_ended_says_so_on_its_card(run, folder):
