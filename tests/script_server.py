@@ -9,10 +9,7 @@ import os
 import runpy
 import sys
 
-# What scripts take longest to import; PyTorch's first optimiser imports the first of these.
-import torch._dynamo  # noqa: F401
-
-import pyro_gtm.experiments.cli  # noqa: F401
+import pyro_gtm.experiments.cli  # noqa: F401  (what every script takes longest to import)
 
 for line in sys.stdin:
     asked = json.loads(line)
