@@ -84,9 +84,10 @@ def execute():
             streams = {name: folder / f"{name}.txt" for name in ("output", "errors")}
             asked = {"script": script, "arguments": arguments, "folder": folder, **streams}
             print(json.dumps(asked, default=str), file=server.stdin, flush=True)
-            code = int(server.stdout.readline())
+            answer = server.stdout.readline()
+            assert answer, "the process that runs the scripts has ended"
             printed = [path.read_text() for path in streams.values()]
-            return subprocess.CompletedProcess([script, *arguments], code, *printed)
+            return subprocess.CompletedProcess([script, *arguments], int(answer), *printed)
 
         yield run
         server.stdin.close()

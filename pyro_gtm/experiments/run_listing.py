@@ -118,25 +118,27 @@ def facts_of(folder: Path) -> RunFacts:
 def _facts_of_series(folder: Path, nothing: RunFacts) -> RunFacts:
     try:
         told = json.loads((folder / DESCRIPTION).read_bytes())
-        settings, step = told["settings"], told["step"]
+        settings, step = told["settings"], int(told["step"])
+        num_steps = int(settings["num_steps"])
         return nothing._replace(
-            state="finished" if step >= settings["num_steps"] else "stopped",
+            state="finished" if step >= num_steps else "stopped",
             task="series",
             memory=settings["memory"] + "+mixture" * (settings["prior"] == "mixture"),
             seed=settings["seed"],
             step=step,
-            num_steps=settings["num_steps"],
+            num_steps=num_steps,
             crps=_mean_crps(folder / SCORES),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return nothing
 
 
 def _mean_crps(path: Path) -> float | None:
-    """Of a table of scores; None where there is none."""
-    if not path.is_file():
+    """Of a table of scores; None where there is none that can be read."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            every = [float(row["crps"] or math.nan) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, csv.Error):
         return None
-    with open(path, newline="", encoding="utf-8") as file:
-        every = [float(row["crps"] or math.nan) for row in csv.DictReader(file)]
     known = [crps for crps in every if not math.isnan(crps)]
     return sum(known) / len(known) if known else None

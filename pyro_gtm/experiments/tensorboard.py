@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
@@ -76,9 +77,24 @@ class TensorBoardLog:
             self.writer.close()
 
     def __call__(self, row: Row) -> None:
-        """Take a row of metrics; what a step says of itself is not one."""
+        """Take a row of metrics; what a step says of itself is not one.
+
+        Raises:
+            OSError: it cannot be written, of which a warning has said so.
+        """
         if "split" not in row:
             return
+        try:
+            self._add(row)
+        except OSError as error:
+            warnings.warn(
+                f"TensorBoard gets no more of this run, whose events cannot be written: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            raise
+
+    def _add(self, row: Row) -> None:
         split, step = row["split"], row["step"]
         for name, value in row.items():
             if isinstance(value, (int, float)) and name != "step":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pyro
@@ -202,7 +202,18 @@ class FusedAdam(PyroOptim):
         }
 
     def set_state(self, state_dict: dict[str, dict[str, Tensor]]) -> None:
-        """Take up a state from :meth:`get_state`, as each parameter is first seen."""
+        """Take up a state from :meth:`get_state`, as each parameter is first seen.
+
+        Raises:
+            ValueError: it is no such state.
+        """
+        expected = {field.name for field in fields(_Moments)}
+        for name, state in state_dict.items():
+            if set(state) != expected:
+                raise ValueError(
+                    f"FusedAdam: the state of {name} has {', '.join(sorted(state)) or 'nothing'}, "
+                    f"must have {', '.join(sorted(expected))}"
+                )
         self._names, self._moments = {}, {}
         self._awaited = dict(state_dict)
 

@@ -172,7 +172,7 @@ ALONE = Ranks()
 
 def started_by_launcher() -> bool:
     """Whether this process was started as one of several, by ``torchrun`` perhaps."""
-    return all(name in os.environ for name in LAUNCHER) and int(os.environ["WORLD_SIZE"]) > 1
+    return all(name in os.environ for name in LAUNCHER) and os.environ["WORLD_SIZE"] != "1"
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from pyro.distributions.util import broadcast_shape
 from torch import Tensor
+
+from pyro_gtm.internals.shapes import broadcast_shapes
 
 __all__ = [
     "NEVER",
@@ -163,7 +164,7 @@ def broadcast_batch(held: torch.Size, *given: Sequence[int]) -> torch.Size:
         ValueError: they do not go together.
     """
     try:
-        return torch.Size(broadcast_shape(held, *given))
+        return broadcast_shapes(held, *given)
     except ValueError as error:
         shapes = ", ".join(str(tuple(shape)) for shape in given)
         raise ValueError(

@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from pyro.distributions.util import broadcast_shape
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import get_plates
+
+from pyro_gtm.internals.shapes import broadcast_shapes
 
 __all__ = ["plate_shape", "refuse_plate_at", "refusing_wide_masks"]
 
@@ -59,7 +60,7 @@ class _WideMasks(Messenger):
             if not isinstance(tensor, torch.Tensor) or tensor.dim() == 0:
                 continue
             try:
-                wide = broadcast_shape(batch_shape, tensor.shape) != batch_shape
+                wide = broadcast_shapes(batch_shape, tensor.shape) != batch_shape
             except ValueError:
                 wide = True
             if wide:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_gtm.internals.activation_checkpointing import checkpointed
+from pyro_gtm.internals.shapes import broadcast_shapes
 
 __all__ = ["ChunkedFrameProcess", "FrameProcess", "map_in_chunks"]
 
@@ -98,7 +98,7 @@ class ChunkedFrameProcess(FrameProcess):
         steps: int,
         observed: Tensor | None = None,
     ) -> None:
-        *batch, num_steps = broadcast_shape(latents.shape[:-1], contexts.shape[:-1])
+        *batch, num_steps = broadcast_shapes(latents.shape[:-1], contexts.shape[:-1])
         self.emission = emission
         self.latents = latents.expand(*batch, num_steps, -1)
         self.contexts = contexts.expand(*batch, num_steps, -1)

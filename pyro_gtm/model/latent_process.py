@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.distributions import constraints, kl_divergence, register_kl
 
 from pyro_gtm.internals.memory_step import NEVER
+from pyro_gtm.internals.shapes import broadcast_shapes
 from pyro_gtm.internals.stored import StoredComponents, StoredPosterior
 from pyro_gtm.internals.unrolling import LazyMap, Recalls, Recurrence, Run, Unrolling, align
 from pyro_gtm.model.mixture import MixturePrior, count_of, mix_heads
@@ -136,7 +136,7 @@ class PosteriorTerms(NamedTuple):
         if self.sees_context:
             parameters = self.head(context, features)
         else:
-            batch_shape = broadcast_shape(context.shape[:-1], features.shape[:-1])
+            batch_shape = broadcast_shapes(context.shape[:-1], features.shape[:-1])
             parameters = self.head(None, features.expand(*batch_shape, -1))
         if prior is None:
             return parameters

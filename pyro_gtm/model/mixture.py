@@ -24,11 +24,11 @@ from collections.abc import Callable
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.distributions import Independent, constraints, register_kl
 
 from pyro_gtm.internals.activation_checkpointing import checkpointed
+from pyro_gtm.internals.shapes import broadcast_shapes
 from pyro_gtm.internals.stored import gaussian_parameters
 from pyro_gtm.model.networks.gaussian import Parameters
 from pyro_gtm.ops import recall
@@ -89,7 +89,7 @@ class MixturePrior(dist.TorchDistribution):
         location, scale = (part.expand(*part.shape[:-1], *new[0].shape[-1:]) for part in components)
         self.components = (location, scale)
         self.log_weights = log_weights
-        batch_shape = broadcast_shape(new[0].shape[:-1], log_weights.shape[:-1])
+        batch_shape = broadcast_shapes(new[0].shape[:-1], log_weights.shape[:-1])
         super().__init__(batch_shape, new[0].shape[-1:], validate_args=False)
 
     def expand(self, batch_shape: Shape, _instance: MixturePrior | None = None) -> MixturePrior:
@@ -159,7 +159,7 @@ class MixturePrior(dist.TorchDistribution):
     def _of_components(self, function: Callable[..., Tensor], *of: Tensor) -> Tensor:
         """A function of each component: ``(*batch, K + C + 1)``."""
         of_new = function(*of, *self.new)
-        shape = broadcast_shape(of[0].shape[:-1], self.batch_shape)
+        shape = broadcast_shapes(of[0].shape[:-1], self.batch_shape)
         count = self.components[0].shape[-2]
         rows = shape[0] if shape else 1
         size = math.prod(shape) * count * self.event_shape[0]
@@ -198,7 +198,7 @@ class PartlyObserved(dist.TorchDistribution):
         self.posterior = posterior
         self.prior = prior
         self.observed = observed
-        shape = broadcast_shape(posterior.batch_shape, prior.batch_shape, observed.shape)
+        shape = broadcast_shapes(posterior.batch_shape, prior.batch_shape, observed.shape)
         super().__init__(shape, posterior.event_shape, validate_args=False)
 
     def expand(self, batch_shape: Shape, _instance: PartlyObserved | None = None) -> PartlyObserved:

@@ -10,12 +10,12 @@ from typing import Any, Literal, cast, get_args
 import pyro
 import torch
 from pyro.distributions import Independent, Normal, TorchDistribution
-from pyro.distributions.util import broadcast_shape
 from torch import Tensor, nn
 
 from pyro_gtm.internals.checks import check_choice, check_not_negative, check_positive
 from pyro_gtm.internals.param_store import bind_weights, drawing_weights, register_module
 from pyro_gtm.internals.plates import plate_shape, refuse_plate_at, refusing_wide_masks
+from pyro_gtm.internals.shapes import broadcast_shapes
 from pyro_gtm.internals.unrolling import LazyMap
 from pyro_gtm.model.frame_process import ChunkedFrameProcess, FrameProcess, map_in_chunks
 from pyro_gtm.model.inputs import Inputs, prepare_inputs
@@ -674,5 +674,5 @@ def _features_of(features: Tensor, observed: Tensor | None) -> Tensor:
 
 def _cat(left: Tensor, right: Tensor) -> Tensor:
     """Concatenate along the last dimension, broadcasting the batch dimensions."""
-    batch_shape = broadcast_shape(left.shape[:-1], right.shape[:-1])
+    batch_shape = broadcast_shapes(left.shape[:-1], right.shape[:-1])
     return torch.cat([left.expand(*batch_shape, -1), right.expand(*batch_shape, -1)], dim=-1)

@@ -175,7 +175,7 @@ def spacing_of(times: Times) -> Spacing | None:
     if len(times) < 2:
         return None
     if (months := calendar_months(times)) is not None:
-        return Spacing("months", _median(np.diff(months.numbers)), months.from_end)
+        return Spacing("months", int(_median(np.diff(months.numbers))), months.from_end)
     apart = _median(np.diff(times))
     if times.dtype.kind != "M":
         return Spacing("", float(apart))
@@ -190,9 +190,12 @@ def beyond(times: Times, count: int, spacing: Spacing | None = None) -> Times:
     if not len(times):
         return ahead - 1.0
     is_date = times.dtype.kind == "M"
-    step = spacing_of(times) or spacing
+    own = spacing_of(times)
+    step = own or spacing
     if step is None or (step.unit != "") != is_date:
         step = Spacing("D", 1) if is_date else Spacing("", 1.0)
+    if step.unit == "months" and own is None:
+        return _months_after(times[-1], ahead * int(step.size), step.from_end)
     if step.unit == "months":
         last = _in_month(times[-1:], step.from_end)
         return last.times(last.numbers + ahead * int(step.size))
@@ -207,6 +210,22 @@ def _in_month(time: Times, from_end: bool) -> Months:
     month = time.astype("datetime64[M]")
     place = (month + np.timedelta64(1, "M")) - time if from_end else time - month
     return Months(month.astype(np.int64), place[0], from_end)
+
+
+def _months_after(time: Any, months: Times, from_end: bool) -> Times:
+    """The same day and hour so many months after a single time.
+
+    Where a month has no such day it is its last, as it is everywhere after a last day if times are
+    counted ``from_end``.
+    """
+    day = time.astype("datetime64[D]")
+    month = time.astype("datetime64[M]")
+    later = month + months
+    last = (later + 1).astype("datetime64[D]") - 1
+    is_last = (month + 1).astype("datetime64[D]") == day + 1
+    same = later.astype("datetime64[D]") + (day - month.astype("datetime64[D]"))
+    days = last if from_end and is_last else np.minimum(same, last)
+    return days.astype(time.dtype) + (time - day)
 
 
 def _median(apart: Times) -> Any:

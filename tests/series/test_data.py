@@ -78,6 +78,14 @@ def test_times_go_on_as_they_were():
     ends = np.array(["2026-01-31"], "datetime64[s]")
     one = replace(Series.of([1.0], times=ends), known_spacing=Spacing("months", 1, True))
     assert [str(t)[:10] for t in one.times_of(0, 1, 2)] == ["2026-02-28", "2026-03-31"]
+    for day, from_end, expected in (
+        ("2026-01-15T08", True, ["2026-02-15T08", "2026-03-15T08"]),
+        ("2026-01-31T00", False, ["2026-02-28T00", "2026-03-31T00"]),
+        ("2026-02-28T00", True, ["2026-03-31T00", "2026-04-30T00"]),
+    ):
+        one = Series.of([1.0], times=np.array([day], "datetime64[s]"))
+        one = replace(one, known_spacing=Spacing("months", 1, from_end))
+        assert [str(t)[:13] for t in one.times_of(0, 1, 2)] == expected
     assert Series.of([1.0, 2], times=[0.5, 1.0]).times_of(0, 2, 2).tolist() == [1.5, 2.0]
 
 

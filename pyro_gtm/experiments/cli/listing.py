@@ -76,7 +76,9 @@ def runs(folders: Sequence[Path], sort: str, as_: str) -> None:
 
 def _tell(found: Sequence[RunFacts]) -> None:
     # The column of series stands only where there are some.
-    names = [name for name in HEADS if name != "crps" or any(facts.crps for facts in found)]
+    names = [
+        name for name in HEADS if name != "crps" or any(facts.crps is not None for facts in found)
+    ]
     heads = [HEADS[name] for name in names]
     cells = [heads, *([_cell(facts, name) for name in names] for facts in found)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

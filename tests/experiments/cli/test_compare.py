@@ -188,7 +188,6 @@ def test_it_refuses(line, words, folder, command_line):
     command_line.refuses(f"{COMPARE} {line}", *words)
 
 
-@may_fork
 def test_of_processes_that_torchrun_has_started_the_first_refuses(
     command_line, folder, monkeypatch
 ):
@@ -202,6 +201,7 @@ def test_of_processes_that_torchrun_has_started_the_first_refuses(
     assert not list(folder.iterdir())
 
 
+@may_fork
 def test_it_refuses_other_settings_in_the_same_folder(forked, command_line):
     line = f"{COMPARE} --memory vrnn --seeds 1"
     command_line.succeeds(line)
