@@ -139,7 +139,10 @@ class Task(ABC):
 
     @property
     def figure_names(self) -> tuple[str, ...]:
-        """The names of :meth:`figures`, known before any is drawn."""
+        """The names of :meth:`figures`, known before any is drawn.
+
+        A figure that is not named is drawn with all, and cannot be asked for alone.
+        """
         return ()
 
     def figures(self, batch: Sequences, generated: Tensor, num_given: int) -> dict[str, Figure]:
