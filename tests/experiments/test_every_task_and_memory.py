@@ -11,6 +11,7 @@ from pyro_gtm.experiments.published import published_results
 from pyro_gtm.experiments.report import draw_figures, figure_names
 from pyro_gtm.experiments.run import Run
 from pyro_gtm.experiments.run_folder import summary_in
+from pyro_gtm.memory import memory_names
 from pyro_gtm.tasks import task_names
 
 STEPS = 20
@@ -18,7 +19,15 @@ OWN_FIGURES = {"mnist_map": {"map"}, "rotation_3d": {"turn"}}
 JUDGED_BY_CLASS = {"parity_recall"}
 
 
-@pytest.mark.parametrize("task", task_names())
+PAIRS = [
+    pytest.param(task, memory, marks=[pytest.mark.slow] if (row + column) % 3 else [])
+    for row, task in enumerate(task_names())
+    for column, memory in enumerate(memory_names())
+]
+"""All; by default each task with two memories, and each memory with two tasks or three."""
+
+
+@pytest.mark.parametrize(("task", "memory_name"), PAIRS)
 def test_a_run_from_its_first_step_to_its_figures(task, memory_name, tmp_path):
     config = make_config(
         "debug", task=task, memory=memory_name, num_steps=STEPS, log_every=5, eval_every=STEPS // 2
