@@ -18,6 +18,7 @@ One file a verb; ``data`` is what a series is, ``reading`` has one file a format
 program, memory and scaling together.
 """
 
+from pyro_gtm.series.clock import Spacing
 from pyro_gtm.series.data import Series
 from pyro_gtm.series.fitting import fit, resume
 from pyro_gtm.series.forecasting import Forecast, forecast
@@ -41,6 +42,7 @@ __all__ = [
     "Series",
     "SeriesModel",
     "Settings",
+    "Spacing",
     "Surprise",
     "backtest",
     "evaluate",
