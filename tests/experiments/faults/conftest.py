@@ -6,6 +6,7 @@ the seconds that Python needs to import everything.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import shlex
 import signal
@@ -126,6 +127,7 @@ class Process:
             descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for standard in (1, 2):
                 os.dup2(descriptor, standard)
+            faulthandler.enable(descriptor)
             sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
             sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
             os.chdir(folder)
@@ -140,7 +142,15 @@ class Process:
                 stream.flush()
             os._exit(code)
 
-    def wait(self) -> Ended:
+    def wait(self, at_most: float = 240) -> Ended:
+        """Until it ends; one that does not is shown where it stands, and killed."""
+        deadline = time.monotonic() + at_most
+        while not os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGABRT)
+                os.waitpid(self.pid, 0)
+                pytest.fail(f"it has not ended:\n{self.log.read_text()}")
+            time.sleep(0.002)
         _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         return Ended(code, self.log.read_text(), time.monotonic() - self.begun)
