@@ -16,10 +16,10 @@ Contestants, with the same sizes, weights at first, batches, Adam and gradient c
 - ``stacked``, ``per step``: this library's two site layouts; the first is what
   ``examples/train.py`` trains.  ``bfloat16``: the first with ``--precision bfloat16``;
   ``captured``: as it is trained on CUDA, its losses read after every step.  Only where asked for:
-  ``compiled, 4`` and the like, with ``--compile-steps 4``; ``checkpointed, 32``, with
-  ``--checkpoint-every 32``, which is for sequences of hundreds of steps; and ``oneDNN``, with
-  ``--products onednn``, which is for some processors (``products.py``).  All others have
-  ``--products mkl``.
+  ``compiled, 4`` and the like, with ``--compile-steps 4``, on CUDA ``captured, compiled, 5``;
+  ``checkpointed, 32``, with ``--checkpoint-every 32``, which is for sequences of hundreds of steps;
+  and ``oneDNN``, with ``--products onednn``, which is for some processors (``products.py``).  All
+  others have ``--products mkl``.
 - ``naive pair``: a Pyro model and guide as the tutorials teach them: two functions, each with its
   own loop, every network called in every step, ``pyro.optim.ClippedAdam``; once with Pyro's
   validation off and once with it on, which is Pyro's default.  Its memory is the hand-written one.

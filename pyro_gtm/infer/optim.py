@@ -83,7 +83,7 @@ class FusedAdam(PyroOptim):
     @lr.setter
     def lr(self, value: float) -> None:
         _check_is_positive("lr", value)
-        self._lr = value
+        self._lr = self.pt_optim_args["lr"] = value
 
     @property
     def gradient_norm(self) -> float:

@@ -22,6 +22,7 @@ from pyro_gtm.experiments.cli.options import (
     Refused,
     Registered,
     device_option,
+    each_once,
     import_option,
     refusing_bad_input,
 )
@@ -142,6 +143,7 @@ def _reading(given: dict[str, Any]) -> dict[str, Any]:
     "memory_options",
     type=NameAndValue(),
     multiple=True,
+    callback=each_once,
     metavar="NAME=VALUE",
     help="An argument of the memory's class; repeatable.",
 )
@@ -224,7 +226,6 @@ def fit_command(
     out, and draws one.
     """
     reading = _reading(given)
-    given["memory_options"] = dict(given["memory_options"])
     with refusing_bad_input():
         if goes_on:
             _refuse_changes(click.get_current_context())
@@ -461,6 +462,12 @@ def forecast_command(
         check_quantiles(quantiles)
         model, data, _ = _opened(folder, path, device, given)
         _check_outputs(output, figure, path)
+        if horizon > model.window:
+            click.echo(
+                f"Note: {horizon:,} steps are more than the {model.window:,} of the windows that "
+                "the model learned from; each is drawn after the one before it.",
+                err=True,
+            )
         made = model.forecast(data, horizon, num_samples=num_samples, origin=origin, seed=seed)
         _write(made, output, figure, quantiles)
 

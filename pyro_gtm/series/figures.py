@@ -71,12 +71,12 @@ def draw_forecast(forecast: Forecast) -> Figure:
         return _roll_forecast(forecast)
     if forecast.num_categories is not None:
         return _forecast_of_categories(forecast, forecast.num_categories)
+    actual = forecast.actual.numpy()
+    came = "; what came (dashed)" if np.isfinite(actual).any() else ""
     figure, grid = _grid(
-        series,
-        "given (black); forecast (blue): median, 50 % and 90 % intervals; what came (dashed)",
+        series, f"given (black); forecast (blue): median, 50 % and 90 % intervals{came}"
     )
     fan = forecast.quantiles((0.05, 0.25, 0.5, 0.75, 0.95)).numpy()  # (5, H, N, C)
-    actual = forecast.actual.numpy()
     for n, row in enumerate(grid):
         origin = int(forecast.origins[n])
         start = max(0, origin - 3 * horizon)
@@ -135,9 +135,10 @@ def _with_gaps(imputation: Imputation) -> Imputation:
 def _forecast_of_categories(forecast: Forecast, num_categories: int) -> Figure:
     """What was given, how likely each category is, and what came where it is known."""
     series, horizon = forecast.series, forecast.horizon
-    figure, grid = _grid(series, "given (black); how likely each category is (blue); came (cross)")
+    actual = forecast.actual.numpy()
+    came = "; came (cross)" if np.isfinite(actual).any() else ""
+    figure, grid = _grid(series, f"given (black); how likely each category is (blue){came}")
     shares = category_shares(forecast.samples, num_categories)  # (K, H, N, C)
-    actual = forecast.actual
     for n, row in enumerate(grid):
         origin = int(forecast.origins[n])
         start = max(0, origin - 3 * horizon)

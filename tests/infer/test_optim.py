@@ -183,7 +183,7 @@ def test_another_learning_rate_keeps_the_moments(parameters):
         ours.lr = plain.param_groups[0]["lr"] = rate
         ours(parameters.values())
         plain.step()
-    assert ours.lr == rates[-1]
+    assert ours.lr == ours.pt_optim_args["lr"] == rates[-1]
     assert_equal(parameters, expected)
 
 

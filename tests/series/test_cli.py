@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import pyro_gtm as gtm
 from pyro_gtm.experiments.cli import main
 from pyro_gtm.series.held_out import read_plan
 
@@ -200,6 +201,22 @@ def test_a_fit_that_diverges_says_so_and_leaves_nothing(fitted, tmp_path):
     said = run(*command, "-o", tmp_path / "m", "-lr", 1e30, code=1)
     assert "the loss is nan; nothing was saved. A smaller --learning-rate may help." in said
     assert not list(tmp_path.iterdir())
+
+
+def test_a_forecast_beyond_the_windows_is_told_of(fitted, tmp_path):
+    command = ("forecast", fitted / "m", "--data", fitted / "load.csv", "-s", 2)
+    out = ("-o", tmp_path / "t.csv", "--figure", tmp_path / "p.png")
+    window = gtm.series.load(fitted / "m").window
+    note = f"Note: {window + 1} steps are more than the {window} of the windows that"
+    assert note in run(*command, *out, "--horizon", window + 1)
+    assert "Note" not in run(*command, *out, "--horizon", window)
+
+
+def test_a_picture_speaks_of_what_came_only_where_it_did(fitted):
+    model, data = gtm.series.load(fitted / "m"), gtm.series.read(fitted / "load.csv")
+    for origin, came in ((None, False), (30, True)):
+        drawn = model.forecast(data, 3, num_samples=4, origin=origin).plot()
+        assert ("what came" in drawn.get_suptitle()) == came
 
 
 def test_a_channel_without_a_value_is_told_of(fitted, tmp_path):

@@ -18,6 +18,7 @@ from pyro_gtm.experiments.cli.options import (
     Refused,
     Registered,
     download_option,
+    each_once,
     given_settings,
     import_option,
     length_options,
@@ -100,6 +101,7 @@ class Contestant(Registered):
     "cluster_options",
     type=NameAndValue(),
     multiple=True,
+    callback=each_once,
     metavar="NAME=VALUE",
     help=f"What a job asks for: {', '.join(JOB_OPTIONS)} (time in minutes, memory in GiB); "
     "repeatable.",
@@ -158,7 +160,7 @@ def _compare(ctx: click.Context, flags: dict[str, Any]) -> None:
             for config in fetchable.values() or configs[:1]:  # which refuses, by name
                 load_data(config.data, config.data_dir, download=True, binarise=config.binarise)
         comparison = Comparison(output, configs)
-        place = _place(flags["cluster"], output / "jobs", dict(flags["cluster_options"]))
+        place = _place(flags["cluster"], output / "jobs", flags["cluster_options"])
         if flags["tensorboard"]:
             summary_writer()  # refuses what is not installed
         output.mkdir(parents=True, exist_ok=True)

@@ -48,4 +48,4 @@ def export(run: Path, data_dir: str | None, output: Path) -> None:
             )
         paths = export_run(loaded, output)
     for path in paths:
-        click.echo(f"  {path}  {path.stat().st_size / 1e6:.1f} MB")
+        click.echo(f"  {path}  {path.stat().st_size / 1e3:,.0f} kB")

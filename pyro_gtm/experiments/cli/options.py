@@ -28,6 +28,7 @@ __all__ = [
     "Registered",
     "device_option",
     "download_option",
+    "each_once",
     "given_settings",
     "import_option",
     "length_options",
@@ -123,6 +124,18 @@ class NameAndValue(click.ParamType):
         return name, {"true": True, "false": False}.get(text.lower(), text)
 
 
+def each_once(
+    ctx: click.Context, param: click.Parameter, pairs: Iterable[tuple[str, Any]]
+) -> dict[str, Any]:
+    """Callback of an option of names and values, of which none may be given twice."""
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise click.BadParameter(f"{name} is given twice.", ctx, param)
+        values[name] = value
+    return values
+
+
 class Number(click.ParamType):
     """An integer or a number, checked as its setting is."""
 
@@ -158,7 +171,7 @@ def _option(setting: Setting) -> Callable[[Any], Any]:
             setting.name,
             type=NameAndValue(),
             multiple=True,
-            callback=lambda ctx, param, pairs: dict(pairs),
+            callback=each_once,
             metavar="NAME=VALUE",
             help=setting.help,
         )

@@ -207,6 +207,13 @@ def _announce(run: Run) -> None:
         click.echo(f"Linear layers multiply with {products.backend}, {products.reason}.")
     if run.init_record is not None and run.step == 0:
         _tell_of_weights(run.init_record)
+    if config.kl_annealing > config.num_steps:
+        weight = config.num_steps / config.kl_annealing
+        click.echo(
+            f"Note: the weight of the KL ends at {weight:.2g}, as it grows over "
+            f"{config.kl_annealing:,} steps, of which {config.num_steps:,} are taken.",
+            err=True,
+        )
     if config.compile_steps and run.step < config.num_steps:
         click.echo(
             f"Compiling {config.compile_steps} time steps before the first step, which can take "

@@ -195,6 +195,13 @@ def test_long_silence_is_broken(command_line, monkeypatch):
     assert "(this batch)" in lines[0] and "(training)" in lines[3]
 
 
+@pytest.mark.parametrize("annealing", [3, 4])
+def test_a_kl_that_never_gets_its_weight_is_told_of(annealing, command_line):
+    said = command_line.train(f"-n 3 --kl-annealing {annealing}").output
+    note = "Note: the weight of the KL ends at 0.75, as it grows over 4 steps, of which 3 are taken"
+    assert (note in said) == (annealing == 4)
+
+
 def test_conv_on_the_cpu_is_warned_of(command_line, monkeypatch):
     def stop(run, *callbacks):
         raise KeyboardInterrupt
@@ -255,6 +262,7 @@ def test_resumed_run_may_name_its_options_again(run, command_line):
         ),
         ("--memory-option append_hidden=maybe", ["append_hidden", "'maybe'"]),
         ("--memory-option latent_dim=3", ["latent_dim"]),
+        ("--task-option list_length=3 --task-option list_length=4", ["list_length is given twice"]),
         ("--task-option size=3", ["no option 'size'", "list_length", "recall_length"]),
         (
             "--list-length 3 --task-option list_length=4",

@@ -160,6 +160,7 @@ def as_format(name: str) -> Callable[[], bytes]:
         (other_pixels, "damaged"),
         (lambda: bytes(MOST_BYTES + 1), "more than 1,048,576 bytes"),
         (lambda: saved(coloured((255,), (255,), "L")), "blank"),
+        (lambda: saved(coloured((200,), (255,), "L")), "same side of mid-grey as its paper"),
         (lambda: saved(coloured((0,), (0,), "L")), "blank"),
         (lambda: saved(coloured((0, 0), (0, 0), "LA")), "blank"),
     ],
