@@ -151,16 +151,22 @@ class MNISTMap(ImageTask):
 
     def oracle_kl(self, new_frame: NewFrameKL) -> Tensor:
         cells = self.rows * self.columns
-        is_neighbour = torch.zeros(cells, cells, dtype=torch.float64)
-        for cell, count in enumerate(self._num_moves.tolist()):
-            is_neighbour[cell, self._neighbours[cell, :count].cpu()] = 1
-        move = is_neighbour / is_neighbour.sum(1, keepdim=True)
-        # missed[c, i]: the probability to be in cell i now, never having been in c before.
+        counts, neighbours = self._num_moves.cpu(), self._neighbours.cpu()
+        stays = torch.arange(neighbours.shape[1]) < counts.unsqueeze(1)  # (cells, 4)
+        start, number = stays.nonzero().unbind(1)
+        # Sparse, as each cell has four neighbours at most, and there may be thousands of cells.
+        move = torch.sparse_coo_tensor(
+            torch.stack([neighbours[start, number], start]),
+            1 / counts[start].double(),
+            (cells, cells),
+            check_invariants=True,
+        )
+        # missed[i, c]: the probability to be in cell i now, never having been in c before.
         missed = torch.full((cells, cells), 1 / cells, dtype=torch.float64)
         is_new = []
         for _ in range(self.num_steps):
             is_new.append(missed.diagonal().sum())
-            missed = missed.clone().fill_diagonal_(0) @ move
+            missed = torch.sparse.mm(move, missed.fill_diagonal_(0))
         return new_frame.mean * torch.stack(is_new).float()
 
     def _sample(self, batch_size: int, generator: torch.Generator | None) -> Sequences:

@@ -44,6 +44,23 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the scripts that tests start
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked ``thinned(n)`` one case in n runs by default, the others are slow.
+
+    They are spread as multiples of the golden ratio are, so that cases which are products of
+    memories, layouts and the like keep each of these where they are enough, whatever changes
+    fastest.
+    """
+    counts: dict[str, int] = {}
+    for item in items:
+        if mark := item.get_closest_marker("thinned"):
+            test = item.nodeid.partition("[")[0]
+            number = counts[test] = counts.get(test, -1) + 1
+            if number * 0.6180339887 % 1 >= 1 / mark.args[0]:
+                item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish() -> None:
     """What was imported and collected stays to the end: no garbage collection looks through it."""
     gc.collect()

@@ -185,13 +185,8 @@ def test_peak_is_what_lives_at_once_and_not_what_was_there():
     assert contestant.peak(torch.zeros(1), before=0) == pytest.approx(4 * 500_000, rel=0.001)
 
 
-@pytest.mark.parametrize(
-    "memory",
-    [
-        pytest.param(name, marks=() if name in ("vrnn", "ntm") else pytest.mark.slow)
-        for name in step_time.MEMORIES
-    ],
-)
+@pytest.mark.thinned(6)
+@pytest.mark.parametrize("memory", step_time.MEMORIES)
 def test_checkpoints_keep_the_loss_and_save_memory(memory):
     """Sequences of three blocks, in a batch that is large beside the weights."""
     setup = step_time.Setup(memory, TINY, 96, 16, torch.device("cpu"))

@@ -19,6 +19,7 @@ FIGURE = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("memory", FIGURE)
 def test_attention_is_drawn_as_the_memory_attends(memory, tmp_path, monkeypatch):
     drawn = []

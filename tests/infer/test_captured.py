@@ -133,6 +133,7 @@ def assert_equal(one, other):
         torch.testing.assert_close(one[name], other[name], rtol=1e-11, atol=1e-12, msg=name)
 
 
+@pytest.mark.thinned(3)
 @bounds
 def test_a_step_reads_nothing_back(memory_name, layout, bound, device, make_model):
     with torch.device(device):
@@ -192,6 +193,7 @@ def train(pair, weights, svi, num_steps, draw=None, **options):
     return losses, parameters_of(pair)
 
 
+@pytest.mark.thinned(3)
 @bounds
 def test_the_same_training_as_one_by_one(memory_name, layout, bound, make_model):
     """Losses, weights and norms, with Pyro's own bounds, through KL annealing and a schedule."""
@@ -270,6 +272,7 @@ def test_no_step_is_no_step(make_model, draw):
     assert list(training_steps(svi, draw, num_steps=3, start=3)) == []
 
 
+@pytest.mark.thinned(3)
 @ignores_the_warning
 @pytest.mark.parametrize("first_bad", [2, 4, 5, 7])
 @pytest.mark.parametrize(

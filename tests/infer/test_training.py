@@ -146,6 +146,7 @@ def learner(pair):
     return SVI(pair.model(), pair.filtering_guide(), FusedAdam(lr=0.01), TraceMeanField_ELBO())
 
 
+@pytest.mark.thinned(2)
 def test_a_model_learns(memory_name, make_model, make_frames):
     pair, frames = make_model(memory_name), make_frames()
     losses = [

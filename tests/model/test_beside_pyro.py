@@ -56,6 +56,7 @@ def trace_of(model: Callable[..., Any], *args: Any) -> poutine.Trace:
     return trace
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("family", [AutoNormal, AutoDelta, AutoDiagonalNormal, AutoNormalMessenger])
 def test_autoguides_have_one_bound_in_both_layouts(memory_name, family, make_model, make_frames):
     """With the same latents, model and guide have the same densities in both layouts."""
@@ -396,6 +397,7 @@ def test_random_weights_are_the_same_in_both_layouts(
     torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.thinned(3)
 def test_random_weights_train_with_an_autoguide(memory_name, layout, make_model, make_frames):
     pair, frames = make_model(memory_name, layout=layout), make_frames(T, B)
     make_random(pair, "prior")

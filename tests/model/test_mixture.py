@@ -123,6 +123,7 @@ def test_gates_must_fit():
         mix_heads(torch.zeros(B, R, K), torch.zeros(B, 2))
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", RECALLING)
 @pytest.mark.parametrize("posterior", ["residual", "direct", "frame"])
 @pytest.mark.parametrize("writes", ["latent", "mean", "latent+frame"])

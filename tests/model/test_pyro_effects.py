@@ -130,6 +130,7 @@ def test_predictive_with_a_filtering_guide(memory_name, layout, make_model, make
         assert found.equal(frames)
 
 
+@pytest.mark.thinned(2)
 def test_importance_sampling(memory_name, make_model, make_frames):
     """Another of Pyro's inference algorithms; its evidence is above the bound."""
     pair, frames = make_model(memory_name, layout="per_step"), make_frames(3, 1)

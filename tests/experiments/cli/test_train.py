@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.mark.thinned(2)
 def test_figures_are_there_and_named_at_the_end(memory_name, finished):
     run, output = finished(memory_name)
     attends = memory_name != "vrnn"
