@@ -83,7 +83,8 @@ class FusedAdam(PyroOptim):
     @lr.setter
     def lr(self, value: float) -> None:
         _check_is_positive("lr", value)
-        self._lr = self.pt_optim_args["lr"] = value
+        self._lr = value
+        self.pt_optim_args = {"lr": value, "betas": self._betas, "eps": self._eps}
 
     @property
     def gradient_norm(self) -> float:
