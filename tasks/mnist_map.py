@@ -152,8 +152,8 @@ class MNISTMap(ImageTask):
     def oracle_kl(self, new_frame: NewFrameKL) -> Tensor:
         cells = self.rows * self.columns
         counts, neighbours = self._num_moves.cpu(), self._neighbours.cpu()
-        stays = torch.arange(neighbours.shape[1]) < counts.unsqueeze(1)  # (cells, 4)
-        start, number = stays.nonzero().unbind(1)
+        numbers = torch.arange(neighbours.shape[1], device="cpu")
+        start, number = (numbers < counts.unsqueeze(1)).nonzero().unbind(1)
         # Sparse, as each cell has four neighbours at most, and there may be thousands of cells.
         move = torch.sparse_coo_tensor(
             torch.stack([neighbours[start, number], start]),
@@ -162,7 +162,7 @@ class MNISTMap(ImageTask):
             check_invariants=True,
         )
         # missed[i, c]: the probability to be in cell i now, never having been in c before.
-        missed = torch.full((cells, cells), 1 / cells, dtype=torch.float64)
+        missed = torch.full((cells, cells), 1 / cells, dtype=torch.float64, device="cpu")
         is_new = []
         for _ in range(self.num_steps):
             is_new.append(missed.diagonal().sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,18 +47,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the scripts that tests star
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test marked ``thinned(n)`` one case in n runs by default, the others are slow.
+    """Of a test marked ``thinned(n)`` about one case in n runs by default, the others are slow.
 
     They are spread as multiples of the golden ratio are, so that cases which are products of
     memories, layouts and the like keep each of these where they are enough, whatever changes
-    fastest.
+    fastest.  Every test begins elsewhere, so that not all leave out the same memories.
     """
     counts: dict[str, int] = {}
     for item in items:
         if mark := item.get_closest_marker("thinned"):
             test = item.nodeid.partition("[")[0]
             number = counts[test] = counts.get(test, -1) + 1
-            if number * 0.6180339887 % 1 >= 1 / mark.args[0]:
+            begun = zlib.crc32(test.partition("::")[2].encode()) / 2**32
+            if (begun + number * 0.6180339887) % 1 >= 1 / mark.args[0]:
                 item.add_marker(pytest.mark.slow)
 
 

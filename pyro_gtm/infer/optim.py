@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import pyro
 import torch
@@ -83,8 +83,7 @@ class FusedAdam(PyroOptim):
     @lr.setter
     def lr(self, value: float) -> None:
         _check_is_positive("lr", value)
-        self._lr = value
-        self.pt_optim_args = {"lr": value, "betas": self._betas, "eps": self._eps}
+        self._lr = cast(dict[str, Any], self.pt_optim_args)["lr"] = value
 
     @property
     def gradient_norm(self) -> float:

@@ -356,6 +356,7 @@ def _judge(
         click.echo("\nNot judged: no step is left to judge by.")
         return
     judged = parts.judged.select(long_enough)
+    _tell_of_long_horizon(model, horizon)
     scores = evaluate(model, judged, horizon, first=parts.first[long_enough].tolist())
     forecast = model.forecast(judged, horizon, origin=(judged.lengths - horizon).tolist())
     paths: dict[str, Callable[[Path], Any]] = {
@@ -411,6 +412,15 @@ def _opened(
     return model, data, plan
 
 
+def _tell_of_long_horizon(model: SeriesModel, horizon: int) -> None:
+    if horizon > model.window:
+        click.echo(
+            f"Note: the model learned from windows of {model.window:,} steps, and never to "
+            f"forecast {horizon:,}, which are drawn one after the other.",
+            err=True,
+        )
+
+
 def _check_outputs(output: Path, figure: Path, data: Path | None = None) -> None:
     check_table_path(output)
     for argument, path in (("output", output), ("figure", figure)):
@@ -462,12 +472,7 @@ def forecast_command(
         check_quantiles(quantiles)
         model, data, _ = _opened(folder, path, device, given)
         _check_outputs(output, figure, path)
-        if horizon > model.window:
-            click.echo(
-                f"Note: {horizon:,} steps are more than the {model.window:,} of the windows that "
-                "the model learned from; each is drawn after the one before it.",
-                err=True,
-            )
+        _tell_of_long_horizon(model, horizon)
         made = model.forecast(data, horizon, num_samples=num_samples, origin=origin, seed=seed)
         _write(made, output, figure, quantiles)
 
@@ -616,6 +621,7 @@ def evaluate_command(
         model, data, plan = _opened(folder, path, device, given)
         _check_outputs(output, figure, path)
         parts = plan.apply(data)
+        _tell_of_long_horizon(model, horizon)
         scores = evaluate(
             model,
             parts.judged,

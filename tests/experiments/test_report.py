@@ -19,8 +19,10 @@ FIGURE = {
 }
 
 
-@pytest.mark.thinned(3)
-@pytest.mark.parametrize("memory", FIGURE)
+@pytest.mark.parametrize(
+    "memory",
+    [pytest.param(m, marks=[pytest.mark.slow] if m in ("ntm", "lru") else []) for m in FIGURE],
+)
 def test_attention_is_drawn_as_the_memory_attends(memory, tmp_path, monkeypatch):
     drawn = []
     for name in ("attention_over_time", "memory_over_time", "association_over_time"):

@@ -193,7 +193,7 @@ def train(pair, weights, svi, num_steps, draw=None, **options):
     return losses, parameters_of(pair)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(2)
 @bounds
 def test_the_same_training_as_one_by_one(memory_name, layout, bound, make_model):
     """Losses, weights and norms, with Pyro's own bounds, through KL annealing and a schedule."""

@@ -207,7 +207,7 @@ def test_a_forecast_beyond_the_windows_is_told_of(fitted, tmp_path):
     command = ("forecast", fitted / "m", "--data", fitted / "load.csv", "-s", 2)
     out = ("-o", tmp_path / "t.csv", "--figure", tmp_path / "p.png")
     window = gtm.series.load(fitted / "m").window
-    note = f"Note: {window + 1} steps are more than the {window} of the windows that"
+    note = f"learned from windows of {window} steps, and never to forecast {window + 1}, which"
     assert note in run(*command, *out, "--horizon", window + 1)
     assert "Note" not in run(*command, *out, "--horizon", window)
 

@@ -208,10 +208,9 @@ def _announce(run: Run) -> None:
     if run.init_record is not None and run.step == 0:
         _tell_of_weights(run.init_record)
     if config.kl_annealing > config.num_steps:
-        weight = config.num_steps / config.kl_annealing
         click.echo(
-            f"Note: the weight of the KL ends at {weight:.2g}, as it grows over "
-            f"{config.kl_annealing:,} steps, of which {config.num_steps:,} are taken.",
+            f"Note: the weight of the KL does not reach 1: it grows over {config.kl_annealing:,} "
+            f"steps, of which {config.num_steps:,} are taken.",
             err=True,
         )
     if config.compile_steps and run.step < config.num_steps:

@@ -143,25 +143,28 @@ class Process:
             os._exit(code)
 
     def wait(self, at_most: float = 240) -> Ended:
-        """Until it ends; one that does not is shown where it stands, and killed."""
-        deadline = time.monotonic() + at_most
-        while not os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            if time.monotonic() > deadline:
-                os.kill(self.pid, signal.SIGABRT)
-                os.waitpid(self.pid, 0)
-                pytest.fail(f"it has not ended:\n{self.log.read_text()}")
-            time.sleep(0.002)
+        """Until it ends; one that does not shows where it stands, and is killed with its own."""
+        if not self._ends_within(at_most):
+            os.kill(self.pid, signal.SIGABRT)
+            self._ends_within(5)
+            os.killpg(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            pytest.fail(f"it has not ended:\n{self.log.read_text()}")
         _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         return Ended(code, self.log.read_text(), time.monotonic() - self.begun)
 
+    def _ends_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.002)
+        return True
+
     def kill(self, after: float, group: bool = False) -> Ended:
         """``kill -9`` after some seconds, if it has not ended."""
-        deadline = self.begun + after
-        while time.monotonic() < deadline:
-            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                break
-            time.sleep(0.002)
+        self._ends_within(self.begun + after - time.monotonic())
         (os.killpg if group else os.kill)(self.pid, signal.SIGKILL)
         return self.wait()
 
