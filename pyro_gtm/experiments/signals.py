@@ -14,8 +14,9 @@ from types import FrameType
 __all__ = ["StopSignals", "stop_signals"]
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Seconds from one answer to the next, where the block has not ended by then."""
+WAITS = (2.0, 4.0, 8.0, 16.0, 32.0)
+"""Seconds from one answer to the next, where the block has not ended by then; also a ``finally``
+within it has so long for what it does."""
 
 
 class StopSignals(list[int]):
@@ -39,8 +40,8 @@ class StopSignals(list[int]):
         What ``act`` raises ends the block, whatever happens to it on its way out.  Python drops an
         exception that is raised while an object is destroyed, and libraries written in other
         languages may raise one of their own in its place.  So any other error that leaves the block
-        after the answer is replaced by it, a block that goes on is answered again a second later,
-        then after two and so on, and one that comes to its end raises the answer there.
+        after the answer is replaced by it, a block that goes on is answered again after two
+        seconds, then after four and so on, and one that comes to its end raises the answer there.
 
         Args:
             act: is given its number, also where it came before; is to raise what ends the block.
