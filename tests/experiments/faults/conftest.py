@@ -11,6 +11,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from click.testing import CliRunner
+from tqdm import tqdm
 
 from pyro_gtm.experiments import cli, places, report, run_set
 from pyro_gtm.experiments.checkpoint_file import checkpoints_in, load_checkpoint
@@ -128,6 +130,8 @@ class Process:
             for standard in (1, 2):
                 os.dup2(descriptor, standard)
             faulthandler.enable(descriptor)
+            # Its own is one with that of all other forks, and for ever held by one that was killed.
+            tqdm.set_lock(threading.RLock())
             sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
             sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
             os.chdir(folder)
