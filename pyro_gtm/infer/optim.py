@@ -63,9 +63,9 @@ class FusedAdam(PyroOptim):
         for name, value in (("lr", lr), ("eps", eps), ("clip_norm", clip_norm)):
             if value is not None:
                 _check_is_positive(name, value)
-        super().__init__(torch.optim.Adam, {"lr": lr, "betas": betas, "eps": eps})
+        self._settings: dict[str, Any] = {"lr": lr, "betas": betas, "eps": eps}
+        super().__init__(torch.optim.Adam, self._settings)  # which Pyro shows as pt_optim_args
         self.clip_norm = clip_norm
-        self._lr, self._betas, self._eps = lr, betas, eps
         self._norm: Tensor | float = math.nan
         self._names: dict[Tensor, str] = {}
         self._moments: dict[Tensor, _Moments] = {}
@@ -78,12 +78,12 @@ class FusedAdam(PyroOptim):
         Raises:
             ValueError: on setting what is no positive number.
         """
-        return self._lr
+        return cast(float, self._settings["lr"])
 
     @lr.setter
     def lr(self, value: float) -> None:
         _check_is_positive("lr", value)
-        self._lr = cast(dict[str, Any], self.pt_optim_args)["lr"] = value
+        self._settings["lr"] = value
 
     @property
     def gradient_norm(self) -> float:
@@ -144,6 +144,7 @@ class FusedAdam(PyroOptim):
         if self.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(trained, self.clip_norm, norm, foreach=True)
         moments = [self._moments_of(p) for p in trained]
+        beta1, beta2 = self._settings["betas"]
         adam(
             trained,
             _gradients(trained),
@@ -154,11 +155,11 @@ class FusedAdam(PyroOptim):
             fused=True,
             found_inf=failed,
             amsgrad=False,
-            beta1=self._betas[0],
-            beta2=self._betas[1],
+            beta1=beta1,
+            beta2=beta2,
             lr=lr,
             weight_decay=0.0,
-            eps=self._eps,
+            eps=self._settings["eps"],
             maximize=False,
         )
         # SVI would otherwise allocate zeros for every gradient after every step.

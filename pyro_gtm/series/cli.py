@@ -17,13 +17,12 @@ from click.core import ParameterSource
 
 from pyro_gtm.experiments.cli.options import (
     COMMAND,
-    NameAndValue,
     NamedPath,
     Refused,
     Registered,
     device_option,
-    each_once,
     import_option,
+    named_values_option,
     refusing_bad_input,
 )
 from pyro_gtm.experiments.cli.progress import SeriesProgress
@@ -138,15 +137,7 @@ def _reading(given: dict[str, Any]) -> dict[str, Any]:
 )
 @click.option("--resume", "goes_on", is_flag=True, help="Go on with the model in --output.")
 @click.option("--memory", type=Registered(MEMORIES), default=DEFAULTS.memory, help="Memory.")
-@click.option(
-    "--memory-option",
-    "memory_options",
-    type=NameAndValue(),
-    multiple=True,
-    callback=each_once,
-    metavar="NAME=VALUE",
-    help="An argument of the memory's class; repeatable.",
-)
+@named_values_option("--memory-option", "An argument of the memory's class; repeatable.")
 @click.option(
     "--likelihood",
     type=Registered(LIKELIHOODS, ("auto",)),

@@ -134,7 +134,6 @@ def test_nothing_is_left_of_a_block(answers):
 def test_a_block_that_was_never_left_disturbs_no_later_one(answers):
     """A signal at its very end may come outside of it, in the code of contextlib."""
     _, act = answers
-    abandoned = None
     with stop_signals() as received:
         abandoned = received.acting_at_once(act)
         abandoned.__enter__()

@@ -13,15 +13,14 @@ import click
 from pyro_gtm.experiments.cli.options import (
     COMMAND,
     MODULES,
-    NameAndValue,
     NamedPath,
     Refused,
     Registered,
     download_option,
-    each_once,
     given_settings,
     import_option,
     length_options,
+    named_values_option,
     refusing_bad_input,
     setting_options,
     tensorboard_option,
@@ -96,15 +95,9 @@ class Contestant(Registered):
     type=click.Choice(CLUSTERS),
     help="Train each run as a job: on Slurm, or as a process of this machine; needs submitit.",
 )
-@click.option(
+@named_values_option(
     "--cluster-option",
-    "cluster_options",
-    type=NameAndValue(),
-    multiple=True,
-    callback=each_once,
-    metavar="NAME=VALUE",
-    help=f"What a job asks for: {', '.join(JOB_OPTIONS)} (time in minutes, memory in GiB); "
-    "repeatable.",
+    f"What a job asks for: {', '.join(JOB_OPTIONS)} (time in minutes, memory in GiB); repeatable.",
 )
 @click.option(
     "--data",

@@ -22,17 +22,16 @@ from pyro_gtm.experiments.run import Run, RunError
 __all__ = [
     "COMMAND",
     "MODULES",
-    "NameAndValue",
     "NamedPath",
     "Refused",
     "Registered",
     "device_option",
     "download_option",
-    "each_once",
     "given_settings",
     "import_option",
     "length_options",
     "moved_data_option",
+    "named_values_option",
     "refusing_bad_input",
     "run_argument",
     "setting_options",
@@ -124,10 +123,22 @@ class NameAndValue(click.ParamType):
         return name, {"true": True, "false": False}.get(text.lower(), text)
 
 
-def each_once(
+def named_values_option(flag: str, help: str) -> Callable[[Any], Any]:
+    """A repeatable option ``NAME=VALUE``: a dictionary, named as the flag is, with an s."""
+    return click.option(
+        flag,
+        f"{flag.removeprefix('--').replace('-', '_')}s",
+        type=NameAndValue(),
+        multiple=True,
+        callback=_each_once,
+        metavar="NAME=VALUE",
+        help=help,
+    )
+
+
+def _each_once(
     ctx: click.Context, param: click.Parameter, pairs: Iterable[tuple[str, Any]]
 ) -> dict[str, Any]:
-    """Callback of an option of names and values, of which none may be given twice."""
     values: dict[str, Any] = {}
     for name, value in pairs:
         if name in values:
@@ -166,15 +177,7 @@ def setting_options(settings: Iterable[Setting]) -> Callable[[Any], Any]:
 def _option(setting: Setting) -> Callable[[Any], Any]:
     flag = f"--{setting.name.replace('_', '-')}"
     if setting.kind == dict[str, Any]:
-        return click.option(
-            flag.removesuffix("s"),
-            setting.name,
-            type=NameAndValue(),
-            multiple=True,
-            callback=each_once,
-            metavar="NAME=VALUE",
-            help=setting.help,
-        )
+        return named_values_option(flag.removesuffix("s"), setting.help)
     default = setting.default_help or setting.default
     help = setting.help if default is None else f"{setting.help} [default: {default}]"
     return click.option(*setting.flags, flag, setting.name, type=_type_of(setting), help=help)

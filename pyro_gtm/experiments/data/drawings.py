@@ -57,7 +57,7 @@ def read_ink(content: bytes, side: int) -> npt.NDArray[np.bool_]:
         raise DrawingError("it is damaged") from error
     ink = ~dark if dark.mean() > INK_AT_MOST else dark
     if not ink.any():
-        raise DrawingError("it is blank, or its ink on the same side of mid-grey as its paper")
+        raise DrawingError("it is blank, or its ink is on the same side of mid-grey as its paper")
     return ink
 
 
