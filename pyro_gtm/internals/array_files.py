@@ -27,7 +27,7 @@ MOST_HEADER = 10_000  # bytes, as in NumPy
 MOST_AXES = 32  # those of every release of NumPy
 MOST_DIGITS = 18  # of an axis, beyond any length there is
 MOST_DEFLATED = 1032  # bytes that one deflated byte can stand for
-MOST_LETTERS = 80  # of a name, and of a reason that quotes bytes of the file
+MOST_LETTERS = 80  # of a name, and of what a sentence quotes of the file
 CHUNK = 2**20  # bytes that are read at once
 
 ENTRY = re.compile(
@@ -216,7 +216,7 @@ def _shape(text: str, name: str) -> tuple[int, ...]:
 def _dtype(descr: str, name: str) -> np.dtype[Any]:
     if "O" in descr:
         raise ArrayFileError(f"holds {name} as Python objects, which may hold code; refused")
-    refusal = ArrayFileError(f"holds {name} of type {descr}; numbers and words are allowed")
+    refusal = ArrayFileError(f"holds {name} of type {_words(descr)}; numbers and words are allowed")
     if not NUMBERS_AND_WORDS.fullmatch(descr):
         raise refusal
     try:
@@ -232,5 +232,10 @@ def _naming_damage() -> Iterator[None]:
     except ArrayFileError:
         raise
     except DAMAGED_ARCHIVE as error:
-        reason = "".join(filter(str.isprintable, str(error)))[:MOST_LETTERS] or "it is cut short"
+        reason = _words(str(error)) or "it is cut short"
         raise ArrayFileError(f"is no readable .npz file ({reason})") from error
+
+
+def _words(text: str) -> str:
+    """What a sentence may hold of a text that comes from a file."""
+    return "".join(filter(str.isprintable, text))[:MOST_LETTERS]

@@ -107,6 +107,7 @@ def test_headers_of_python_2_and_of_other_programs_are_read() -> None:
         (of_shape("(3,)", "'|O'"), "Python objects, which may hold code"),
         (of_shape("(3,)", "'<M8[s]'"), r"of type <M8\[s\]; numbers and words are allowed"),
         (of_shape("(3,)", "'<i3'"), "of type <i3"),
+        (of_shape("(3,)", "'\x00<f8'"), "of type <f8; numbers and words"),
         (of_shape("(3,)", "'<U999999999'"), "of type <U999999999|too large"),
         (with_header("{'descr': '<f8', 'shape': (3,)}"), "damaged header"),
     ],
